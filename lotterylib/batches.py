@@ -1,0 +1,100 @@
+"""Batches: texts become word pieces once, and batches are padded no further than they need.
+
+Training batches come in two named orders: "random", as the paper's (a shuffled epoch cut into
+batches), and "buckets", batches of similar length, which is faster but another order of examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from datasets import Dataset
+from transformers import BatchEncoding, PreTrainedTokenizerBase
+
+from lotterylib.tasks import Task
+
+BatchOrder = Literal["random", "buckets"]
+BATCH_ORDERS: tuple[BatchOrder, ...] = ("buckets", "random")
+
+MAX_LENGTH = 128
+"""Word pieces per example at most, as in the paper."""
+
+_BUCKET_BATCHES = 50
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A split as word pieces.
+
+    Attributes:
+        features: per example the tokenizer's lists (input_ids and, where there are, token types).
+        labels: int64[examples], or float32[examples] for regression.
+        tokenizer: which pads.
+    """
+
+    features: list[dict[str, list[int]]]
+    labels: torch.Tensor
+    tokenizer: PreTrainedTokenizerBase
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Word pieces of each example."""
+        return [len(feature["input_ids"]) for feature in self.features]
+
+    def batch(self, rows: Sequence[int], device: torch.device) -> tuple[BatchEncoding, torch.Tensor]:
+        """The model's inputs for these rows, padded to the longest of them, and their labels."""
+        inputs = self.tokenizer.pad([self.features[row] for row in rows], return_tensors="pt")
+        return inputs.to(device), self.labels[torch.as_tensor(rows)].to(device)
+
+
+def encode(split: Dataset, task: Task, tokenizer: PreTrainedTokenizerBase) -> Encoded:
+    """Tokenize a split, cutting the longer text of a pair where the limit demands it."""
+    texts = [list(split[column]) for column in task.columns]
+    pieces = tokenizer(*texts, truncation=True, max_length=MAX_LENGTH)
+    features = [
+        {key: pieces[key][row] for key in pieces} for row in range(len(pieces["input_ids"]))
+    ]
+    kind = torch.float32 if task.is_regression else torch.int64
+    return Encoded(features, torch.tensor(list(split["label"]), dtype=kind), tokenizer)
+
+
+def training_batches(
+    lengths: Sequence[int], batch_size: int, order: BatchOrder, generator: torch.Generator
+) -> list[list[int]]:
+    """One epoch of batches; each row stands in exactly one of them.
+
+    Args:
+        lengths: word pieces per row.
+        batch_size: rows in a batch; only one batch may be smaller.
+        order: "random", or "buckets": the shuffled rows are sorted by length within stretches of
+            50 batches, and the batches are shuffled again.
+        generator: the source of the shuffling.
+    """
+    rows = torch.randperm(len(lengths), generator=generator).tolist()
+    if order == "buckets":
+        stretch = batch_size * _BUCKET_BATCHES
+        rows = [
+            row
+            for start in range(0, len(rows), stretch)
+            for row in sorted(rows[start : start + stretch], key=lengths.__getitem__)
+        ]
+    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    if order == "buckets":
+        batches = [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+    return batches
+
+
+def reading_batches(
+    lengths: Sequence[int], batch_size: int, by_length: bool = True
+) -> list[list[int]]:
+    """Batches in which every row is read once, for evaluation: by length, or in the given order."""
+    rows = list(range(len(lengths)))
+    if by_length:
+        rows.sort(key=lengths.__getitem__)
+    return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]

@@ -1,0 +1,24 @@
+"""What a user sees when something asked for cannot be done: one sentence, exit status 2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class LotteryError(ValueError):
+    """A request that cannot be met; its message is a whole sentence meant for the user."""
+
+
+def unknown(kind: str, given: object, accepted: Iterable[str]) -> LotteryError:
+    """The error for a name that is not in a table, naming the nearest accepted one.
+
+    Args:
+        kind: what the name stands for, such as "task".
+        given: what the user wrote.
+        accepted: the names that would have been right, in the order in which to list them.
+    """
+    names = list(accepted)
+    near = get_close_matches(str(given).lower(), [name.lower() for name in names], n=1, cutoff=0.5)
+    hint = next((f" Did you mean {name!r}?" for name in names if near and name.lower() == near[0]), "")
+    return LotteryError(f"Unknown {kind} {given!r}.{hint} Accepted: {', '.join(names)}.")

@@ -1,0 +1,108 @@
+"""How the experiment is done (`PRESETS`) and how much of it (`BUDGETS`): chosen apart.
+
+The presets differ exactly where the published text and the authors' code differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lotterylib.errors import unknown
+
+PAPER_SEEDS = (1337, 42, 86, 71, 166)
+"""The five seeds of the paper, in the order of the authors' scripts."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Every choice that the paper's text and the authors' code make differently, and two shared ones.
+
+    Attributes:
+        threshold: the share of the full model's score that a good subnetwork keeps (section 3).
+        heads_step: the share of all heads pruned at a step; half of it once heads go alone.
+        importance: what is averaged. "example" is the paper's formula, the mean over examples of
+            the absolute gradient; "batch" takes the absolute value of each batch's mean gradient;
+            "cumulative" does so without ever clearing the gradient (`find_head_mlp_masks.py`).
+        stale_importance: whether a new phase of the search starts from the importance measured in
+            the network that just failed, instead of in the last one that passed.
+        magnitude_step: the share of the remaining weights pruned at a step.
+        magnitude_max_steps: after how many steps the magnitude search stops in any case.
+        random_structured: random subnetworks of exactly the size of the good one, or each head and
+            MLP drawn by itself so that the size holds on average.
+        bad_magnitude: bad subnetworks sampled from the pruned weights and topped up from the good
+            ones, or the lowest-ranked weights of all.
+        stop_metric: the reported metric, or the one of the authors' searches (STS-B: the mean of
+            Pearson and Spearman).
+    """
+
+    name: str
+    threshold: float = 0.9
+    heads_step: float = 0.1
+    importance: Literal["example", "batch", "cumulative"] = "example"
+    stale_importance: bool = False
+    magnitude_step: float = 0.1
+    magnitude_max_steps: int = 60
+    random_structured: Literal["exact", "bernoulli"] = "exact"
+    bad_magnitude: Literal["sampled", "lowest"] = "sampled"
+    stop_metric: Literal["reported", "official"] = "reported"
+
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        Preset("paper"),
+        Preset(
+            "official",
+            importance="cumulative",
+            stale_importance=True,
+            magnitude_step=0.05,
+            random_structured="bernoulli",
+            bad_magnitude="lowest",
+            stop_metric="official",
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much is computed; a row count of 0 means all rows there are."""
+
+    name: str
+    train_rows: int
+    dev_rows: int
+    epochs: int
+    seeds: tuple[int, ...]
+
+
+BUDGETS: dict[str, Budget] = {
+    budget.name: budget
+    for budget in (
+        Budget("smoke", train_rows=48, dev_rows=32, epochs=1, seeds=PAPER_SEEDS[:2]),
+        Budget("laptop", train_rows=1200, dev_rows=500, epochs=3, seeds=PAPER_SEEDS[:2]),
+        Budget("full", train_rows=0, dev_rows=0, epochs=3, seeds=PAPER_SEEDS),
+    )
+}
+
+
+def find_preset(name: str) -> Preset:
+    """The preset of that name.
+
+    Raises:
+        LotteryError: no such preset; the message names the nearest.
+    """
+    if name not in PRESETS:
+        raise unknown("preset", name, PRESETS)
+    return PRESETS[name]
+
+
+def find_budget(name: str) -> Budget:
+    """The budget of that name.
+
+    Raises:
+        LotteryError: no such budget; the message names the nearest.
+    """
+    if name not in BUDGETS:
+        raise unknown("budget", name, BUDGETS)
+    return BUDGETS[name]

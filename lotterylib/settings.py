@@ -1,0 +1,195 @@
+"""What a run is asked to do, checked as a whole before anything is loaded.
+
+Notebooks and the command line hand their parameters to `parse_settings`; every mistake is a
+sentence. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from lotterylib.encoders import ENCODERS
+from lotterylib.errors import LotteryError, unknown
+from lotterylib.presets import Preset, find_budget, find_preset
+from lotterylib.tasks import Task, find_task
+
+BATCH_ORDERS = ("buckets", "random")
+BUDGET_SEEDS = "budget"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A run's settings, resolved: nothing is left to a default.
+
+    Attributes:
+        task, encoder, preset: what is run, and how.
+        budget: the name of the budget that the numbers below started from.
+        seeds: of fine-tuning; at least one, no two alike.
+        train_rows, dev_rows: rows to use, 0 for all.
+        epochs: passes over the training rows.
+        learning_rate: 0.0 for the encoder's own.
+        batch_order: "buckets" or "random".
+        data_dir: a GLUE directory, or empty.
+        store: the folder of the run store.
+    """
+
+    task: Task
+    encoder: str
+    preset: Preset
+    budget: str
+    seeds: tuple[int, ...]
+    train_rows: int
+    dev_rows: int
+    epochs: int
+    learning_rate: float
+    batch_order: str
+    data_dir: str
+    store: Path
+
+
+def parse_settings(
+    task: str,
+    encoder: str = "minilm",
+    preset: str = "paper",
+    budget: str = "laptop",
+    seeds: str | Iterable[int] = BUDGET_SEEDS,
+    train_rows: int = 0,
+    dev_rows: int = 0,
+    epochs: int = 0,
+    learning_rate: float = 0.0,
+    batch_order: str = "buckets",
+    data_dir: str = "",
+    store: str = "runs",
+) -> Settings:
+    """Check parameters and resolve them against preset and budget.
+
+    Args:
+        seeds: "budget" for the budget's, or whole numbers, as a list or separated by commas.
+        train_rows, dev_rows, epochs, learning_rate: 0 for the budget's and the encoder's.
+        others: as in `Settings`.
+
+    Raises:
+        LotteryError: the first thing that is wrong, with what would be accepted.
+    """
+    given = {
+        "task": (task, str),
+        "encoder": (encoder, str),
+        "preset": (preset, str),
+        "budget": (budget, str),
+        "batch_order": (batch_order, str),
+        "data_dir": (data_dir, str),
+        "store": (store, str),
+        "train_rows": (train_rows, int),
+        "dev_rows": (dev_rows, int),
+        "epochs": (epochs, int),
+        "learning_rate": (learning_rate, float),
+    }
+    for name, (value, kind) in given.items():
+        _check_type(name, value, kind)
+    amount = find_budget(budget)
+    if encoder not in ENCODERS and not Path(encoder).is_dir():
+        raise unknown("encoder", encoder, [*ENCODERS, "or the path of a model directory"])
+    if batch_order not in BATCH_ORDERS:
+        raise unknown("batch_order", batch_order, BATCH_ORDERS)
+    if data_dir and not Path(data_dir).is_dir():
+        raise LotteryError(f"The data directory {data_dir} does not exist.")
+    if not store:
+        raise LotteryError("The parameter store is empty: name the folder for the run store.")
+    for name in ("train_rows", "dev_rows", "epochs", "learning_rate"):
+        if given[name][0] < 0:  # type: ignore[operator]
+            raise LotteryError(f"The parameter {name} is {given[name][0]}: it must not be negative.")
+    return Settings(
+        task=find_task(task),
+        encoder=encoder,
+        preset=find_preset(preset),
+        budget=budget,
+        seeds=_parse_seeds(seeds, amount.seeds),
+        train_rows=train_rows or amount.train_rows,
+        dev_rows=dev_rows or amount.dev_rows,
+        epochs=epochs or amount.epochs,
+        learning_rate=float(learning_rate),
+        batch_order=batch_order,
+        data_dir=data_dir,
+        store=Path(store),
+    )
+
+
+def check_names(given: Iterable[str], accepted: Iterable[str]) -> None:
+    """Refuse a parameter that a notebook does not have, which papermill would only warn about.
+
+    Raises:
+        LotteryError: naming the nearest accepted one.
+    """
+    names = list(accepted)
+    for name in given:
+        if name not in names:
+            raise unknown("parameter", name, names)
+
+
+def check_parameters(namespace: dict[str, Any]) -> Settings:
+    """Settings from a notebook's variables; the first thing every notebook does.
+
+    papermill injects a misspelt parameter as one more variable and goes on with the default, so a
+    variable whose name is nearly a parameter's is refused too.
+
+    Args:
+        namespace: the notebook's `globals()`.
+
+    Raises:
+        LotteryError: as `parse_settings`, or for a variable that looks like a misspelt parameter.
+    """
+    names = [name for name in parse_settings.__annotations__ if name != "return"]
+    for variable in namespace:
+        near = get_close_matches(variable, names, n=1, cutoff=0.75)
+        if near and variable not in names and not variable.startswith("_"):
+            raise LotteryError(f"Unknown parameter {variable!r}. Did you mean {near[0]!r}?")
+    return parse_settings(**{name: namespace[name] for name in names if name in namespace})
+
+
+def describe(settings: Settings) -> dict[str, str]:
+    """The settings as short texts, for a page."""
+    texts = {field.name: str(getattr(settings, field.name)) for field in fields(settings)}
+    texts["task"], texts["preset"] = settings.task.title, settings.preset.name
+    texts["seeds"] = ", ".join(map(str, settings.seeds))
+    texts["learning_rate"] = f"{settings.learning_rate:g}" if settings.learning_rate else "encoder's"
+    for name in ("train_rows", "dev_rows"):
+        texts[name] = "all" if texts[name] == "0" else texts[name]
+    del texts["store"], texts["data_dir"]
+    return texts
+
+
+def _parse_seeds(seeds: object, default: tuple[int, ...]) -> tuple[int, ...]:
+    if seeds == BUDGET_SEEDS:
+        return default
+    parts = seeds.split(",") if isinstance(seeds, str) else seeds
+    if isinstance(parts, int) and not isinstance(parts, bool):
+        parts = [parts]
+    if not isinstance(parts, list | tuple):
+        raise LotteryError(f"The parameter seeds is {seeds!r}: give whole numbers, such as 1337,42.")
+    parts = [part for part in parts if str(part).strip()]
+    if not parts:
+        raise LotteryError("The list of seeds is empty: give at least one whole number.")
+    for part in parts:
+        if isinstance(part, bool | float) or not str(part).strip().isdecimal():
+            raise LotteryError(f"The seed {part!r} is not a whole number from 0 up.")
+    numbers = tuple(int(part) for part in parts)
+    if max(numbers) >= 2**32:
+        raise LotteryError(f"The seed {max(numbers)} is too large: seeds end at {2**32 - 1}.")
+    if len(set(numbers)) < len(numbers):
+        raise LotteryError(f"The seeds {', '.join(map(str, numbers))} repeat one.")
+    return numbers
+
+
+def _check_type(name: str, value: object, kind: type) -> None:
+    right = isinstance(value, (int, float) if kind is float else kind) and not (
+        isinstance(value, bool)
+    )
+    if not right:
+        wanted = {str: "a text", int: "a whole number", float: "a number"}[kind]
+        raise LotteryError(
+            f"The parameter {name} is {value!r}, of type {type(value).__name__}: it must be {wanted}."
+        )

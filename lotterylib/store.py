@@ -1,0 +1,189 @@
+"""The run store: every artefact in a folder named after what made it, verified when it is read.
+
+    <root>/<encoder>/<task>/<stage>-<hash of the configuration>/seed-<n>/
+
+A folder appears whole or not at all: it is written under another name and renamed into place. It
+holds the artefact (safetensors or JSON), `config.json`, `provenance.json` and `manifest.json` with
+the checksum of each file. What does not match its checksum is reported, set aside and computed
+again, never used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lotterylib.errors import LotteryError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Key:
+    """What an artefact is: the configuration that determines it, and the seed.
+
+    Attributes:
+        encoder, task, stage: names fit for folders.
+        config: everything else that determines the artefact, as JSON values.
+        seed: of fine-tuning.
+    """
+
+    encoder: str
+    task: str
+    stage: str
+    config: Mapping[str, Any]
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name in (self.encoder, self.task, self.stage):
+            if not _NAME.fullmatch(name):
+                raise LotteryError(f"{name!r} cannot name a folder of the run store.")
+
+    @property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that stand for the configuration."""
+        text = json.dumps(self.config, sort_keys=True, allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def path(self) -> Path:
+        """The artefact's folder, relative to the store's root."""
+        return Path(self.encoder, self.task, f"{self.stage}-{self.digest}", f"seed-{self.seed}")
+
+
+class RunStore:
+    """Artefacts under one root; several processes may use it at once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def has(self, key: Key) -> bool:
+        """Whether the artefact is there (it is verified when it is fetched)."""
+        return (self.root / key.path / "manifest.json").is_file()
+
+    def fetch(self, key: Key, make: Callable[[Path], None], device: str = "cpu") -> Path:
+        """The artefact's folder; it is made first if it is missing or damaged.
+
+        Args:
+            key: what is wanted.
+            make: writes the artefact's files into the empty folder it is given.
+            device: what `make` computes on, for the provenance.
+
+        Returns:
+            A folder whose files all match their checksums.
+        """
+        folder = self.root / key.path
+        if folder.is_dir():
+            damage = _damage(folder)
+            if not damage:
+                return folder
+            warnings.warn(f"{folder} is damaged ({damage}); it is computed again.", stacklevel=2)
+            _discard(folder, self.root)
+        started = time.perf_counter()
+        scratch = self.root / ".partial" / f"{key.stage}-{uuid.uuid4().hex[:12]}"
+        scratch.mkdir(parents=True)
+        try:
+            make(scratch)
+            write_json(scratch / "config.json", {"stage": key.stage, "config": key.config})
+            seconds = round(time.perf_counter() - started, 2)
+            write_json(scratch / "provenance.json", provenance(device) | {"seconds": seconds})
+            write_json(scratch / "manifest.json", _checksums(scratch))
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                scratch.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # otherwise another process was quicker, with equal content
+                    raise
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return folder
+
+    def provenance(self, key: Key) -> dict[str, Any]:
+        """Versions, device and seconds of an artefact that is there."""
+        return read_json(self.root / key.path / "provenance.json")
+
+
+def provenance(device: str) -> dict[str, Any]:
+    """What an artefact was made with: versions, device, threads, and the commit if there is one."""
+    import torch
+
+    packages = ("torch", "transformers", "datasets", "numpy", "lotterylib")
+    return {
+        "python": platform.python_version(),
+        **{package: version(package) for package in packages},
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "commit": _commit(),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON that is the same byte for byte for the same value; refuses NaN."""
+    text = json.dumps(value, sort_keys=True, indent=1, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    return {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.iterdir())
+        if file.name != "manifest.json"
+    }
+
+
+def _damage(folder: Path) -> str:
+    try:
+        manifest = read_json(folder / "manifest.json")
+    except (OSError, ValueError):
+        return "its manifest is missing or unreadable"
+    found = _checksums(folder)
+    for name in sorted({*manifest, *found}):
+        if name not in found:
+            return f"{name} is missing"
+        if manifest.get(name) != found[name]:
+            return f"{name} does not match its checksum"
+    return ""
+
+
+def _discard(folder: Path, root: Path) -> None:
+    # Renamed first: a folder half deleted must not be met under its own name.
+    grave = root / ".partial" / f"damaged-{uuid.uuid4().hex[:12]}"
+    grave.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.rename(folder, grave)
+    except FileNotFoundError:  # another process was quicker
+        return
+    shutil.rmtree(grave, ignore_errors=True)
+
+
+def _commit() -> str:
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=5,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

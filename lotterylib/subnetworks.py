@@ -1,0 +1,300 @@
+"""Subnetworks: what survives pruning, as a value, and the good, random and bad ones of one size.
+
+Paper, section 4.2. A structured subnetwork keeps whole heads and MLPs; a weight subnetwork keeps
+single weights of the encoder's dense layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from lotterylib.anatomy import Shape
+from lotterylib.errors import LotteryError
+
+KINDS = ("good", "random", "bad")
+METHODS = ("structured", "magnitude")
+
+TITLE_OFFSET = 0.21
+"""What the authors subtract from remaining / all parameters to get the percentage that their
+Figure 2 prints (`eval_performance_analysis.ipynb`, cell 2)."""
+
+
+@dataclass(frozen=True, eq=False)
+class StructuredSubnetwork:
+    """Whole heads and MLPs that survive.
+
+    Attributes:
+        heads: bool[layers, heads], True where a head survives.
+        mlps: bool[layers].
+
+    Raises:
+        LotteryError: other shapes, or arrays that are not boolean.
+    """
+
+    heads: np.ndarray
+    mlps: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name, array, dimensions in (("heads", self.heads, 2), ("mlps", self.mlps, 1)):
+            if not isinstance(array, np.ndarray) or array.dtype != np.bool_:
+                raise LotteryError(f"A subnetwork's {name} must be an array of booleans.")
+            if array.ndim != dimensions or array.size == 0:
+                raise LotteryError(
+                    f"A subnetwork's {name} must have {dimensions} dimensions, not {array.shape}."
+                )
+        if len(self.heads) != len(self.mlps):
+            raise LotteryError(
+                f"A subnetwork has heads in {len(self.heads)} layers but MLPs in {len(self.mlps)}."
+            )
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, StructuredSubnetwork)
+            and np.array_equal(self.heads, other.heads)
+            and np.array_equal(self.mlps, other.mlps)
+        )
+
+    def complement(self) -> StructuredSubnetwork:
+        """What was pruned."""
+        return StructuredSubnetwork(~self.heads, ~self.mlps)
+
+    def density(self, shape: Shape) -> float:
+        """The share of the encoder's dense parameters (weights and biases) that survive, 0 to 1."""
+        self._check(shape)
+        return _kept(self, shape) / shape.encoder_parameters
+
+    def printed_share(self, shape: Shape) -> float:
+        """The share as the titles of the paper's Figure 2 count it: of all parameters, embeddings
+        included, less a constant 0.21."""
+        self._check(shape)
+        removed = shape.encoder_parameters - _kept(self, shape)
+        return (shape.total - removed) / shape.total - TITLE_OFFSET
+
+    def overlap(self, other: StructuredSubnetwork) -> dict[str, float]:
+        """Shares of this one's heads and MLPs that the other keeps too (nan where it has none)."""
+        return {
+            "heads": _share(self.heads & other.heads, self.heads),
+            "mlps": _share(self.mlps & other.mlps, self.mlps),
+        }
+
+    def _check(self, shape: Shape) -> None:
+        if self.heads.shape != (shape.layers, shape.heads):
+            raise LotteryError(
+                f"A subnetwork of {self.heads.shape[0]} layers of {self.heads.shape[1]} heads does "
+                f"not fit an encoder of {shape.layers} layers of {shape.heads}."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class WeightSubnetwork:
+    """Single weights that survive: `{parameter: bool array of its shape}`, named as in
+    `anatomy.prunable_weights`.
+
+    Raises:
+        LotteryError: no parameters, or arrays that are not boolean.
+    """
+
+    weights: Mapping[str, np.ndarray]
+
+    def __post_init__(self) -> None:
+        if not self.weights:
+            raise LotteryError("A subnetwork of weights must name at least one parameter.")
+        for name, array in self.weights.items():
+            if not isinstance(array, np.ndarray) or array.dtype != np.bool_:
+                raise LotteryError(f"A subnetwork's {name} must be an array of booleans.")
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, WeightSubnetwork)
+            and self.weights.keys() == other.weights.keys()
+            and all(np.array_equal(kept, other.weights[name]) for name, kept in self.weights.items())
+        )
+
+    @property
+    def size(self) -> int:
+        """How many weights survive."""
+        return sum(int(kept.sum()) for kept in self.weights.values())
+
+    @property
+    def capacity(self) -> int:
+        """How many weights there were."""
+        return sum(kept.size for kept in self.weights.values())
+
+    def complement(self) -> WeightSubnetwork:
+        """What was pruned."""
+        return WeightSubnetwork({name: ~kept for name, kept in self.weights.items()})
+
+    def density(self, shape: Shape) -> float:
+        """The share of the encoder's dense parameters that survive, 0 to 1; those that are never
+        ranked (the biases of the MLPs' second layers) survive always."""
+        return (shape.encoder_parameters - self.capacity + self.size) / shape.encoder_parameters
+
+    def printed_share(self, shape: Shape) -> float:
+        """The share as the titles of the paper's Figure 2 count it."""
+        return (shape.total - self.capacity + self.size) / shape.total - TITLE_OFFSET
+
+    def overlap(self, other: WeightSubnetwork) -> dict[str, float]:
+        """The share of this one's weights that the other keeps too."""
+        shared = sum(int((kept & other.weights[name]).sum()) for name, kept in self.weights.items())
+        return {"weights": shared / self.size if self.size else float("nan")}
+
+
+Subnetwork = StructuredSubnetwork | WeightSubnetwork
+
+
+def full_subnetwork(shape: Shape) -> StructuredSubnetwork:
+    """All heads and MLPs."""
+    return StructuredSubnetwork(
+        np.ones((shape.layers, shape.heads), dtype=bool), np.ones(shape.layers, dtype=bool)
+    )
+
+
+def random_like(
+    good: Subnetwork, seed: int, sampling: Literal["exact", "bernoulli"] = "exact"
+) -> Subnetwork:
+    """A random subnetwork of the size of `good`, drawn from all elements of the full model.
+
+    Args:
+        good: the subnetwork whose size to match, heads and MLPs each for itself.
+        seed: of the draw.
+        sampling: for structured subnetworks, exactly that size (paper) or each element with the
+            probability that gives it on average (authors' `create_random_masks.ipynb`). Single
+            weights are always drawn exactly.
+    """
+    draw = np.random.default_rng([seed, 1])
+    if isinstance(good, WeightSubnetwork):
+        flat = np.zeros(good.capacity, dtype=bool)
+        flat[draw.choice(good.capacity, good.size, replace=False, shuffle=False)] = True
+        return _unflatten(flat, good)
+    if sampling == "bernoulli":
+        return StructuredSubnetwork(
+            draw.random(good.heads.shape) < good.heads.mean(),
+            draw.random(good.mlps.shape) < good.mlps.mean(),
+        )
+    return StructuredSubnetwork(draw.permuted(good.heads.ravel()).reshape(good.heads.shape),
+                                draw.permutation(good.mlps))
+
+
+def bad_like(good: Subnetwork, seed: int) -> Subnetwork:
+    """A bad subnetwork of exactly the size of `good`: drawn from what it pruned, and, where that
+    is too little, all of it topped up with elements drawn from `good` itself (paper, section 4.2).
+    """
+    draw = np.random.default_rng([seed, 2])
+    if isinstance(good, WeightSubnetwork):
+        return _unflatten(_bad(_flatten(good), draw), good)
+    return StructuredSubnetwork(_bad(good.heads, draw), _bad(good.mlps, draw))
+
+
+def save_subnetwork(subnetwork: Subnetwork, path: Path) -> None:
+    """Write a subnetwork as safetensors; booleans of weight subnetworks are packed eight a byte."""
+    if isinstance(subnetwork, StructuredSubnetwork):
+        save_file({"heads": subnetwork.heads, "mlps": subnetwork.mlps}, path)
+        return
+    packed = {name: np.packbits(kept) for name, kept in subnetwork.weights.items()}
+    shapes = {name: ",".join(map(str, kept.shape)) for name, kept in subnetwork.weights.items()}
+    save_file(packed, path, metadata=shapes)
+
+
+def load_subnetwork(path: Path) -> Subnetwork:
+    """Read what `save_subnetwork` wrote; the result equals what was saved.
+
+    Raises:
+        LotteryError: the file is missing, damaged, or holds something else.
+    """
+    from safetensors import safe_open
+
+    try:
+        arrays = load_file(path)
+        with safe_open(path, "numpy") as file:
+            shapes = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise LotteryError(f"{path} is not a readable subnetwork: {error}.") from None
+    if arrays.keys() == {"heads", "mlps"}:
+        return StructuredSubnetwork(arrays["heads"], arrays["mlps"])
+    if not arrays or arrays.keys() != shapes.keys():
+        raise LotteryError(f"{path} holds no subnetwork.")
+    weights = {}
+    for name in sorted(arrays, key=_natural):
+        shape = tuple(int(size) for size in shapes[name].split(","))
+        bits = np.unpackbits(arrays[name], count=int(np.prod(shape)))
+        weights[name] = bits.astype(bool).reshape(shape)
+    return WeightSubnetwork(weights)
+
+
+def head_and_mlp_survival(
+    subnetwork: Subnetwork, shape: Shape
+) -> tuple[np.ndarray, np.ndarray]:
+    """The share of each head and each MLP that survives, for the paper's survival heatmaps.
+
+    For weights, a head is its rows of W_Q, W_K, W_V with their biases and its columns of W_O; an
+    MLP is both of its dense layers (authors' `global_magnitude_pruning_heatmaps.ipynb`).
+
+    Returns:
+        float64[layers, heads] and float64[layers], from 0 to 1.
+    """
+    if isinstance(subnetwork, StructuredSubnetwork):
+        return subnetwork.heads.astype(float), subnetwork.mlps.astype(float)
+    heads = np.zeros((shape.layers, shape.heads))
+    mlps = np.zeros(shape.layers)
+    for layer in range(shape.layers):
+        part = {
+            name.split(".", 1)[1]: kept
+            for name, kept in subnetwork.weights.items()
+            if name.startswith(f"{layer}.")
+        }
+        kept = sum(
+            part[f"{module}.weight"].reshape(shape.heads, -1).sum(1)
+            + part[f"{module}.bias"].reshape(shape.heads, -1).sum(1)
+            for module in ("query", "key", "value")
+        )
+        columns = part["output.weight"].reshape(shape.hidden, shape.heads, shape.head_size)
+        heads[layer] = (kept + columns.sum((0, 2))) / shape.head_parameters
+        mlp = [part[name] for name in ("mlp_in.weight", "mlp_in.bias", "mlp_out.weight")]
+        mlps[layer] = sum(kept.sum() for kept in mlp) / sum(kept.size for kept in mlp)
+    return heads, mlps
+
+
+def _kept(subnetwork: StructuredSubnetwork, shape: Shape) -> int:
+    always = shape.layers * shape.hidden  # the biases of W_O belong to no head
+    heads = int(subnetwork.heads.sum()) * shape.head_parameters
+    return always + heads + int(subnetwork.mlps.sum()) * shape.mlp_parameters
+
+
+def _bad(good: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    size = int(good.sum())
+    pruned, kept = np.flatnonzero(~good), np.flatnonzero(good)
+    bad = np.zeros(good.size, dtype=bool)
+    if size <= len(pruned):
+        bad[draw.choice(pruned, size, replace=False, shuffle=False)] = True
+    else:
+        bad[pruned] = True
+        bad[draw.choice(kept, size - len(pruned), replace=False, shuffle=False)] = True
+    return bad.reshape(good.shape)
+
+
+def _flatten(subnetwork: WeightSubnetwork) -> np.ndarray:
+    return np.concatenate([kept.ravel() for kept in subnetwork.weights.values()])
+
+
+def _unflatten(flat: np.ndarray, like: WeightSubnetwork) -> WeightSubnetwork:
+    weights, start = {}, 0
+    for name, kept in like.weights.items():
+        weights[name] = flat[start : start + kept.size].reshape(kept.shape)
+        start += kept.size
+    return WeightSubnetwork(weights)
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> float:
+    return float(part.sum() / whole.sum()) if whole.any() else float("nan")
+
+
+def _natural(name: str) -> tuple[int, str]:
+    layer, rest = name.split(".", 1)
+    return int(layer), rest

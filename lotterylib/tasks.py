@@ -1,0 +1,142 @@
+"""The tasks: the nine of GLUE that the paper uses, and three that the project generates itself.
+
+One row of `TASKS` is all that the rest of the library knows about a task (paper, section 3 and
+table 1; metrics of the search as in the authors' `find_head_mlp_masks.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lotterylib.errors import unknown
+
+
+@dataclass(frozen=True)
+class Task:
+    """One classification or regression task over a sentence or a pair of sentences.
+
+    Attributes:
+        name: the name on the command line and in paths; the configuration name in `nyu-mll/glue`.
+        title: the name in print.
+        columns: the text columns, one or two.
+        labels: the class names in the order of their codes; empty for regression.
+        metric: the metric that the paper reports.
+        official_stop_metric: the metric that stopped the authors' searches; it differs from
+            `metric` for STS-B only.
+        dev_split: the split that GLUE calls dev.
+        tsv_folder: the folder in GLUE's own download; empty for the generated tasks.
+        label_range: lowest and highest label of a regression task.
+        warning: what a reader must know before believing a number on this task.
+    """
+
+    name: str
+    title: str
+    columns: tuple[str, ...]
+    labels: tuple[str, ...]
+    metric: str = "accuracy"
+    official_stop_metric: str = "accuracy"
+    dev_split: str = "validation"
+    tsv_folder: str = ""
+    label_range: tuple[float, float] = (0.0, 5.0)
+    warning: str = ""
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether the label is a number rather than a class."""
+        return not self.labels
+
+    @property
+    def is_bundled(self) -> bool:
+        """Whether the project generates the task from its own grammar."""
+        return not self.tsv_folder
+
+    @property
+    def outputs(self) -> int:
+        """The number of logits: one per class, one for regression."""
+        return len(self.labels) or 1
+
+
+_PAIR = ("sentence1", "sentence2")
+_ENTAILMENT = ("entailment", "not_entailment")
+_WNLI = (
+    "WNLI's dev set repeats training sentences with the opposite label, so a model that learns "
+    "scores below the majority class; leave it out of averages."
+)
+
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        Task(
+            "cola",
+            "CoLA",
+            ("sentence",),
+            ("unacceptable", "acceptable"),
+            metric="matthews",
+            official_stop_metric="matthews",
+            tsv_folder="CoLA",
+        ),
+        Task("sst2", "SST-2", ("sentence",), ("negative", "positive"), tsv_folder="SST-2"),
+        Task("mrpc", "MRPC", _PAIR, ("not_equivalent", "equivalent"), tsv_folder="MRPC"),
+        Task(
+            "qqp", "QQP", ("question1", "question2"), ("not_duplicate", "duplicate"), tsv_folder="QQP"
+        ),
+        Task(
+            "stsb",
+            "STS-B",
+            _PAIR,
+            (),
+            metric="pearson",
+            official_stop_metric="pearson_spearman",
+            tsv_folder="STS-B",
+        ),
+        Task(
+            "mnli",
+            "MNLI",
+            ("premise", "hypothesis"),
+            ("entailment", "neutral", "contradiction"),
+            dev_split="validation_matched",
+            tsv_folder="MNLI",
+        ),
+        Task("qnli", "QNLI", ("question", "sentence"), _ENTAILMENT, tsv_folder="QNLI"),
+        Task("rte", "RTE", _PAIR, _ENTAILMENT, tsv_folder="RTE"),
+        Task(
+            "wnli",
+            "WNLI",
+            _PAIR,
+            ("not_entailment", "entailment"),
+            tsv_folder="WNLI",
+            warning=_WNLI,
+        ),
+        Task(
+            "acceptability",
+            "Acceptability (generated)",
+            ("sentence",),
+            ("unacceptable", "acceptable"),
+            metric="matthews",
+            official_stop_metric="matthews",
+        ),
+        Task("entailment", "Entailment (generated)", _PAIR, _ENTAILMENT),
+        Task(
+            "similarity",
+            "Similarity (generated)",
+            _PAIR,
+            (),
+            metric="pearson",
+            official_stop_metric="pearson_spearman",
+        ),
+    )
+}
+
+BUNDLED: tuple[str, ...] = tuple(name for name, task in TASKS.items() if task.is_bundled)
+
+
+def find_task(name: str) -> Task:
+    """The task of that name, in any case and with or without its hyphen ("STS-B" is "stsb").
+
+    Raises:
+        LotteryError: no such task; the message names the nearest.
+    """
+    key = str(name).lower().replace("-", "")
+    if key not in TASKS:
+        raise unknown("task", name, TASKS)
+    return TASKS[key]

@@ -1,0 +1,106 @@
+"""Fine-tuning and retraining, as in the paper's section 3.1: one loop serves both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel
+
+from lotterylib.batches import BatchOrder, Encoded, training_batches
+from lotterylib.errors import LotteryError
+from lotterylib.gates import pruned_weights_frozen, zero_pruned_weights
+from lotterylib.scoring import example_losses
+from lotterylib.subnetworks import WeightSubnetwork
+from lotterylib.tasks import Task
+
+Progress = Callable[[float, str], None]
+"""Called with the share of the work that is done (0 to 1) and a few words on what was found."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained: AdamW without weight decay, linear decay, no warm-up.
+
+    Attributes:
+        learning_rate: at the first step; it falls linearly to zero.
+        epochs: passes over the training split.
+        batch_size: examples per step.
+        order: how batches are formed, see `batches.training_batches`.
+        clip: the largest norm of a step's gradient.
+    """
+
+    learning_rate: float
+    epochs: int = 3
+    batch_size: int = 32
+    order: BatchOrder = "buckets"
+    clip: float = 1.0
+
+
+def train(
+    model: PreTrainedModel,
+    split: Encoded,
+    task: Task,
+    recipe: Recipe,
+    seed: int,
+    subnetwork: WeightSubnetwork | None = None,
+    progress: Progress | None = None,
+) -> list[float]:
+    """Train a model in place; the same seed gives the same weights on a CPU.
+
+    Structured subnetworks are trained by removing what they prune beforehand (`gates.remove`).
+
+    Args:
+        model: left in evaluation mode.
+        split: the training examples.
+        task: it decides the loss.
+        recipe: how.
+        seed: of the order of examples and of dropout. PyTorch's global generator is left as it was.
+        subnetwork: weights outside it are set to zero before the first step and stay zero.
+        progress: told after every step.
+
+    Returns:
+        The mean loss of each step.
+
+    Raises:
+        LotteryError: the loss is no longer a number.
+    """
+    order = torch.Generator().manual_seed(seed)
+    lengths = split.lengths
+    epochs = [
+        training_batches(lengths, recipe.batch_size, recipe.order, order)
+        for _ in range(recipe.epochs)
+    ]
+    steps = [rows for epoch in epochs for rows in epoch]
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=recipe.learning_rate, eps=1e-8, weight_decay=0.0, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / len(steps))
+    losses: list[float] = []
+    frozen = nullcontext()
+    if subnetwork is not None:
+        zero_pruned_weights(model, subnetwork)
+        frozen = pruned_weights_frozen(model, subnetwork)
+    model.train()
+    with torch.random.fork_rng(), frozen:
+        torch.manual_seed(seed)
+        for step, rows in enumerate(steps, start=1):
+            inputs, labels = split.batch(rows, model.device)
+            loss = example_losses(model(**inputs).logits, labels, task).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item())
+            if losses[-1] != losses[-1]:
+                raise LotteryError(
+                    f"The loss on {task.title} is no longer a number at step {step} of "
+                    f"{len(steps)}: try a learning rate below {recipe.learning_rate:g}."
+                )
+            if progress is not None:
+                progress(step / len(steps), f"loss {losses[-1]:.3f}")
+    model.eval()
+    return losses

@@ -1,0 +1,202 @@
+"""Properties of the bundled tasks that a careless change to the grammar would break."""
+
+import os
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from dataclasses import fields
+from math import sqrt
+from pathlib import Path
+
+import pytest
+
+from lotterylib.grammar import COLUMNS, GRAMMARS, LEXICONS, Event, Lexicon, generate, similarity
+
+TASKS = tuple(GRAMMARS)
+SPLITS = ("train", "validation")
+
+
+def texts(columns: dict) -> list[tuple[str, ...]]:
+    """The text of each row, without its label."""
+    return list(zip(*(column for name, column in columns.items() if name != "label"), strict=True))
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"[a-z]+", text.lower())
+
+
+def base_words(lexicon: Lexicon) -> set[str]:
+    """Every content word of a lexicon; of a setting, the words that are not prepositions."""
+    found = set(lexicon.synonyms.values())
+    for field in fields(lexicon):
+        for entry in getattr(lexicon, field.name):
+            found.update(words(entry))
+    return found - {"in", "at", "on", "near", "by", "after", "last", "the"}
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("split", SPLITS)
+def test_columns_have_the_promised_names_lengths_and_types(task, split):
+    columns = generate(task, split, 50)
+    assert tuple(columns) == COLUMNS[task]
+    assert all(len(column) == 50 for column in columns.values())
+    kind = float if task == "similarity" else int
+    assert all(type(label) is kind for label in columns["label"])
+    assert all(re.fullmatch(r"[A-Z][A-Za-z, ]+\.", text) for row in texts(columns) for text in row)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_longer_call_starts_with_the_rows_of_a_shorter_one(task):
+    short, long = generate(task, "train", 100), generate(task, "train", 1000)
+    assert {name: column[:100] for name, column in long.items()} == short
+
+
+def test_rows_do_not_depend_on_the_process():
+    code = (
+        "from lotterylib.grammar import GRAMMARS, generate;"
+        "print([generate(task, 'validation', 40) for task in GRAMMARS])"
+    )
+    root = str(Path(__file__).resolve().parents[2])
+    # Another hash seed is what would betray a set or a hash() in the grammar.
+    env = {**os.environ, "PYTHONHASHSEED": "17", "PYTHONPATH": root}
+    other = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+    )
+    assert other.stdout.strip() == str([generate(task, "validation", 40) for task in TASKS])
+
+
+def test_splits_share_no_content_word():
+    assert not base_words(LEXICONS["train"]) & base_words(LEXICONS["validation"])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_generated_splits_share_only_function_words(task):
+    used = {
+        split: {word for row in texts(generate(task, split, 1000)) for word in words(" ".join(row))}
+        for split in SPLITS
+    }
+    content = base_words(LEXICONS["train"]) | base_words(LEXICONS["validation"])
+    assert not used["train"] & used["validation"] & content
+
+
+@pytest.mark.parametrize("lexicon", LEXICONS.values(), ids=LEXICONS)
+def test_a_synonym_occurs_nowhere_else(lexicon):
+    plain = {entry for field in fields(lexicon)[:-1] for entry in getattr(lexicon, field.name)}
+    assert set(lexicon.synonyms) <= plain
+    assert not set(lexicon.synonyms.values()) & plain
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_rows_are_distinct_and_none_leaks_into_validation(task):
+    train, validation = texts(generate(task, "train", 10_000)), texts(
+        generate(task, "validation", 1000)
+    )
+    assert len(set(train)) == len(train)
+    assert len(set(validation)) == len(validation)
+    assert not set(train) & set(validation)
+
+
+@pytest.mark.parametrize(
+    ("task", "low", "high"), [("acceptability", 0.62, 0.68), ("entailment", 0.46, 0.54)]
+)
+@pytest.mark.parametrize(("split", "rows"), [("train", 2000), ("validation", 1000)])
+def test_label_share_stays_in_its_bounds(task, low, high, split, rows):
+    labels = generate(task, split, rows)["label"]
+    assert set(labels) == {0, 1}
+    assert low <= sum(labels) / rows <= high
+
+
+@pytest.mark.parametrize("task", ["acceptability", "entailment"])
+def test_no_single_word_predicts_the_label(task):
+    columns = generate(task, "train", 2000)
+    share = sum(columns["label"]) / 2000
+    labels_of = defaultdict(list)
+    for row, label in zip(texts(columns), columns["label"], strict=True):
+        for word in set(words(" ".join(row))):
+            labels_of[word].append(label)
+    frequent = {word: labels for word, labels in labels_of.items() if len(labels) >= 50}
+    assert len(frequent) > 40
+    for word, labels in frequent.items():
+        # Four standard errors: chance stays inside, a cue of any use does not.
+        bound = 4 * sqrt(share * (1 - share) / len(labels))
+        assert abs(sum(labels) / len(labels) - share) < bound, word
+
+
+def test_word_overlap_does_not_predict_entailment():
+    columns = generate("entailment", "train", 2000)
+    overlap = defaultdict(list)
+    for one, two, label in zip(*columns.values(), strict=True):
+        shared = set(words(one)) & set(words(two))
+        overlap[label].append(len(shared) / len(set(words(two))))
+    means = {label: sum(values) / len(values) for label, values in overlap.items()}
+    assert abs(means[0] - means[1]) < 0.03
+
+
+def test_acceptability_reorders_the_same_words():
+    """Some word lists occur with both labels, so word counts alone cannot separate them."""
+    columns = generate("acceptability", "train", 10_000)
+    labels_of = defaultdict(set)
+    for sentence, label in zip(columns["sentence"], columns["label"], strict=True):
+        labels_of[tuple(sorted(words(sentence)))].add(label)
+    assert sum(labels == {0, 1} for labels in labels_of.values()) >= 20
+
+
+def test_similarity_labels_use_the_whole_scale():
+    labels = generate("similarity", "train", 2000)["label"]
+    assert min(labels) == 0.0
+    assert max(labels) == 5.0
+    assert len(set(labels)) >= 8
+    assert all(label * 2 == int(label * 2) for label in labels)
+
+
+def test_similarity_scores_meaning_in_its_role():
+    event = Event("pilot", "thank", "judge", "in April")
+    swapped = event._replace(agent="judge", patient="pilot")
+    assert similarity(event, event) == 5.0
+    assert similarity(event, swapped) == 3.0
+    assert similarity(event, event._replace(setting="")) == 4.5
+    assert similarity(event, Event("poet", "help", "nurse", "at night")) == 0.0
+    assert similarity(event, swapped) == similarity(swapped, event)
+
+
+def test_a_repeated_sentence_scores_5_and_the_same_words_in_other_roles_do_not():
+    columns = generate("similarity", "train", 2000)
+    repeated, swapped, passive = [], [], []
+    for one, two, label in zip(*columns.values(), strict=True):
+        if one == two:
+            repeated.append(label)
+        elif sorted(words(one)) == sorted(words(two)) and not one.split(",")[-1] == one:
+            continue
+        elif sorted(words(one)) == sorted(words(two)):
+            swapped.append(label)
+        elif {"was", "by"} <= set(words(one)) ^ set(words(two)) and label == 5.0:
+            passive.append(label)
+    assert repeated and set(repeated) == {5.0}
+    assert passive
+    assert min(swapped) == 3.0
+
+
+def test_known_rows_read_as_the_docstring_says():
+    """A spot check on labels by hand-written rules, independent of how rows are drawn."""
+    licensing = generate("acceptability", "train", 500)
+    for sentence, label in zip(*licensing.values(), strict=True):
+        if " ever " in sentence:
+            assert label == int(sentence.startswith("No "))
+    polarity = generate("entailment", "train", 500)
+    for one, two, label in zip(*polarity.values(), strict=True):
+        if one.startswith(("Neither", "Both")):
+            assert label == int((" not " in two) != one.startswith("Neither"))
+
+
+@pytest.mark.parametrize(
+    ("task", "split", "rows", "message"),
+    [
+        ("poetry", "train", 5, "Unknown task 'poetry'"),
+        ("similarity", "test", 5, "Unknown split 'test'"),
+        ("similarity", "train", 0, "at least 1 row, not 0"),
+    ],
+)
+def test_a_wrong_argument_is_named(task, split, rows, message):
+    with pytest.raises(ValueError, match=message):
+        generate(task, split, rows)
