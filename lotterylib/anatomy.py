@@ -94,9 +94,10 @@ def layers_of(model: PreTrainedModel) -> list[Layer]:
     """The layers of an encoder with a task layer, first to last."""
     architecture = architecture_of(model)
     names = ("attention", "query", "key", "value", "output", "mlp_in", "mlp_out")
+    modules = model.base_model.get_submodule(architecture.layers)
     return [
-        Layer(module, *(module.get_submodule(getattr(architecture, name)) for name in names))
-        for module in model.base_model.get_submodule(architecture.layers)
+        Layer(module, *(module.get_submodule(getattr(architecture, name)) for name in names))  # type: ignore[arg-type]
+        for module in modules.children()
     ]
 
 

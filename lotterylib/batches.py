@@ -47,7 +47,9 @@ class Encoded:
         """Word pieces of each example."""
         return [len(feature["input_ids"]) for feature in self.features]
 
-    def batch(self, rows: Sequence[int], device: torch.device) -> tuple[BatchEncoding, torch.Tensor]:
+    def batch(
+        self, rows: Sequence[int], device: torch.device
+    ) -> tuple[BatchEncoding, torch.Tensor]:
         """The model's inputs for these rows, padded to the longest of them, and their labels."""
         inputs = self.tokenizer.pad([self.features[row] for row in rows], return_tensors="pt")
         return inputs.to(device), self.labels[torch.as_tensor(rows)].to(device)

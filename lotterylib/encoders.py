@@ -226,8 +226,8 @@ def _hub_snapshot(source: EncoderSource) -> Path:
         return Path(snapshot_download(source.location, allow_patterns=wanted, etag_timeout=5))
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError):
         raise LotteryError(
-            f"Encoder {source.name!r} is neither in the local cache nor can the Hugging Face hub be "
-            "reached: give the path of a model directory, or take 'minilm', which is a package."
+            f"Encoder {source.name!r} is neither in the local cache nor can the Hugging Face hub "
+            "be reached: give the path of a model directory, or take 'minilm', which is a package."
         ) from None
 
 

@@ -20,5 +20,7 @@ def unknown(kind: str, given: object, accepted: Iterable[str]) -> LotteryError:
     """
     names = list(accepted)
     near = get_close_matches(str(given).lower(), [name.lower() for name in names], n=1, cutoff=0.5)
-    hint = next((f" Did you mean {name!r}?" for name in names if near and name.lower() == near[0]), "")
+    hint = next(
+        (f" Did you mean {name!r}?" for name in names if near and name.lower() == near[0]), ""
+    )
     return LotteryError(f"Unknown {kind} {given!r}.{hint} Accepted: {', '.join(names)}.")

@@ -19,14 +19,15 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from lotterylib.anatomy import Shape, prunable_weights, shape_of
+from lotterylib.baselines import frozen_score, majority_score
 from lotterylib.batches import MAX_LENGTH, Encoded, encode
-from lotterylib.data import TaskData, load_data
+from lotterylib.data import TaskData, load_task_data
 from lotterylib.encoders import Encoder, find_encoder
 from lotterylib.gates import remove, zero_pruned_weights
 from lotterylib.importance import Importance, measure
 from lotterylib.loading import load_model, load_tokenizer
 from lotterylib.magnitude import MagnitudeStep, Ranking, last_kept, rank, search_magnitude
-from lotterylib.scoring import Score, evaluate, majority_score
+from lotterylib.scoring import Score, evaluate
 from lotterylib.settings import Settings
 from lotterylib.store import Key, RunStore, read_json, write_json
 from lotterylib.structured import StructuredStep, good_subnetwork, search_structured
@@ -45,8 +46,8 @@ from lotterylib.subnetworks import (
 from lotterylib.training import Recipe, train
 
 RESULTS_VERSION = 1
-"""Raised whenever a change to the library changes what a stage computes, so that older artefacts are
-not taken for its results."""
+"""Raised whenever a change to the library changes what a stage computes, so that older artefacts
+are not taken for its results."""
 
 Report = Callable[[float, str], None]
 """Told, while a cell is computed, the share that is done and what was found so far."""
@@ -61,8 +62,8 @@ class Cell:
     """One piece of work of the grid: a stage for a seed, and for a subnetwork where it has one.
 
     Attributes:
-        stage: "finetune", "search", "pruned" or "retrained".
-        seed: of fine-tuning.
+        stage: "frozen" (a baseline), "finetune", "search", "pruned" or "retrained".
+        seed: of fine-tuning; 0 for the baseline, which has none.
         method: "structured" or "magnitude"; empty for fine-tuning.
         kind: "good", "random" or "bad"; empty for fine-tuning and searches.
         effort: about how long it takes, in units of one fine-tuning.
@@ -85,19 +86,14 @@ class Experiment:
 
     Args:
         settings: what `settings.parse_settings` returned.
-
-    Raises:
-        LotteryError: the encoder or the data cannot be had, or are not what they should be.
+        encoder: the encoder that the settings name.
+        data: the examples that the settings name.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, encoder: Encoder, data: TaskData) -> None:
+        self.settings, self.encoder, self.data = settings, encoder, data
         self.task, self.preset = settings.task, settings.preset
         self.store = RunStore(settings.store)
-        self.encoder: Encoder = find_encoder(settings.encoder)
-        self.data: TaskData = load_data(
-            settings.task, settings.data_dir, settings.train_rows, settings.dev_rows
-        )
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.recipe = Recipe(
             learning_rate=settings.learning_rate or self.encoder.learning_rate,
@@ -121,6 +117,7 @@ class Experiment:
 
     def cells(self) -> Iterator[Cell]:
         """All work of this experiment, in the order in which it is done."""
+        yield Cell("frozen", seed=0, effort=0.1)
         for seed in self.settings.seeds:
             yield Cell("finetune", seed)
             for method in METHODS:
@@ -135,7 +132,9 @@ class Experiment:
         if cell.stage == "search":
             subnetwork = self.subnetwork(cell.seed, cell.method, "good", report)
             return f"keeps {subnetwork.density(self.shape):.0%} of the encoder"
-        if cell.stage == "finetune":
+        if cell.stage == "frozen":
+            score = self.frozen()
+        elif cell.stage == "finetune":
             score = self.full_score(cell.seed, report)
         else:
             score = self.score(cell.seed, cell.method, cell.kind, cell.stage, report)
@@ -148,6 +147,8 @@ class Experiment:
 
     def key(self, cell: Cell) -> Key:
         """Where the store keeps what the cell computes."""
+        if cell.stage == "frozen":
+            return self._frozen_key()
         if cell.stage == "finetune":
             return self._finetuned_key(cell.seed)
         if cell.stage == "search":
@@ -180,7 +181,7 @@ class Experiment:
 
     def pretrained(self, seed: int) -> PreTrainedModel:
         """The pre-trained encoder under the seed's fresh task layer."""
-        return load_model(self.encoder, self.task, seed).to(self.device)
+        return load_model(self.encoder, self.task, seed).to(self.device)  # type: ignore[arg-type]
 
     def finetuned(self, seed: int) -> PreTrainedModel:
         """The fine-tuned model: the paper's full model."""
@@ -201,6 +202,20 @@ class Experiment:
         """The score of the commonest training label (regression: the mean label)."""
         train_labels, dev_labels = (np.array(s["label"]) for s in (self.data.train, self.data.dev))
         return majority_score(train_labels, dev_labels, self.task)
+
+    def _frozen_key(self) -> Key:
+        config = {"version": RESULTS_VERSION, "data": self.data.fingerprint}
+        config |= {"weights": self.encoder.sha256, "max_length": MAX_LENGTH}
+        return Key(self.encoder.name, self.task.name, "frozen", config, seed=0)
+
+    def frozen(self) -> Score:
+        """The score of a linear layer on the frozen pre-trained encoder."""
+
+        def make(folder: Path) -> None:
+            score = frozen_score(self.pretrained(seed=0), *self.splits, self.task)
+            _write_score(folder, score)
+
+        return _read_score(self.store.fetch(self._frozen_key(), make, self._device_name))
 
     # The searches (sections 3.2 and 3.3)
 
@@ -285,9 +300,7 @@ class Experiment:
         config = {"search": self._search_key(seed, method).digest, "kind": kind, "option": option}
         return Key(self.encoder.name, self.task.name, f"{kind}-{method}", config, seed)
 
-    def subnetwork(
-        self, seed: int, method: str, kind: str, report: Report = _silent
-    ) -> Subnetwork:
+    def subnetwork(self, seed: int, method: str, kind: str, report: Report = _silent) -> Subnetwork:
         """The good subnetwork of a search, or a random or bad one of its size."""
         good = load_subnetwork(self._searched(seed, method, report) / "good.safetensors")
         if kind == "good":
@@ -319,6 +332,10 @@ class Experiment:
         """The dev score of a subnetwork.
 
         Args:
+            seed: of fine-tuning.
+            method: "structured" or "magnitude".
+            kind: "good", "random" or "bad".
+            report: told of the progress of retraining.
             phase: "pruned", the fine-tuned weights that survive, or "retrained", the pre-trained
                 ones trained anew under the task layer of the same seed.
         """
@@ -327,11 +344,11 @@ class Experiment:
             subnetwork = self.subnetwork(seed, method, kind)
             train_split, dev_split = self.splits
             model = self.finetuned(seed) if phase == "pruned" else self.pretrained(seed)
-            weights = None
+            weights = subnetwork if isinstance(subnetwork, WeightSubnetwork) else None
             if isinstance(subnetwork, StructuredSubnetwork):
                 remove(model, subnetwork)
             else:
-                weights = zero_pruned_weights(model, subnetwork) and subnetwork
+                zero_pruned_weights(model, subnetwork)
             if phase == "retrained":
                 losses = train(
                     model, train_split, self.task, self.recipe, seed, weights, progress=report
@@ -345,6 +362,15 @@ class Experiment:
     @property
     def _device_name(self) -> str:
         return torch.cuda.get_device_name() if self.device.type == "cuda" else "CPU"
+
+
+def open_experiment(settings: Settings) -> Experiment:
+    """The experiment that the settings describe.
+
+    Raises:
+        LotteryError: the encoder or the data cannot be had, or are not what they should be.
+    """
+    return Experiment(settings, find_encoder(settings.encoder), load_task_data(settings))
 
 
 def _structured_row(step: StructuredStep, shape: Shape) -> dict[str, Any]:

@@ -44,9 +44,7 @@ def gated(model: PreTrainedModel, heads: torch.Tensor, mlps: torch.Tensor) -> It
     with ExitStack() as hooks:
         for number, layer in enumerate(layers):
             head_gate, mlp_gate = heads[..., number, :], mlps[..., number]
-            hooks.callback(
-                layer.output.register_forward_pre_hook(_head_hook(head_gate)).remove
-            )
+            hooks.callback(layer.output.register_forward_pre_hook(_head_hook(head_gate)).remove)
             hooks.callback(layer.mlp_out.register_forward_hook(_mlp_hook(mlp_gate)).remove)
         yield
 
@@ -113,9 +111,11 @@ def remove(model: PreTrainedModel, subnetwork: StructuredSubnetwork) -> PreTrain
 def _remove_heads(model: PreTrainedModel, layer: Layer, heads: np.ndarray) -> None:
     architecture = architecture_of(model)
     width = layer.output.in_features // len(heads)
-    index = torch.from_numpy(np.flatnonzero(np.repeat(heads, width)))
+    index = _index(np.repeat(heads, width))
     for name in ("query", "key", "value"):
-        _replace(layer, getattr(architecture, name), prune_linear_layer(getattr(layer, name), index))
+        _replace(
+            layer, getattr(architecture, name), prune_linear_layer(getattr(layer, name), index)
+        )
     output = prune_linear_layer(layer.output, index, dim=1)
     _replace(layer, architecture.output, output)
     if not heads.any():
@@ -123,9 +123,9 @@ def _remove_heads(model: PreTrainedModel, layer: Layer, heads: np.ndarray) -> No
         layer.module.set_submodule(architecture.attention, _NoHeads(projection))
         return
     if hasattr(layer.attention, "all_head_size"):
-        layer.attention.all_head_size = len(index)
+        layer.attention.all_head_size = len(index)  # type: ignore[assignment]
     if architecture.heads_share_bias:
-        layer.attention.register_forward_pre_hook(_bias_hook(torch.from_numpy(np.flatnonzero(heads))))
+        layer.attention.register_forward_pre_hook(_bias_hook(_index(heads)))
 
 
 def _bias_hook(kept: torch.Tensor):
@@ -150,11 +150,15 @@ class _NoHeads(nn.Module):
 
 def _remove_mlp(model: PreTrainedModel, layer: Layer) -> None:
     architecture = architecture_of(model)
-    nothing = torch.empty(0, dtype=torch.long)
+    nothing = _index(np.zeros(1, dtype=bool))
     _replace(layer, architecture.mlp_in, prune_linear_layer(layer.mlp_in, nothing))
     output = prune_linear_layer(layer.mlp_out, nothing, dim=1)
-    output.bias = None
+    output.bias = None  # type: ignore[assignment]
     _replace(layer, architecture.mlp_out, output)
+
+
+def _index(kept: np.ndarray) -> torch.LongTensor:
+    return torch.from_numpy(np.flatnonzero(kept))  # type: ignore[return-value]
 
 
 def _replace(layer: Layer, path: str, module: nn.Module) -> None:

@@ -34,7 +34,8 @@ class Ranking:
 
     def largest_pruned(self, pruned: int) -> WeightSubnetwork:
         """What is left when that many of the largest weights are pruned (the authors' bad
-        subnetwork)."""
+        subnetwork).
+        """
         return self._select(self.order[: len(self.order) - pruned])
 
     def _select(self, positions: np.ndarray) -> WeightSubnetwork:

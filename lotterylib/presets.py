@@ -16,7 +16,7 @@ PAPER_SEEDS = (1337, 42, 86, 71, 166)
 
 @dataclass(frozen=True)
 class Preset:
-    """Every choice that the paper's text and the authors' code make differently, and two shared ones.
+    """The choices that the paper's text and the authors' code make differently, and some shared.
 
     Attributes:
         threshold: the share of the full model's score that a good subnetwork keeps (section 3).

@@ -68,15 +68,6 @@ def score_predictions(
     return Score(metrics, constant, tuple(int(value) for value in guess))
 
 
-def majority_score(train_labels: np.ndarray, dev_labels: np.ndarray, task: Task) -> Score:
-    """The score of always giving the commonest training label (regression: the mean label)."""
-    if task.is_regression:
-        guess = float(np.mean(train_labels))
-    else:
-        guess = int(np.bincount(train_labels.astype(int)).argmax())
-    return score_predictions(np.full(len(dev_labels), guess), dev_labels, task)
-
-
 def example_losses(logits: torch.Tensor, labels: torch.Tensor, task: Task) -> torch.Tensor:
     """The loss of each example, float[batch]: cross-entropy, or squared error for regression."""
     if task.is_regression:

@@ -101,7 +101,9 @@ def parse_settings(
         raise LotteryError("The parameter store is empty: name the folder for the run store.")
     for name in ("train_rows", "dev_rows", "epochs", "learning_rate"):
         if given[name][0] < 0:  # type: ignore[operator]
-            raise LotteryError(f"The parameter {name} is {given[name][0]}: it must not be negative.")
+            raise LotteryError(
+                f"The parameter {name} is {given[name][0]}: it must not be negative."
+            )
     return Settings(
         task=find_task(task),
         encoder=encoder,
@@ -155,7 +157,9 @@ def describe(settings: Settings) -> dict[str, str]:
     texts = {field.name: str(getattr(settings, field.name)) for field in fields(settings)}
     texts["task"], texts["preset"] = settings.task.title, settings.preset.name
     texts["seeds"] = ", ".join(map(str, settings.seeds))
-    texts["learning_rate"] = f"{settings.learning_rate:g}" if settings.learning_rate else "encoder's"
+    texts["learning_rate"] = (
+        f"{settings.learning_rate:g}" if settings.learning_rate else "encoder's"
+    )
     for name in ("train_rows", "dev_rows"):
         texts[name] = "all" if texts[name] == "0" else texts[name]
     del texts["store"], texts["data_dir"]
@@ -169,7 +173,9 @@ def _parse_seeds(seeds: object, default: tuple[int, ...]) -> tuple[int, ...]:
     if isinstance(parts, int) and not isinstance(parts, bool):
         parts = [parts]
     if not isinstance(parts, list | tuple):
-        raise LotteryError(f"The parameter seeds is {seeds!r}: give whole numbers, such as 1337,42.")
+        raise LotteryError(
+            f"The parameter seeds is {seeds!r}: give whole numbers, such as 1337,42."
+        )
     parts = [part for part in parts if str(part).strip()]
     if not parts:
         raise LotteryError("The list of seeds is empty: give at least one whole number.")
@@ -191,5 +197,6 @@ def _check_type(name: str, value: object, kind: type) -> None:
     if not right:
         wanted = {str: "a text", int: "a whole number", float: "a number"}[kind]
         raise LotteryError(
-            f"The parameter {name} is {value!r}, of type {type(value).__name__}: it must be {wanted}."
+            f"The parameter {name} is {value!r}, of type {type(value).__name__}: "
+            f"it must be {wanted}."
         )

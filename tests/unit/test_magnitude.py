@@ -1,0 +1,169 @@
+"""The magnitude search: torch's own pruning is the reference for what a step prunes."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.utils import prune
+
+from lotterylib.magnitude import last_kept, pruned_counts, rank, search_magnitude
+from lotterylib.presets import Preset
+
+
+def small_module():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(7, 5), torch.nn.Linear(5, 11, bias=False))
+
+
+def arrays_of(module):
+    return {
+        "0.weight": module[0].weight.detach().numpy().copy(),
+        "0.bias": module[0].bias.detach().numpy().copy(),
+        "1.weight": module[1].weight.detach().numpy().copy(),
+    }
+
+
+PARTS = (("0.weight", 0, "weight"), ("0.bias", 0, "bias"), ("1.weight", 1, "weight"))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.05, 0.2, 0.5])
+def test_every_step_equals_torchs_global_pruning_applied_again(share):
+    module = small_module()
+    ranking = rank(arrays_of(module))
+    total = 7 * 5 + 5 + 5 * 11
+    counts = pruned_counts(total, share, 15)
+    assert next(counts) == 0
+    for pruned in counts:
+        prune.global_unstructured(
+            [(module[place], kind) for _, place, kind in PARTS],
+            pruning_method=prune.L1Unstructured,
+            amount=share,
+        )
+        theirs = {name: getattr(module[place], f"{kind}_mask") for name, place, kind in PARTS}
+        ours = ranking.smallest_pruned(pruned)
+        assert ours.size == sum(int(mask.sum()) for mask in theirs.values())
+        for name, mask in theirs.items():
+            assert np.array_equal(ours.weights[name], mask.numpy().astype(bool))
+
+
+@given(st.integers(1, 10**7), st.floats(0.01, 0.99), st.integers(0, 60))
+@settings(max_examples=40, deadline=None)
+def test_counts_start_at_nothing_and_never_fall_or_exceed(weights, share, steps):
+    counts = list(pruned_counts(weights, share, steps))
+    assert len(counts) == steps + 1
+    assert counts[0] == 0
+    for before, after in zip(counts, counts[1:], strict=False):
+        assert after == before + round(share * (weights - before))
+    assert counts[-1] <= weights
+
+
+def test_ten_per_cent_of_what_remains_compounds():
+    counts = list(pruned_counts(10**6, 0.1, 20))
+    assert [1 - count / 10**6 for count in counts] == pytest.approx(
+        [0.9**step for step in range(21)], abs=1e-5
+    )
+
+
+def test_ranking_is_by_magnitude_over_all_parameters_together():
+    ranking = rank({"0.a": np.array([[3.0, -0.1]]), "1.b": np.array([-2.0, 0.5, 4.0])})
+    assert ranking.order.tolist() == [1, 3, 2, 0, 4]
+    kept = ranking.smallest_pruned(2).weights
+    assert kept["0.a"].tolist() == [[True, False]]
+    assert kept["1.b"].tolist() == [True, False, True]
+    assert list(kept) == ["0.a", "1.b"]
+
+
+def test_ties_go_in_the_order_of_the_parameters():
+    ranking = rank({"0.a": np.array([1.0, -1.0]), "0.b": np.array([1.0, 0.5])})
+    assert ranking.order.tolist() == [3, 0, 1, 2]
+    assert rank({"0.a": np.zeros(50)}).order.tolist() == list(range(50))
+
+
+@given(st.integers(0, 95), st.integers(0, 95))
+@settings(max_examples=30, deadline=None)
+def test_masks_are_nested_and_complementary(one, other):
+    ranking = rank(arrays_of(small_module()))
+    few, many = sorted((one, other))
+    larger, smaller = ranking.smallest_pruned(few), ranking.smallest_pruned(many)
+    assert (larger.size, smaller.size) == (95 - few, 95 - many)
+    assert not any((smaller.weights[n] & ~kept).any() for n, kept in larger.weights.items())
+    assert ranking.largest_pruned(one).size == 95 - one
+    assert ranking.largest_pruned(95 - one) == ranking.smallest_pruned(one).complement()
+
+
+def test_the_smallest_and_the_largest_are_what_their_names_say():
+    weights = arrays_of(small_module())
+    ranking = rank(weights)
+    flat = np.abs(np.concatenate([array.ravel() for array in weights.values()]))
+
+    def survivors(subnetwork):
+        return np.concatenate(
+            [np.abs(weights[name][kept]) for name, kept in subnetwork.weights.items()]
+        )
+
+    assert survivors(ranking.smallest_pruned(40)).min() == np.sort(flat)[40]
+    assert survivors(ranking.largest_pruned(40)).max() == np.sort(flat)[-41]
+
+
+def scored(function):
+    calls = []
+
+    def measure(subnetwork):
+        calls.append(subnetwork.size)
+        return function(subnetwork.size)
+
+    return measure, calls
+
+
+def ranking_of(count):
+    return rank({"0.query.weight": np.random.default_rng(0).normal(size=(count // 10, 10))})
+
+
+def test_the_search_stops_at_the_first_failure_and_keeps_the_step_before():
+    ranking = ranking_of(1000)
+    measure, calls = scored(lambda size: 0.8 if size >= 700 else 0.5)
+    told = []
+    steps = search_magnitude(measure, ranking, Preset("paper"), told.append)
+    assert calls == [1000, 900, 810, 729, 656]
+    assert [step.pruned for step in steps] == [0, 100, 190, 271, 344]
+    assert [step.surviving for step in steps] == pytest.approx([1, 0.9, 0.81, 0.729, 0.656])
+    assert [step.kept for step in steps] == [True, True, True, True, False]
+    assert [step.score for step in steps] == [0.8, 0.8, 0.8, 0.8, 0.5]
+    assert told == steps
+    assert last_kept(steps) == steps[3]
+
+
+def test_a_failing_first_step_leaves_the_full_model():
+    measure, calls = scored(lambda size: float(size == 1000))
+    steps = search_magnitude(measure, ranking_of(1000), Preset("paper"))
+    assert calls == [1000, 900]
+    assert last_kept(steps).pruned == 0
+
+
+@pytest.mark.parametrize("most", [0, 1, 7])
+def test_the_number_of_steps_is_capped(most):
+    measure, calls = scored(lambda size: 1.0)
+    preset = Preset("capped", magnitude_max_steps=most)
+    steps = search_magnitude(measure, ranking_of(1000), preset)
+    assert len(steps) == len(calls) == most + 1
+    assert last_kept(steps) == steps[-1]
+
+
+@pytest.mark.parametrize(("short", "kept"), [(0.0, True), (1e-9, False)])
+def test_the_threshold_itself_passes(short, kept):
+    measure, _ = scored(lambda size: 0.7 if size == 1000 else 0.9 * 0.7 - short)
+    steps = search_magnitude(measure, ranking_of(1000), Preset("paper", magnitude_max_steps=1))
+    assert steps[1].kept is kept
+
+
+def test_later_steps_are_compared_with_the_full_model():
+    scores = iter([1.0, 0.95, 0.91, 0.89])
+    steps = search_magnitude(lambda _: next(scores), ranking_of(1000), Preset("paper"))
+    assert [step.kept for step in steps] == [True, True, True, False]
+
+
+def test_the_full_model_passes_even_with_a_negative_score():
+    steps = search_magnitude(lambda _: -0.1, ranking_of(100), Preset("paper"))
+    assert [step.kept for step in steps] == [True, False]
+    assert last_kept(steps).pruned == 0

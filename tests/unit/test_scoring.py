@@ -1,0 +1,147 @@
+"""Metrics equal the libraries'; constant predictors are named; batches do not matter."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn import metrics
+
+import lotterylib.scoring
+from lotterylib.scoring import (
+    decide,
+    evaluate,
+    example_losses,
+    majority_score,
+    score_predictions,
+)
+from lotterylib.tasks import find_task
+
+COLA, MNLI, STSB = find_task("cola"), find_task("mnli"), find_task("stsb")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_classification_metrics_equal_sklearns(seed):
+    draw = np.random.default_rng(seed)
+    truth, guess = draw.integers(0, 2, 50), draw.integers(0, 2, 50)
+    score = score_predictions(guess, truth, COLA)
+    assert score.metrics == {
+        "accuracy": pytest.approx((truth == guess).mean()),
+        "matthews": pytest.approx(metrics.matthews_corrcoef(truth, guess)),
+        "f1": pytest.approx(metrics.f1_score(truth, guess)),
+    }
+    assert not score.constant
+    assert score.predictions == tuple(guess.tolist())
+    assert score.examples == 50
+    both = ((guess == 1) & (truth == 1)).sum()
+    assert score.metrics["f1"] == pytest.approx(2 * both / (guess.sum() + truth.sum()))
+
+
+def test_three_classes_have_no_f1():
+    draw = np.random.default_rng(0)
+    truth, guess = draw.integers(0, 3, 60), draw.integers(0, 3, 60)
+    score = score_predictions(guess, truth, MNLI)
+    assert score.metrics == {
+        "accuracy": pytest.approx(metrics.accuracy_score(truth, guess)),
+        "matthews": pytest.approx(metrics.matthews_corrcoef(truth, guess)),
+    }
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_regression_metrics_equal_scipys(seed):
+    draw = np.random.default_rng(seed)
+    truth = draw.integers(0, 6, 40).astype(float)
+    guess = truth + draw.normal(size=40)
+    score = score_predictions(guess, truth, STSB)
+    pearson, spearman = stats.pearsonr(guess, truth)[0], stats.spearmanr(guess, truth)[0]
+    assert score.metrics == {
+        "pearson": pytest.approx(pearson),
+        "spearman": pytest.approx(spearman),
+        "pearson_spearman": pytest.approx((pearson + spearman) / 2),
+    }
+    assert score.metrics["pearson"] == pytest.approx(np.corrcoef(guess, truth)[0, 1])
+    assert score.predictions == pytest.approx(guess.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("value", [0.0, 2.7])
+@pytest.mark.filterwarnings("error")
+def test_a_constant_predictor_has_no_correlation_and_is_named(value):
+    score = score_predictions(np.full(5, value), [1.0, 2.0, 3.0, 4.0, 5.0], STSB)
+    assert score.constant
+    assert score.metrics == {"pearson": 0.0, "spearman": 0.0, "pearson_spearman": 0.0}
+
+
+@pytest.mark.filterwarnings("error")
+def test_constant_labels_have_no_correlation_either():
+    score = score_predictions([1.0, 2.0], [3.0, 3.0], STSB)
+    assert not score.constant
+    assert set(score.metrics.values()) == {0.0}
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_constant_class_is_named_and_scores_its_share(code):
+    truth = np.array([1, 1, 1, 0])
+    score = score_predictions(np.full(4, code), truth, COLA)
+    assert score.constant
+    assert score.metrics["accuracy"] == (truth == code).mean()
+    assert score.metrics["matthews"] == 0.0
+    assert score.metrics["f1"] == pytest.approx(6 / 7 if code else 0.0)
+
+
+def test_the_majority_is_that_of_the_training_labels():
+    score = majority_score(np.array([0, 1, 1]), np.array([0, 0, 0, 1]), COLA)
+    assert score.predictions == (1, 1, 1, 1)
+    assert score.metrics["accuracy"] == 0.25
+    assert score.constant
+    mean = majority_score(np.array([1.0, 2.0, 4.5]), np.array([0.0, 5.0]), STSB)
+    assert mean.predictions == (2.5, 2.5)
+    assert mean.constant
+    assert mean.metrics["pearson"] == 0.0
+
+
+def test_losses_of_examples_average_to_torchs():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(6, 3, generator=generator)
+    codes = torch.tensor([0, 1, 2, 2, 1, 0])
+    losses = example_losses(logits, codes, MNLI)
+    assert losses.shape == (6,)
+    torch.testing.assert_close(losses.mean(), torch.nn.CrossEntropyLoss()(logits, codes))
+    values = torch.rand(6, generator=generator)
+    squared = example_losses(logits[:, :1], values, STSB)
+    torch.testing.assert_close(squared, (logits[:, 0] - values) ** 2)
+
+
+def test_decisions_are_the_likeliest_class_or_the_value():
+    logits = torch.tensor([[0.1, 0.7, 0.3], [2.0, 1.0, -1.0]])
+    assert decide(logits, MNLI).tolist() == [1, 0]
+    assert decide(torch.tensor([[1.5], [-2.0]]), STSB).tolist() == [1.5, -2.0]
+    assert decide(torch.tensor([[1.5]]), STSB).shape == (1,)
+
+
+@pytest.mark.parametrize("name", ["acceptability", "similarity"])
+def test_predictions_do_not_depend_on_the_batches(name, tiny_model, encoded, monkeypatch):
+    task, split = find_task(name), encoded(name, 21)
+    model = tiny_model(name, rough=0.3)
+    with torch.no_grad():  # so that both classes are predicted
+        inputs, _ = split.batch(range(21), torch.device("cpu"))
+        model.classifier.bias -= model(**inputs).logits.mean(0)
+    values = []
+    for size in (64, 7, 1):
+        monkeypatch.setattr(lotterylib.scoring, "EVALUATION_BATCH", size)
+        values.append(evaluate(model, split, task).predictions)
+    assert values[0] == pytest.approx(values[1], abs=2e-5)
+    assert values[0] == pytest.approx(values[2], abs=2e-5)
+    assert len(set(values[0])) > 1
+    alone = []
+    for row in range(21):  # in the order of the split
+        inputs, _ = split.batch([row], torch.device("cpu"))
+        with torch.no_grad():
+            alone += decide(model(**inputs).logits, task).tolist()
+    assert values[0] == pytest.approx(alone, abs=2e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_evaluation_turns_dropout_off_and_the_mode_back(training, tiny_model, encoded):
+    split, task = encoded("similarity", 8), find_task("similarity")
+    model = tiny_model("similarity", rough=0.3).train(training)
+    assert evaluate(model, split, task) == evaluate(model, split, task)
+    assert model.training is training

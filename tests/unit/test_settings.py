@@ -1,0 +1,271 @@
+"""Every mistake in a run's parameters is a sentence that names the parameter."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lotterylib.errors import LotteryError
+from lotterylib.presets import BUDGETS, PAPER_SEEDS, PRESETS
+from lotterylib.settings import (
+    check_names,
+    check_parameters,
+    describe,
+    parse_settings,
+)
+from lotterylib.tasks import TASKS
+
+TEXTS = ("task", "encoder", "preset", "budget", "batch_order", "data_dir", "store")
+COUNTS = ("train_rows", "dev_rows", "epochs")
+
+
+def parsed(**changes):
+    return parse_settings(**({"task": "rte"} | changes))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"task": "ret"}, "Unknown task 'ret'. Did you mean 'rte'?"),
+        ({"task": "acceptabilty"}, "Unknown task 'acceptabilty'. Did you mean 'acceptability'?"),
+        ({"task": ""}, "Unknown task ''."),
+        ({"encoder": "minilim"}, "Unknown encoder 'minilim'. Did you mean 'minilm'?"),
+        ({"encoder": "bert-base-cased"}, "Did you mean 'bert-base-uncased'?"),
+        ({"encoder": "no/such/folder"}, "Unknown encoder 'no/such/folder'."),
+        ({"preset": "papper"}, "Unknown preset 'papper'. Did you mean 'paper'?"),
+        ({"preset": "Paper"}, "Unknown preset 'Paper'. Did you mean 'paper'?"),
+        ({"budget": "smok"}, "Unknown budget 'smok'. Did you mean 'smoke'?"),
+        ({"batch_order": "bucket"}, "Unknown batch_order 'bucket'. Did you mean 'buckets'?"),
+        ({"store": ""}, "The parameter store is empty"),
+    ],
+)
+def test_unknown_names_are_refused_with_the_nearest(given, message):
+    with pytest.raises(LotteryError) as error:
+        parsed(**given)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.xfail(strict=True, reason="Path('') is the current directory")
+def test_an_empty_encoder_is_refused():
+    with pytest.raises(LotteryError, match="Unknown encoder ''"):
+        parsed(encoder="")
+
+
+@pytest.mark.parametrize("name", ["task", "encoder", "preset", "budget", "batch_order"])
+def test_what_would_be_accepted_is_listed(name):
+    tables = {
+        "task": TASKS,
+        "encoder": ["minilm", "bert-base-uncased", "path of a model directory"],
+        "preset": PRESETS,
+        "budget": BUDGETS,
+        "batch_order": ["buckets", "random"],
+    }
+    with pytest.raises(LotteryError, match="Accepted: ") as error:
+        parsed(**{name: "zzzzzz"})
+    assert name in str(error.value)
+    assert all(accepted in str(error.value) for accepted in tables[name])
+
+
+wrong = [(name, value) for name in TEXTS for value in (None, 3, True, ["rte"], Path("x"))]
+wrong += [(name, value) for name in COUNTS for value in (True, False, "3", 3.0, None, [1])]
+wrong += [("learning_rate", value) for value in (True, "1e-4", None, [1e-4])]
+
+
+@pytest.mark.parametrize(("name", "value"), wrong)
+def test_wrong_types_are_refused_by_name(name, value):
+    with pytest.raises(LotteryError, match=f"parameter {name} is .*of type .*must be") as error:
+        parsed(**{name: value})
+    assert type(value).__name__ in str(error.value)
+
+
+@pytest.mark.parametrize("name", [*COUNTS, "learning_rate"])
+def test_negative_amounts_are_refused_by_name(name):
+    with pytest.raises(LotteryError, match=f"parameter {name} is -1: it must not be negative"):
+        parsed(**{name: -1})
+
+
+@pytest.mark.xfail(strict=True, reason="parse_settings compares with 0 only")
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_learning_rate_that_is_no_number_is_refused(value):
+    with pytest.raises(LotteryError, match="learning_rate"):
+        parsed(learning_rate=value)
+
+
+def test_a_missing_data_directory_is_refused(tmp_path):
+    with pytest.raises(LotteryError, match=r"data.dir\w* .*nowhere does not exist"):
+        parsed(data_dir=str(tmp_path / "nowhere"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LotteryError, match=r"data.dir"):
+        parsed(data_dir=str(tmp_path / "file"))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [
+        ([], "list of seeds is empty"),
+        ((), "list of seeds is empty"),
+        ("", "list of seeds is empty"),
+        (" , ,", "list of seeds is empty"),
+        ([1, 2, 1], "seeds 1, 2, 1 repeat"),
+        ("7,7", "seeds 7, 7 repeat"),
+        ([1, "1"], "repeat"),
+        ([-1], "seed -1 is not a whole number"),
+        ("-1", "seed '-1' is not a whole number"),
+        ([1.0], "seed 1.0 is not a whole number"),
+        ("1.5", "seed '1.5' is not a whole number"),
+        ([True], "seed True is not a whole number"),
+        (["one"], "seed 'one' is not a whole number"),
+        ([None], "seed None is not a whole number"),
+        ("1;2", "seed '1;2' is not a whole number"),
+        ("budgets", "seed 'budgets' is not a whole number"),
+        ([2**32], "4294967296 is too large"),
+        (True, "parameter seeds is True"),
+        (1.5, "parameter seeds is 1.5"),
+        (None, "parameter seeds is None"),
+        ({1: 2}, "parameter seeds is"),
+    ],
+)
+def test_bad_seeds_are_refused(seeds, message):
+    with pytest.raises(LotteryError) as error:
+        parsed(seeds=seeds)
+    assert message in str(error.value)
+    assert "seed" in str(error.value)
+
+
+@pytest.mark.xfail(strict=True, reason="Iterable[int] is announced, list and tuple are accepted")
+@pytest.mark.parametrize("seeds", [range(3), np.array([1, 2])], ids=["range", "array"])
+def test_any_iterable_of_whole_numbers_gives_seeds(seeds):
+    assert parsed(seeds=seeds).seeds == tuple(int(seed) for seed in seeds)
+
+
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=6, unique=True), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_seeds_are_read_from_lists_and_texts(seeds, spaced):
+    text = (" , " if spaced else ",").join(map(str, seeds))
+    for given_seeds in (seeds, tuple(seeds), text, text + ",", [str(seed) for seed in seeds]):
+        assert parsed(seeds=given_seeds).seeds == tuple(seeds)
+    assert parsed(seeds=seeds[0]).seeds == (seeds[0],)
+
+
+@given(st.text(max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_any_text_for_seeds_gives_seeds_or_a_sentence(text):
+    try:
+        seeds = parsed(seeds=text).seeds
+    except LotteryError as error:
+        assert "seed" in str(error)
+    else:
+        assert seeds
+        assert len(set(seeds)) == len(seeds)
+        assert all(type(seed) is int and 0 <= seed < 2**32 for seed in seeds)
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_what_is_not_given_is_the_budgets(budget):
+    amount, result = BUDGETS[budget], parsed(budget=budget)
+    assert result.seeds == amount.seeds
+    assert (result.train_rows, result.dev_rows) == (amount.train_rows, amount.dev_rows)
+    assert result.epochs == amount.epochs
+    assert result.budget == budget
+    changed = parsed(budget=budget, train_rows=7, dev_rows=8, epochs=9, seeds=[3])
+    assert (changed.train_rows, changed.dev_rows, changed.epochs) == (7, 8, 9)
+    assert changed.seeds == (3,)
+
+
+def test_names_become_rows_of_the_tables(tmp_path):
+    result = parsed(
+        task="STS-B", preset="official", learning_rate=1, data_dir=str(tmp_path), store="elsewhere"
+    )
+    assert result.task is TASKS["stsb"]
+    assert result.preset is PRESETS["official"]
+    assert result.learning_rate == 1.0
+    assert type(result.learning_rate) is float
+    assert result.store == Path("elsewhere")
+    assert result.data_dir == str(tmp_path)
+    assert parsed(encoder=str(tmp_path)).encoder == str(tmp_path)
+    assert parsed().learning_rate == 0.0
+
+
+# --- a notebook's variables -------------------------------------------------------------------------
+
+
+def test_a_notebooks_parameters_are_taken_from_its_variables():
+    namespace = {
+        "task": "cola",
+        "seeds": "1,2",
+        "budget": "smoke",
+        "__name__": "__main__",
+        "In": ["", "task = 'cola'"],
+        "Out": {},
+        "_": "",
+        "_i1": "",
+        "get_ipython": None,
+        "exit": None,
+        "quit": None,
+        "open": open,
+        "check_parameters": check_parameters,
+    }
+    assert check_parameters(namespace) == parse_settings("cola", seeds="1,2", budget="smoke")
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("sed", "seeds"),
+        ("seed", "seeds"),
+        ("train_row", "train_rows"),
+        ("trainrows", "train_rows"),
+        ("taks", "task"),
+        ("tasks", "task"),
+        ("Task", "task"),
+        ("encodr", "encoder"),
+        ("epoch", "epochs"),
+        ("learning_rat", "learning_rate"),
+        ("learningrate", "learning_rate"),
+        ("data_dri", "data_dir"),
+        ("datadir", "data_dir"),
+        ("presets", "preset"),
+        ("batchorder", "batch_order"),
+        ("dev_row", "dev_rows"),
+    ],
+)
+def test_a_variable_that_is_nearly_a_parameter_is_refused(misspelt, meant):
+    with pytest.raises(LotteryError, match=f"{misspelt!r}. Did you mean {meant!r}"):
+        check_parameters({"task": "rte", misspelt: 1})
+
+
+@pytest.mark.parametrize("name", ["_seed", "figure", "results", "plt", "np", "x"])
+def test_other_variables_are_nobodys_business(name):
+    assert check_parameters({"task": "rte", name: 1}) == parsed()
+
+
+def test_a_notebooks_mistakes_are_those_of_the_settings():
+    with pytest.raises(LotteryError, match="train_rows"):
+        check_parameters({"task": "rte", "train_rows": "many"})
+
+
+def test_names_are_checked_against_a_list():
+    check_names(["task", "seeds"], ["task", "seeds", "budget"])
+    check_names([], ["task"])
+    with pytest.raises(LotteryError, match="Unknown parameter 'bugdet'. Did you mean 'budget'"):
+        check_names(["task", "bugdet"], ["task", "seeds", "budget"])
+
+
+def test_a_description_is_short_texts_without_paths(tmp_path):
+    described = describe(parsed(budget="full", store=str(tmp_path), data_dir=str(tmp_path)))
+    assert described == {
+        "task": "RTE",
+        "encoder": "minilm",
+        "preset": "paper",
+        "budget": "full",
+        "seeds": ", ".join(map(str, PAPER_SEEDS)),
+        "train_rows": "all",
+        "dev_rows": "all",
+        "epochs": "3",
+        "learning_rate": "encoder's",
+        "batch_order": "buckets",
+    }
+    assert describe(parsed(learning_rate=2e-5, train_rows=10))["learning_rate"] == "2e-05"

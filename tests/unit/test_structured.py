@@ -1,0 +1,228 @@
+"""The structured search with made-up measures: no model, so every path can be built."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from lotterylib.importance import Importance
+from lotterylib.presets import Preset
+from lotterylib.structured import good_subnetwork, prune_least_important, search_structured
+from lotterylib.subnetworks import StructuredSubnetwork
+
+PAPER, STALE = Preset("paper"), Preset("stale", stale_importance=True)
+
+
+def everything(layers=12, heads=12):
+    return StructuredSubnetwork(np.ones((layers, heads), dtype=bool), np.ones(layers, dtype=bool))
+
+
+def counts(subnetwork):
+    return int(subnetwork.heads.sum()), int(subnetwork.mlps.sum())
+
+
+def fixed_importance(layers=12, heads=12, seed=0):
+    draw = np.random.default_rng(seed)
+    return Importance(draw.random((layers, heads)), draw.random(layers))
+
+
+def limits(least_heads, least_mlps, full_score=1.0):
+    """A measure that passes for as long as that many heads and MLPs are left."""
+    importance = fixed_importance()
+
+    def measure(subnetwork):
+        heads, mlps = counts(subnetwork)
+        return importance, full_score if heads >= least_heads and mlps >= least_mlps else 0.0
+
+    return measure
+
+
+def trail(steps):
+    return [(step.phase, *counts(step.subnetwork), step.kept) for step in steps]
+
+
+def test_three_phases_with_exact_counts_and_undone_steps():
+    steps = search_structured(limits(95, 6), everything(), PAPER)
+    assert trail(steps) == [
+        ("full", 144, 12, True),
+        ("together", 130, 11, True),
+        ("together", 116, 10, True),
+        ("together", 102, 9, True),
+        ("together", 88, 8, False),
+        ("heads", 95, 9, True),
+        ("heads", 88, 9, False),
+        ("mlps", 95, 8, True),
+        ("mlps", 95, 7, True),
+        ("mlps", 95, 6, True),
+        ("mlps", 95, 5, False),
+    ]
+    assert good_subnetwork(steps) == steps[9].subnetwork
+
+
+@given(st.integers(0, 144), st.integers(0, 12))
+@settings(max_examples=40, deadline=None)
+def test_every_search_obeys_the_rules(least_heads, least_mlps):
+    measured = []
+    passes = limits(least_heads, least_mlps)
+
+    def measure(subnetwork):
+        measured.append(subnetwork)
+        return passes(subnetwork)
+
+    told = []
+    steps = search_structured(measure, everything(), PAPER, told.append)
+    assert told == steps
+    assert [step.subnetwork for step in steps] == measured  # once each, in order
+    order = [("full", "together", "heads", "mlps").index(step.phase) for step in steps]
+    assert order == sorted(order)
+    best = steps[0]
+    for step in steps[1:]:
+        heads, mlps = counts(best.subnetwork)
+        smaller = counts(step.subnetwork)
+        lost = {"together": (14, 1), "heads": (7, 0), "mlps": (0, 1)}[step.phase]
+        assert smaller == (max(heads - lost[0], 0), mlps - lost[1])
+        assert not (step.subnetwork.heads & ~best.subnetwork.heads).any()  # nothing comes back
+        assert not (step.subnetwork.mlps & ~best.subnetwork.mlps).any()
+        assert step.kept == (step.score >= 0.9)
+        best = step if step.kept else best
+    assert good_subnetwork(steps) == best.subnetwork
+    for phase in ("together", "heads", "mlps"):
+        assert sum(not step.kept for step in steps if step.phase == phase) <= 1
+    heads, mlps = counts(best.subnetwork)
+    assert heads >= least_heads
+    assert mlps == max(least_mlps, 0) or heads == mlps == 0
+    assert heads == 0 or heads - 7 < least_heads
+    if heads:
+        together = sum(step.phase == "together" and step.kept for step in steps)
+        alone = sum(step.phase == "heads" and step.kept for step in steps)
+        assert heads == 144 - 14 * together - 7 * alone
+
+
+def test_a_score_that_never_falls_ends_in_nothing():
+    steps = search_structured(limits(0, 0), everything(), PAPER)
+    together = [("together", max(144 - 14 * n, 0), 12 - n, True) for n in range(1, 12)]
+    assert trail(steps) == [("full", 144, 12, True), *together, ("mlps", 0, 0, True)]
+    assert counts(good_subnetwork(steps)) == (0, 0)
+
+
+def test_heads_alone_end_in_nothing_too():
+    steps = search_structured(limits(0, 12), everything(), PAPER)
+    assert trail(steps)[1] == ("together", 130, 11, False)
+    alone = [("heads", max(144 - 7 * n, 0), 12, True) for n in range(1, 22)]
+    assert trail(steps)[2:-1] == alone
+    assert trail(steps)[-1] == ("mlps", 0, 11, False)
+
+
+def test_a_score_that_always_falls_keeps_the_full_model():
+    steps = search_structured(limits(144, 12), everything(), PAPER)
+    assert trail(steps) == [
+        ("full", 144, 12, True),
+        ("together", 130, 11, False),
+        ("heads", 137, 12, False),
+        ("mlps", 144, 11, False),
+    ]
+    assert good_subnetwork(steps) == everything()
+
+
+@pytest.mark.parametrize("full_score", [1.0, 0.8, 0.37])
+@pytest.mark.parametrize(("short", "kept"), [(0.0, True), (1e-9, False), (-1e-9, True)])
+def test_the_threshold_itself_passes(full_score, short, kept):
+    def measure(subnetwork):
+        whole = subnetwork == everything()
+        return fixed_importance(), full_score if whole else 0.9 * full_score - short
+
+    steps = search_structured(measure, everything(), PAPER)
+    assert [step.kept for step in steps[1:]] == [kept] * (len(steps) - 1)
+
+
+def test_the_threshold_is_a_share_of_the_full_model_not_of_the_last_step():
+    scores = iter([1.0, 0.95, 0.91, 0.89, 0.0, 0.0])
+    steps = search_structured(
+        lambda subnetwork: (fixed_importance(), next(scores)), everything(), PAPER
+    )
+    assert [step.kept for step in steps] == [True, True, True, False, False, False]
+
+
+def test_another_share_of_heads_and_a_small_model():
+    steps = search_structured(
+        lambda subnetwork: (fixed_importance(3, 4), 1.0), everything(3, 4), PAPER
+    )
+    assert [counts(step.subnetwork) for step in steps] == [(12, 3), (11, 2), (10, 1), (9, 0)] + [
+        (left, 0) for left in range(8, -1, -1)
+    ]
+
+
+def test_importance_is_measured_anew_after_every_kept_step():
+    """Whatever is least important now goes next: here, always the last survivor of a list."""
+    order = np.random.default_rng(1).permutation(12).tolist()
+
+    def measure(subnetwork):
+        mlps = np.full(12, 5.0)
+        left = [mlp for mlp in order if subnetwork.mlps[mlp]]
+        if left:
+            mlps[left[0]] = 1.0
+        heads = np.arange(144.0).reshape(12, 12)
+        return Importance(heads, mlps), float(subnetwork.heads.all())
+
+    steps = search_structured(measure, everything(), PAPER)
+    pruned = [~step.subnetwork.mlps for step in steps if step.phase == "mlps"]
+    assert [np.flatnonzero(gone).tolist() for gone in pruned] == [
+        sorted(order[: n + 1]) for n in range(12)
+    ]
+
+
+def test_stale_importance_changes_the_path():
+    """The first step fails; what it measured must count only for the authors' variant."""
+
+    def measure(subnetwork):
+        whole = subnetwork == everything(2, 2)
+        mlps = np.array([0.0, 1.0]) if whole else np.array([1.0, 0.0])
+        heads = np.array([[1.0, 2.0], [3.0, 4.0]])
+        return Importance(heads if whole else heads[::-1, ::-1].copy(), mlps), float(whole)
+
+    fresh, stale = (search_structured(measure, everything(2, 2), p) for p in (PAPER, STALE))
+    assert trail(fresh) == trail(stale)
+    assert fresh[1].subnetwork == stale[1].subnetwork  # the first phase starts from the full model
+    assert fresh[-1].subnetwork.mlps.tolist() == [False, True]
+    assert stale[-1].subnetwork.mlps.tolist() == [True, False]
+    assert fresh[2].subnetwork != stale[2].subnetwork
+
+
+def test_within_a_phase_stale_and_fresh_agree():
+    fresh, stale = (search_structured(limits(0, 0), everything(), p) for p in (PAPER, STALE))
+    assert [step.subnetwork for step in fresh] == [step.subnetwork for step in stale]
+
+
+levels = st.integers(0, 5).map(float)
+
+
+@given(
+    arrays(bool, (3, 4)),
+    arrays(bool, 3),
+    arrays(float, (3, 4), elements=levels),
+    arrays(float, 3, elements=levels),
+    st.integers(0, 14),
+    st.integers(0, 4),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_least_important_survivors_go(heads, mlps, head_scores, mlp_scores, lose, lose_mlps):
+    subnetwork = StructuredSubnetwork(heads, mlps)
+    importance = Importance(head_scores, mlp_scores)
+    before = heads.copy()
+    smaller = prune_least_important(subnetwork, importance, lose, lose_mlps)
+    scores = importance.normalised()
+    for old, new, score, wanted in (
+        (heads, smaller.heads, scores.heads, lose),
+        (mlps, smaller.mlps, scores.mlps, lose_mlps),
+    ):
+        ranked = sorted(np.flatnonzero(old), key=lambda i: (score.ravel()[i], i))
+        assert np.flatnonzero(old & ~new).tolist() == sorted(ranked[:wanted])
+        assert not (new & ~old).any()
+    assert np.array_equal(heads, before)
+
+
+def test_heads_are_ranked_after_normalising_by_layer():
+    importance = Importance(np.array([[100.0, 1.0], [0.5, 0.5]]), np.ones(2))
+    smaller = prune_least_important(everything(2, 2), importance, 1, 0)
+    assert smaller.heads.tolist() == [[True, False], [True, True]]
