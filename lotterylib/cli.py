@@ -186,7 +186,7 @@ def _compute(experiments: Sequence[Experiment]) -> None:
 
 
 def _render(experiments: Sequence[Experiment], templates: Sequence[Path], pages: Path) -> None:
-    from lotterylib.pages import page_path, parameters_of, render
+    from lotterylib.pages import page_path, parameters_of, render, write_contents
     from lotterylib.results import collect, save_results
 
     for experiment in experiments:
@@ -196,6 +196,9 @@ def _render(experiments: Sequence[Experiment], templates: Sequence[Path], pages:
             print(f"Rendering {page}", file=sys.stderr)
             render(template, page, parameters_of(experiment.settings))
         save_results(collect(experiment), Path(*place) / "results.csv")
+    contents = pages.parent / "_toc.yml"
+    if contents.is_file():
+        write_contents(contents, pages)
 
 
 def _templates(folder: Path) -> list[Path]:
@@ -244,3 +247,7 @@ def _results(options: argparse.Namespace) -> int:
         return 0
     print(format_verdicts(verdicts(results)))
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

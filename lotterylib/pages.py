@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import papermill
+import yaml
 from papermill.exceptions import PapermillExecutionError
 
 from lotterylib.errors import LotteryError
 from lotterylib.settings import Settings, check_names
+from lotterylib.tasks import TASKS
+
+RUNS = "The runs"
+"""The caption of the part of the table of contents that lists the pages."""
 
 TEMPLATE = re.compile(r"\d\d_[a-z_]+\.ipynb")
 _VOLATILE = (
@@ -54,7 +61,7 @@ def parameters_of(settings: Settings) -> dict[str, Any]:
         "encoder": settings.encoder,
         "preset": settings.preset.name,
         "budget": settings.budget,
-        "seeds": list(settings.seeds),
+        "seeds": ",".join(map(str, settings.seeds)),
         "train_rows": settings.train_rows,
         "dev_rows": settings.dev_rows,
         "epochs": settings.epochs,
@@ -81,23 +88,81 @@ def render(template: Path, page: Path, parameters: Mapping[str, Any]) -> None:
     with tempfile.TemporaryDirectory(dir=page.parent) as scratch:
         output = Path(scratch) / page.name
         try:
-            papermill.execute_notebook(
-                str(template), str(output), dict(parameters), progress_bar=False, cwd=os.getcwd()
-            )
+            with _kernel_chatter_hidden():
+                papermill.execute_notebook(
+                    str(template),
+                    str(output),
+                    dict(parameters),
+                    progress_bar=False,
+                    cwd=os.getcwd(),
+                )
         except PapermillExecutionError as error:
             output.rename(failed)
             raise LotteryError(
                 f"{template.name} failed in cell {error.exec_count}: {error.ename}: {error.evalue} "
                 f"(as far as it got: {failed})"
             ) from None
-        _settle(output)
+        _settle(output, TASKS[parameters["task"]].title)
         output.replace(page)
     failed.unlink(missing_ok=True)
 
 
-def _settle(path: Path) -> None:
-    """Take out what differs between two equal runs, so that equal results are equal files."""
+@contextmanager
+def _kernel_chatter_hidden() -> Iterator[None]:
+    """Keep what a kernel prints about itself off the terminal, unless it fails to run at all."""
+    sys.stderr.flush()
+    terminal, was = os.dup(2), os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # pages need no moving bars
+    try:
+        with tempfile.TemporaryFile() as chatter:
+            os.dup2(chatter.fileno(), 2)
+            try:
+                yield
+            except PapermillExecutionError:
+                raise  # the failing cell tells it all
+            except BaseException:
+                chatter.seek(0)
+                os.write(terminal, chatter.read())
+                raise
+            finally:
+                os.dup2(terminal, 2)
+    finally:
+        os.close(terminal)
+        if was is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = was
+
+
+def write_contents(contents: Path, pages: Path) -> None:
+    """Bring the part of the book's table of contents that lists the runs up to the pages there are.
+
+    Args:
+        contents: the book's `_toc.yml`; its part with the caption `RUNS` is replaced.
+        pages: the folder of the pages, within the book.
+    """
+    book = yaml.safe_load(contents.read_text(encoding="utf-8"))
+    order = {name: place for place, name in enumerate(TASKS)}
+    chapters = []
+    for folder in sorted(pages.glob("*/*"), key=lambda f: (f.parent.name, order.get(f.name, 99))):
+        found = sorted(page for page in folder.glob("*.ipynb") if TEMPLATE.fullmatch(page.name))
+        if found:
+            first, *others = (
+                {"file": page.relative_to(contents.parent).with_suffix("").as_posix()}
+                for page in found
+            )
+            chapters.append(first | ({"sections": others} if others else {}))
+    parts = [part for part in book["parts"] if part.get("caption") == RUNS]
+    parts[0]["chapters"] = chapters
+    contents.write_text(yaml.safe_dump(book, sort_keys=False), encoding="utf-8")
+
+
+def _settle(path: Path, title: str) -> None:
+    """Name the task in the page's heading, and take out what differs between two equal runs."""
     notebook = nbformat.read(path, as_version=4)
+    heading, *rest = notebook.cells[0].source.split("\n", 1)
+    topic = heading.removeprefix("# ")
+    notebook.cells[0].source = "\n".join([f"# {title}: {topic[0].lower()}{topic[1:]}", *rest])
     for name in _VOLATILE:
         notebook.metadata.get("papermill", {}).pop(name, None)
     notebook.metadata.get("language_info", {}).pop("version", None)

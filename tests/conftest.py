@@ -1,4 +1,4 @@
-"""Shared fixtures: tiny random encoders, small splits, and real weights where they are installed."""
+"""Shared fixtures: tiny random encoders, small splits, real weights where they are installed."""
 
 import importlib.metadata
 import os

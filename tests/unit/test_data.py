@@ -168,7 +168,7 @@ def test_a_part_of_a_split_is_read_and_said(tmp_path):
     assert "only a part of it: train_subset1000" in data.origin
 
 
-# --- what is refused ---------------------------------------------------------------------------------
+# --- what is refused ---------------------------------------------------------
 
 
 def refused(root, name):
@@ -368,7 +368,7 @@ def test_the_hub_is_asked_for_the_task_and_its_dev_split(monkeypatch, tmp_path):
     assert data.origin.startswith("nyu-mll/glue from the Hugging Face hub; 1 of 1")
 
 
-# --- which rows ---------------------------------------------------------------------------------------
+# --- which rows --------------------------------------------------------------
 
 
 def numbered(root, rows=50, first=0):
@@ -385,7 +385,7 @@ def test_a_budget_draws_the_same_rows_whatever_was_drawn_before(tmp_path):
     root, task = numbered(tmp_path / "a"), find_task("sst2")
     one = load_data(task, root, 20, 10)
     np.random.default_rng(0).random(100)
-    np.random.seed(7)  # noqa: NPY002
+    np.random.seed(7)
     load_data(task, root, 5, 5)
     again = load_data(task, root, 20, 10)
     assert frame(one.train) == frame(again.train)
@@ -398,10 +398,11 @@ def test_a_budget_draws_the_same_rows_whatever_was_drawn_before(tmp_path):
 def test_a_draw_is_without_repetition_in_the_order_of_the_file(tmp_path):
     data = load_data(find_task("sst2"), numbered(tmp_path / "a"), 20, 0)
     numbers = [int(text.split()[1]) for text in data.train["sentence"]]
+    labels = list(data.train["label"])
     assert numbers == sorted(set(numbers))
     assert len(numbers) == 20
     assert numbers != list(range(20))
-    assert all(label == number % 2 for number, label in zip(numbers, data.train["label"]))
+    assert all(label == number % 2 for number, label in zip(numbers, labels, strict=True))
 
 
 @pytest.mark.parametrize("rows", [0, 50, 51, 10**6])
@@ -452,7 +453,7 @@ def test_generated_tasks_need_no_files(name):
     assert data.fingerprint == load_data(task, "", 30, 20).fingerprint
 
 
-# --- real GLUE -----------------------------------------------------------------------------------------
+# --- real GLUE ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", TSV)

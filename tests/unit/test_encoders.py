@@ -143,7 +143,7 @@ def test_the_name_of_a_directory_is_made_fit_for_a_folder(name, model_directory)
     assert Key(encoder.name, "rte", "finetune", {}, 0).encoder == encoder.name
 
 
-@pytest.mark.xfail(strict=True, reason="transformers' own error, after the data has been read")
+@pytest.mark.xfail(strict=True, reason="transformers makes up an empty vocabulary")
 def test_a_directory_without_a_tokenizer_is_refused(model_directory):
     folder = model_directory(config=json.dumps({"model_type": "bert", "vocab_size": 48}))
     with pytest.raises(LotteryError, match="tokenizer"):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import lotterylib.data
 import lotterylib.experiment
 from lotterylib.anatomy import prunable_weights
 from lotterylib.experiment import Cell, open_experiment
@@ -28,7 +29,21 @@ def experiment(root, **changes):
         "epochs": 1,
         "store": str(root),
     }
-    return open_experiment(parse_settings(**(values | changes)))
+    made = open_experiment(parse_settings(**(values | changes)))
+    made.preset = dataclasses.replace(made.preset, magnitude_max_steps=8)
+    return made
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_data():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lotterylib.data, "BUNDLED_ROWS", {"train": 60, "validation": 60})
+        yield
+
+
+def seeded(made):
+    """The cells that belong to a seed: all but the baseline, which has none."""
+    return [cell for cell in made.cells() if cell.stage != "frozen"]
 
 
 @pytest.fixture(scope="module", params=["paper", "official"])
@@ -41,7 +56,10 @@ def done(request, tmp_path_factory):
 
 
 def test_the_cells_are_the_whole_grid_in_order(tmp_path):
-    cells = list(experiment(tmp_path, seeds=[3, 1]).cells())
+    made = experiment(tmp_path, seeds=[3, 1])
+    assert next(made.cells()).stage == "frozen"
+    cells = seeded(made)
+    assert len(list(made.cells())) == 1 + len(cells)
     assert [cell.seed for cell in cells] == [3] * 15 + [1] * 15
     labels = [cell.label for cell in cells[:15]]
     assert labels[0] == "finetune"
@@ -155,9 +173,22 @@ def test_what_changes_a_result_changes_its_key(tmp_path):
         {"batch_order": "random"},
         {"task": "entailment"},
     )
-    for cell in base.cells():
-        paths = {experiment(tmp_path, **change).key(cell).path for change in changes}
+    others = [experiment(tmp_path, **change) for change in changes]
+    for cell in seeded(base):
+        paths = {other.key(cell).path for other in others}
         assert len(paths | {base.key(cell).path}) == len(changes) + 1
+
+
+def test_the_baseline_depends_on_the_data_and_not_on_how_it_is_trained_on(tmp_path):
+    frozen = [
+        next(experiment(tmp_path, **change).cells())
+        for change in ({}, {"epochs": 2, "preset": "official"}, {"train_rows": 17})
+    ]
+    paths = [
+        experiment(tmp_path, **change).key(cell).path
+        for cell, change in zip(frozen, ({}, {"epochs": 2}, {"train_rows": 17}), strict=True)
+    ]
+    assert paths[0] == paths[1] != paths[2]
 
 
 def test_a_preset_changes_the_stages_that_it_touches_and_no_others(tmp_path):
@@ -165,7 +196,7 @@ def test_a_preset_changes_the_stages_that_it_touches_and_no_others(tmp_path):
     differs = {
         cell.label: paper.key(cell) != official.key(cell)
         and paper.key(cell).path != official.key(cell).path
-        for cell in paper.cells()
+        for cell in seeded(paper)
     }
     assert not differs.pop("finetune")
     assert all(differs.values())

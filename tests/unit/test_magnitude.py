@@ -1,5 +1,7 @@
 """The magnitude search: torch's own pruning is the reference for what a step prunes."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -53,7 +55,7 @@ def test_counts_start_at_nothing_and_never_fall_or_exceed(weights, share, steps)
     counts = list(pruned_counts(weights, share, steps))
     assert len(counts) == steps + 1
     assert counts[0] == 0
-    for before, after in zip(counts, counts[1:], strict=False):
+    for before, after in pairwise(counts):
         assert after == before + round(share * (weights - before))
     assert counts[-1] <= weights
 

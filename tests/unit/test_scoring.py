@@ -11,7 +11,6 @@ from lotterylib.scoring import (
     decide,
     evaluate,
     example_losses,
-    majority_score,
     score_predictions,
 )
 from lotterylib.tasks import find_task
@@ -85,17 +84,6 @@ def test_a_constant_class_is_named_and_scores_its_share(code):
     assert score.metrics["accuracy"] == (truth == code).mean()
     assert score.metrics["matthews"] == 0.0
     assert score.metrics["f1"] == pytest.approx(6 / 7 if code else 0.0)
-
-
-def test_the_majority_is_that_of_the_training_labels():
-    score = majority_score(np.array([0, 1, 1]), np.array([0, 0, 0, 1]), COLA)
-    assert score.predictions == (1, 1, 1, 1)
-    assert score.metrics["accuracy"] == 0.25
-    assert score.constant
-    mean = majority_score(np.array([1.0, 2.0, 4.5]), np.array([0.0, 5.0]), STSB)
-    assert mean.predictions == (2.5, 2.5)
-    assert mean.constant
-    assert mean.metrics["pearson"] == 0.0
 
 
 def test_losses_of_examples_average_to_torchs():

@@ -56,7 +56,7 @@ def leftovers(store):
     return sorted(partial.iterdir()) if partial.is_dir() else []
 
 
-# --- keys ------------------------------------------------------------------------------------------
+# --- keys --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("field", ["encoder", "task", "stage"])
@@ -138,7 +138,7 @@ def test_json_is_the_same_byte_for_byte(tmp_path):
     assert read_json(tmp_path / "one") == {"a": [1.5, "ä"], "b": 1}
 
 
-# --- fetching ----------------------------------------------------------------------------------------
+# --- fetching ----------------------------------------------------------------
 
 
 def test_a_second_fetch_computes_nothing(store):

@@ -64,7 +64,7 @@ def flat(subnetwork):
     return [np.concatenate([kept.ravel() for kept in subnetwork.weights.values()])]
 
 
-# --- what is refused ---------------------------------------------------------------------------
+# --- what is refused ---------------------------------------------------------
 
 BOOLEAN = {"heads": np.ones((3, 4), dtype=bool), "mlps": np.ones(3, dtype=bool)}
 
@@ -103,7 +103,7 @@ def test_an_encoder_of_another_shape_is_refused():
             size(shape)
 
 
-# --- equality, complement, overlap ---------------------------------------------------------------
+# --- equality, complement, overlap -------------------------------------------
 
 
 @given(any_values)
@@ -153,7 +153,7 @@ def test_overlaps_are_shares_of_the_first():
     assert a.overlap(a.complement()) == {"weights": 0.0}
 
 
-# --- sizes ---------------------------------------------------------------------------------------
+# --- sizes -------------------------------------------------------------------
 
 
 def test_bert_base_has_85_million_dense_parameters():
@@ -214,7 +214,7 @@ def test_density_of_weights_counts_the_unranked_ones_as_surviving(family_model):
     assert subnetwork.complement().size == pruned
 
 
-# --- random and bad samples -----------------------------------------------------------------------
+# --- random and bad samples --------------------------------------------------
 
 
 @given(any_values, st.integers(0, 2**32 - 1))
@@ -296,7 +296,7 @@ def test_weights_are_drawn_exactly_whatever_the_sampling():
     assert random_like(good, 1, "bernoulli") == random_like(good, 1, "exact")
 
 
-# --- files -----------------------------------------------------------------------------------------
+# --- files -------------------------------------------------------------------
 
 
 @given(any_values)
@@ -348,7 +348,7 @@ def test_a_damaged_file_is_refused(good, damage, tmp_path):
         file.unlink()
     else:
         file.write_bytes({"empty": b"", "cut": content[:-3], "text": b"hello" * 30}[damage])
-    with pytest.raises(LotteryError, match="good.safetensors"):
+    with pytest.raises(LotteryError, match=r"good\.safetensors"):
         load_subnetwork(file)
 
 
@@ -386,7 +386,7 @@ def test_a_file_of_the_right_form_with_wrong_content_is_refused(name, bits, shap
         load_subnetwork(tmp_path / "file")
 
 
-# --- survival per head and MLP ---------------------------------------------------------------------
+# --- survival per head and MLP -----------------------------------------------
 
 
 @pytest.mark.parametrize("family", ["bert", "mpnet", "distilbert"])
