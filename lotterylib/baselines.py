@@ -39,6 +39,8 @@ def frozen_score(model: PreTrainedModel, train: Encoded, dev: Encoded, task: Tas
         task: classification (logistic regression) or regression (ridge).
     """
     features, labels = _features(model, train), train.labels.numpy()
+    if len(np.unique(labels)) < 2:  # nothing to separate
+        return majority_score(labels, dev.labels.numpy(), task)
     if task.is_regression:
         linear = RidgeCV(alphas=1 / _STRENGTHS)
     else:
@@ -50,6 +52,7 @@ def frozen_score(model: PreTrainedModel, train: Encoded, dev: Encoded, task: Tas
 
 @torch.inference_mode()
 def _features(model: PreTrainedModel, split: Encoded) -> np.ndarray:
+    model.eval()
     rows_of: list[np.ndarray | None] = [None] * len(split)
     for rows in reading_batches(split.lengths, EVALUATION_BATCH):
         inputs, _ = split.batch(rows, model.device)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from datasets import Dataset, DatasetDict, load_dataset
+from datasets import Dataset, DatasetDict, Value, load_dataset
 from datasets.exceptions import DatasetNotFoundError
 
 from lotterylib.errors import LotteryError
@@ -63,6 +63,8 @@ def load_data(task: Task, data_dir: str = "", train_rows: int = 0, dev_rows: int
         LotteryError: a missing directory, file or column, a label that the task does not have, an
             empty split, an unreachable hub.
     """
+    if task.is_bundled and data_dir:
+        raise LotteryError(f"{task.title} takes no data directory: it is generated, not read.")
     if task.is_bundled:
         splits = {
             name: Dataset.from_dict(generate(task.name, name, rows))
@@ -148,6 +150,8 @@ def _read_tsv(file: Path, task: Task) -> Dataset:
             dtype=str,
             keep_default_na=False,
             header=None if task.name == "cola" else 0,
+            index_col=False,
+            on_bad_lines="error",
         )
     except (OSError, ValueError) as error:
         raise LotteryError(f"{file} cannot be read as tab-separated values: {error}.") from None
@@ -157,10 +161,12 @@ def _read_tsv(file: Path, task: Task) -> Dataset:
     if "label" in frame:
         codes = {name: str(code) for code, name in enumerate(task.labels)}
         labels = pd.to_numeric(frame["label"].replace(codes), errors="coerce")
+        if task.name == "qqp":  # GLUE's own file has a few rows that are cut short
+            frame, labels = frame[labels.notna()].copy(), labels[labels.notna()]
         if labels.isna().any():
             bad = frame["label"][labels.isna()].iloc[0]
             raise LotteryError(f"{file} holds the label {bad!r}, which {task.title} does not have.")
-        frame["label"] = labels if task.is_regression else labels.astype(int)
+        frame["label"] = labels
     frame.columns = frame.columns.map(str)
     return Dataset.from_pandas(frame, preserve_index=False)
 
@@ -178,7 +184,13 @@ def _checked(split: Dataset, task: Task, name: str) -> Dataset:
     for column in task.columns:
         if not all(isinstance(text, str) for text in split[column]):
             raise LotteryError(f"The {name} split of {task.title} has a {column!r} without text.")
-    labels = np.array([np.nan if label is None else label for label in split["label"]])
+    values = [np.nan if label is None else label for label in split["label"]]
+    if not all(isinstance(value, int | float) for value in values):
+        odd = next(value for value in values if not isinstance(value, int | float))
+        raise LotteryError(
+            f"The {name} split of {task.title} holds the label {odd!r}: labels must be numbers."
+        )
+    labels = np.array(values, dtype=float)
     if task.is_regression:
         low, high = task.label_range
         wrong = ~((labels >= low) & (labels <= high))
@@ -191,7 +203,8 @@ def _checked(split: Dataset, task: Task, name: str) -> Dataset:
             f"The {name} split of {task.title} holds the unknown label {labels[wrong][0]:g} in row "
             f"{int(np.flatnonzero(wrong)[0])}; accepted: {accepted}."
         )
-    return split.select_columns(wanted)
+    kind = Value("float64" if task.is_regression else "int64")
+    return split.select_columns(wanted).cast_column("label", kind)
 
 
 def _draw(split: Dataset, rows: int) -> Dataset:

@@ -13,6 +13,7 @@ import importlib.resources
 import io
 import json
 import os
+import re
 import shutil
 import tempfile
 import zipfile
@@ -166,6 +167,9 @@ class Encoder:
         return ARCHITECTURES[self.model_type]
 
 
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json")
+
+
 def find_encoder(name: str) -> Encoder:
     """Find an encoder by a name in `ENCODERS` or by the path of a model directory.
 
@@ -175,8 +179,9 @@ def find_encoder(name: str) -> Encoder:
     """
     if name in ENCODERS:
         return _find_source(ENCODERS[name])
-    if os.sep in name or Path(name).is_dir():
-        return _from_directory(Path(name), Path(name).resolve().name, 2e-5, f"the directory {name}")
+    if name and (os.sep in name or Path(name).is_dir()):
+        folder = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(name).resolve().name).lstrip(".-") or "model"
+        return _from_directory(Path(name), folder, 2e-5, "a local directory")
     raise unknown("encoder", name, [*ENCODERS, "or the path of a model directory"])
 
 
@@ -204,12 +209,17 @@ def _from_directory(
         )
     try:
         model_type = json.loads(config_file.read_text(encoding="utf-8")).get("model_type", "")
-    except (json.JSONDecodeError, AttributeError) as error:
+    except (ValueError, AttributeError) as error:
         raise LotteryError(f"{config_file} is not a model's configuration: {error}.") from None
     if model_type not in ARCHITECTURES:
         raise unknown(f"model type in {config_file}:", model_type, ARCHITECTURES)
+    if not any((directory / file).is_file() for file in _TOKENIZER_FILES):
+        # transformers would make up a tokenizer that knows no word, without a complaint.
+        raise LotteryError(f"{directory} holds no tokenizer: one of {', '.join(_TOKENIZER_FILES)}.")
     digest = _sha256(weights, weights.stat().st_mtime_ns)
     if expected and digest != expected:
+        if directory.parent == _cache():  # a damaged copy of ours: the next call makes it anew
+            shutil.rmtree(directory)
         raise LotteryError(
             f"The weights of encoder {name!r} in {weights} have the checksum {digest[:12]}..., "
             f"not {expected[:12]}... as they should: install {origin} again."
@@ -229,6 +239,10 @@ def _hub_snapshot(source: EncoderSource) -> Path:
             f"Encoder {source.name!r} is neither in the local cache nor can the Hugging Face hub "
             "be reached: give the path of a model directory, or take 'minilm', which is a package."
         ) from None
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lotterylib"
 
 
 def _package_root(package: str) -> Path:
@@ -251,7 +265,7 @@ def _package_directory(source: EncoderSource) -> Path:
 
 def _joined_pieces(source: EncoderSource) -> Path:
     """Unpack a zip that lies in pieces over several packages into the user's cache, once."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lotterylib"
+    cache = _cache()
     target = cache / f"{source.name}-{source.sha256[:12]}"
     if target.is_dir():
         return target

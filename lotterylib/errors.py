@@ -19,7 +19,8 @@ def unknown(kind: str, given: object, accepted: Iterable[str]) -> LotteryError:
         accepted: the names that would have been right, in the order in which to list them.
     """
     names = list(accepted)
-    near = get_close_matches(str(given).lower(), [name.lower() for name in names], n=1, cutoff=0.5)
+    near = [name.lower() for name in names if given and name.lower().startswith(str(given).lower())]
+    near += get_close_matches(str(given).lower(), [name.lower() for name in names], n=1, cutoff=0.5)
     hint = next(
         (f" Did you mean {name!r}?" for name in names if near and name.lower() == near[0]), ""
     )

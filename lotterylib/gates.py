@@ -36,7 +36,7 @@ def gated(model: PreTrainedModel, heads: torch.Tensor, mlps: torch.Tensor) -> It
     """
     layers = layers_of(model)
     wanted = (len(layers), model.config.num_attention_heads)
-    if tuple(heads.shape[-2:]) != wanted or mlps.shape[-1] != len(layers):
+    if tuple(heads.shape[-2:]) != wanted or mlps.shape != (*heads.shape[:-2], wanted[0]):
         raise LotteryError(
             f"Gates of shapes {tuple(heads.shape)} and {tuple(mlps.shape)} do not fit a model of "
             f"{wanted[0]} layers of {wanted[1]} heads."

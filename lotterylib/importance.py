@@ -8,6 +8,7 @@ the summed loss with respect to example i's gates is example i's gradient.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -93,7 +94,8 @@ def measure(
     finally:
         for parameter in weights:
             parameter.requires_grad_(True)
-    scores = [total.double().cpu().numpy() / len(split) for total in totals]
+    terms = len(split) if per_example else math.ceil(len(split) / EVALUATION_BATCH)
+    scores = [total.double().cpu().numpy() / terms for total in totals]
     return Importance(*scores), score_predictions(predictions, split.labels.numpy(), task)
 
 

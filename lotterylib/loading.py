@@ -106,4 +106,5 @@ def _character_tokenizer() -> PreTrainedTokenizerBase:
         sep_token="[SEP]",
         mask_token="[MASK]",
         model_max_length=160,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     )

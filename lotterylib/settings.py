@@ -6,6 +6,7 @@ sentence. Nothing here imports torch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -91,7 +92,7 @@ def parse_settings(
     for name, (value, kind) in given.items():
         _check_type(name, value, kind)
     amount = find_budget(budget)
-    if encoder not in ENCODERS and not Path(encoder).is_dir():
+    if encoder not in ENCODERS and not (encoder and Path(encoder).is_dir()):
         raise unknown("encoder", encoder, [*ENCODERS, "or the path of a model directory"])
     if batch_order not in BATCH_ORDERS:
         raise unknown("batch_order", batch_order, BATCH_ORDERS)
@@ -100,9 +101,9 @@ def parse_settings(
     if not store:
         raise LotteryError("The parameter store is empty: name the folder for the run store.")
     for name in ("train_rows", "dev_rows", "epochs", "learning_rate"):
-        if given[name][0] < 0:  # type: ignore[operator]
+        if not 0 <= given[name][0] < math.inf:  # type: ignore[operator]
             raise LotteryError(
-                f"The parameter {name} is {given[name][0]}: it must not be negative."
+                f"The parameter {name} is {given[name][0]}: it must not be negative or infinite."
             )
     return Settings(
         task=find_task(task),
@@ -145,6 +146,8 @@ def check_parameters(namespace: dict[str, Any]) -> Settings:
         LotteryError: as `parse_settings`, or for a variable that looks like a misspelt parameter.
     """
     names = [name for name in parse_settings.__annotations__ if name != "return"]
+    if "task" not in namespace:
+        raise LotteryError("The parameter task is missing.")
     for variable in namespace:
         near = get_close_matches(variable, names, n=1, cutoff=0.75)
         if near and variable not in names and not variable.startswith("_"):
@@ -167,16 +170,17 @@ def describe(settings: Settings) -> dict[str, str]:
 
 
 def _parse_seeds(seeds: object, default: tuple[int, ...]) -> tuple[int, ...]:
-    if seeds == BUDGET_SEEDS:
-        return default
-    parts = seeds.split(",") if isinstance(seeds, str) else seeds
-    if isinstance(parts, int) and not isinstance(parts, bool):
-        parts = [parts]
-    if not isinstance(parts, list | tuple):
+    if isinstance(seeds, str):
+        if seeds == BUDGET_SEEDS:
+            return default
+        seeds = seeds.split(",")
+    elif isinstance(seeds, int) and not isinstance(seeds, bool):
+        seeds = [seeds]
+    if not isinstance(seeds, Iterable) or isinstance(seeds, dict):
         raise LotteryError(
             f"The parameter seeds is {seeds!r}: give whole numbers, such as 1337,42."
         )
-    parts = [part for part in parts if str(part).strip()]
+    parts = [part for part in seeds if str(part).strip()]
     if not parts:
         raise LotteryError("The list of seeds is empty: give at least one whole number.")
     for part in parts:

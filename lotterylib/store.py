@@ -144,7 +144,7 @@ def read_json(path: Path) -> Any:
 
 def _checksums(folder: Path) -> dict[str, str]:
     return {
-        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "no file"
         for file in sorted(folder.iterdir())
         if file.name != "manifest.json"
     }
@@ -155,6 +155,8 @@ def _damage(folder: Path) -> str:
         manifest = read_json(folder / "manifest.json")
     except (OSError, ValueError):
         return "its manifest is missing or unreadable"
+    if not isinstance(manifest, dict):
+        return "its manifest is unreadable"
     found = _checksums(folder)
     for name in sorted({*manifest, *found}):
         if name not in found:

@@ -237,7 +237,13 @@ def load_subnetwork(path: Path) -> Subnetwork:
         raise LotteryError(f"{path} holds no subnetwork.")
     weights = {}
     for name in sorted(arrays, key=_natural):
-        shape = tuple(int(size) for size in shapes[name].split(","))
+        sizes = shapes[name].split(",")
+        numbers = [name.split(".")[0], *sizes]
+        if arrays[name].dtype != np.uint8 or not all(number.isdecimal() for number in numbers):
+            raise LotteryError(f"{path} holds no subnetwork: {name} is not a packed mask.")
+        shape = tuple(map(int, sizes))
+        if arrays[name].shape != ((int(np.prod(shape)) + 7) // 8,):
+            raise LotteryError(f"{path} holds no subnetwork: {name} has the wrong size.")
         bits = np.unpackbits(arrays[name], count=int(np.prod(shape)))
         weights[name] = bits.astype(bool).reshape(shape)
     return WeightSubnetwork(weights)
@@ -296,15 +302,17 @@ def _bad(good: np.ndarray, draw: np.random.Generator) -> np.ndarray:
 
 
 def _flatten(subnetwork: WeightSubnetwork) -> np.ndarray:
-    return np.concatenate([kept.ravel() for kept in subnetwork.weights.values()])
+    names = sorted(subnetwork.weights, key=_natural)
+    return np.concatenate([subnetwork.weights[name].ravel() for name in names])
 
 
 def _unflatten(flat: np.ndarray, like: WeightSubnetwork) -> WeightSubnetwork:
     weights, start = {}, 0
-    for name, kept in like.weights.items():
+    for name in sorted(like.weights, key=_natural):  # a draw must not depend on who listed them
+        kept = like.weights[name]
         weights[name] = flat[start : start + kept.size].reshape(kept.shape)
         start += kept.size
-    return WeightSubnetwork(weights)
+    return WeightSubnetwork({name: weights[name] for name in like.weights})
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> float:
@@ -312,5 +320,5 @@ def _share(part: np.ndarray, whole: np.ndarray) -> float:
 
 
 def _natural(name: str) -> tuple[int, str]:
-    layer, rest = name.split(".", 1)
-    return int(layer), rest
+    layer, _, rest = name.partition(".")
+    return (int(layer) if layer.isdecimal() else -1), rest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -91,15 +92,16 @@ def train(
             loss = example_losses(model(**inputs).logits, labels, task).mean()
             optimizer.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-            optimizer.step()
-            schedule.step()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
             losses.append(loss.item())
-            if losses[-1] != losses[-1]:
+            if not math.isfinite(losses[-1]) or not math.isfinite(norm):
+                model.eval()
                 raise LotteryError(
                     f"The loss on {task.title} is no longer a number at step {step} of "
                     f"{len(steps)}: try a learning rate below {recipe.learning_rate:g}."
                 )
+            optimizer.step()
+            schedule.step()
             if progress is not None:
                 progress(step / len(steps), f"loss {losses[-1]:.3f}")
     model.eval()

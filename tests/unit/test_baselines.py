@@ -76,7 +76,6 @@ def test_a_batch_is_not_read_in_another_mode(tiny_model, encoded):
     assert frozen_score(model, train, dev, task) == frozen_score(model, train, dev, task)
 
 
-@pytest.mark.xfail(strict=True, reason="the logistic regression wants two classes")
 @pytest.mark.filterwarnings("ignore")
 def test_too_few_of_a_class_is_no_traceback(tiny_model, encoded, tiny_tokenizer):
     """Budgets of a few rows can miss a class; a run must not end in the middle for that."""

@@ -122,7 +122,6 @@ def test_the_longer_text_of_a_pair_is_cut_first(tiny_tokenizer):
     assert abs(second[0] - second[1]) <= 1
 
 
-@pytest.mark.xfail(strict=True, reason="the character tokenizer returns no token types")
 def test_the_two_texts_of_a_pair_are_told_apart(tiny_tokenizer):
     data = Dataset.from_dict({"sentence1": ["ab"], "sentence2": ["cde"], "label": [0]})
     (feature,) = encode(data, find_task("rte"), tiny_tokenizer).features

@@ -12,7 +12,6 @@ import pytest
 import lotterylib.encoders
 from lotterylib.encoders import ARCHITECTURES, ENCODERS, EncoderSource, find_encoder
 from lotterylib.errors import LotteryError
-from lotterylib.loading import load_tokenizer
 from lotterylib.store import Key
 
 WEIGHTS = b"not really weights"
@@ -23,11 +22,13 @@ CHECKSUM = hashlib.sha256(WEIGHTS).hexdigest()
 def model_directory(tmp_path):
     """A factory of directories with a configuration and weights."""
 
-    def build(name="my-bert", config=None, weights=WEIGHTS):
+    def build(name="my-bert", config=None, weights=WEIGHTS, vocabulary="[PAD]"):
         folder = tmp_path / name
         folder.mkdir()
         text = json.dumps({"model_type": "bert"}) if config is None else config
         (folder / "config.json").write_text(text)
+        if vocabulary is not None:
+            (folder / "vocab.txt").write_text(vocabulary)
         if weights is not None:
             (folder / "model.safetensors").write_bytes(weights)
         return folder
@@ -78,7 +79,6 @@ def test_a_model_directory_of_every_family_is_found(model_type, model_directory)
     assert encoder.architecture is ARCHITECTURES[model_type]
     assert encoder.sha256 == CHECKSUM
     assert encoder.learning_rate == 2e-5
-    assert str(folder) in encoder.origin
 
 
 def test_a_relative_path_is_a_path(model_directory, monkeypatch):
@@ -128,7 +128,6 @@ def test_a_configuration_of_no_known_family_is_refused(config, message, model_di
         find_encoder(str(model_directory(config=config)))
 
 
-@pytest.mark.xfail(strict=True, reason="_from_directory does not expect bytes that are no UTF-8")
 def test_a_configuration_that_is_no_text_is_refused(model_directory):
     folder = model_directory()
     (folder / "config.json").write_bytes(b"\xff\xfe\x00")
@@ -136,18 +135,18 @@ def test_a_configuration_that_is_no_text_is_refused(model_directory):
         find_encoder(str(folder))
 
 
-@pytest.mark.xfail(strict=True, reason="the last part of the path is taken as it is")
 @pytest.mark.parametrize("name", ["my bert", ".hidden", "modèle"])
 def test_the_name_of_a_directory_is_made_fit_for_a_folder(name, model_directory):
     encoder = find_encoder(str(model_directory(name)))
     assert Key(encoder.name, "rte", "finetune", {}, 0).encoder == encoder.name
 
 
-@pytest.mark.xfail(strict=True, reason="transformers makes up an empty vocabulary")
 def test_a_directory_without_a_tokenizer_is_refused(model_directory):
-    folder = model_directory(config=json.dumps({"model_type": "bert", "vocab_size": 48}))
+    folder = model_directory(
+        config=json.dumps({"model_type": "bert", "vocab_size": 48}), vocabulary=None
+    )
     with pytest.raises(LotteryError, match="tokenizer"):
-        load_tokenizer(find_encoder(str(folder)))
+        find_encoder(str(folder))
 
 
 def test_a_package_is_verified(model_directory, packaged, tmp_path):
@@ -241,9 +240,6 @@ def test_joined_pieces_are_verified_every_time(pieces):
         find_encoder("piecewise")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the damaged copy in the cache is kept, whatever is installed"
-)
 def test_damaged_joined_pieces_are_joined_again(pieces):
     weights = find_encoder("piecewise").directory / "model.safetensors"
     weights.write_bytes(b"damaged")

@@ -179,7 +179,6 @@ def test_gates_of_other_shapes_are_refused(heads, mlps, family_model):
     assert hooks(model) == before
 
 
-@pytest.mark.xfail(strict=True, reason="gated reads mlps.shape[-1] of a gate without dimensions")
 def test_an_mlp_gate_without_dimensions_is_refused(family_model):
     with (
         pytest.raises(LotteryError),
@@ -188,7 +187,6 @@ def test_an_mlp_gate_without_dimensions_is_refused(family_model):
         pass
 
 
-@pytest.mark.xfail(strict=True, reason="gated checks the last dimensions only")
 def test_gates_for_different_numbers_of_examples_are_refused(family_model):
     with (
         pytest.raises(LotteryError),

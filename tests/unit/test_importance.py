@@ -98,7 +98,6 @@ def test_the_accumulations_differ(tiny_model, encoded):
         assert np.abs(shares[one] - shares[other]).max() > 1e-3
 
 
-@pytest.mark.xfail(strict=True, reason="batch scores are divided by examples, not by batches")
 def test_the_score_of_one_batch_is_its_mean_gradient_in_units_of_loss(tiny_model, encoded):
     task, split = find_task("acceptability"), encoded("acceptability", BATCH)
     model = tiny_model(rough=0.2).double()

@@ -330,7 +330,6 @@ def test_packing_takes_a_bit_a_weight(tmp_path):
     assert (tmp_path / "file").stat().st_size < 400 * 400 / 8 + 500
 
 
-@pytest.mark.xfail(strict=True, reason="load_subnetwork sorts the names, which samples depend on")
 def test_samples_of_a_loaded_subnetwork_are_those_of_the_saved_one(tmp_path):
     good = weights()
     save_subnetwork(good, tmp_path / "file")
@@ -368,7 +367,6 @@ def test_a_file_with_something_else_is_refused(arrays, metadata, tmp_path):
         load_subnetwork(tmp_path / "file")
 
 
-@pytest.mark.xfail(strict=True, reason="load_subnetwork trusts names, shapes and types")
 @pytest.mark.parametrize(
     ("name", "bits", "shape"),
     [
