@@ -204,7 +204,8 @@ def _checked(split: Dataset, task: Task, name: str) -> Dataset:
             f"{int(np.flatnonzero(wrong)[0])}; accepted: {accepted}."
         )
     kind = Value("float64" if task.is_regression else "int64")
-    return split.select_columns(wanted).cast_column("label", kind)
+    split = split.select_columns(wanted)
+    return split if split.features["label"] == kind else split.cast_column("label", kind)
 
 
 def _draw(split: Dataset, rows: int) -> Dataset:

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
-from lotterylib.anatomy import Shape, prunable_weights, shape_of
+from lotterylib.anatomy import prunable_weights, shape_of
 from lotterylib.baselines import frozen_score, majority_score
 from lotterylib.batches import MAX_LENGTH, Encoded, encode
 from lotterylib.data import TaskData, load_task_data
@@ -29,6 +29,7 @@ from lotterylib.loading import load_model, load_tokenizer
 from lotterylib.magnitude import MagnitudeStep, Ranking, last_kept, rank, search_magnitude
 from lotterylib.scoring import Score, evaluate
 from lotterylib.settings import Settings
+from lotterylib.shape import Shape
 from lotterylib.store import Key, RunStore, read_json, write_json
 from lotterylib.structured import StructuredStep, good_subnetwork, search_structured
 from lotterylib.subnetworks import (
@@ -154,6 +155,10 @@ class Experiment:
         if cell.stage == "search":
             return self._search_key(cell.seed, cell.method)
         return self._score_key(cell.seed, cell.method, cell.kind, cell.stage)
+
+    def provenance(self, cell: Cell) -> dict[str, Any]:
+        """Versions, device and seconds of a cell that is done."""
+        return self.store.provenance(self.key(cell))
 
     # Fine-tuning (section 3.1)
 

@@ -6,6 +6,7 @@ palette; heatmaps use cividis, which reads the same with any kind of colour visi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,14 +30,16 @@ METRIC_NAMES = {
 _STYLE = {"axes.spines.right": False, "axes.spines.top": False, "figure.dpi": 110}
 
 
-def _axes(columns: int, width: float, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
+def _axes(
+    columns: int, width: float, height: float, rows: int = 1, **options: Any
+) -> tuple[Figure, list[Axes]]:
     with sns.axes_style("whitegrid", _STYLE), sns.plotting_context("notebook", font_scale=0.95):
         figure, axes = plt.subplots(
-            1, columns, figsize=(width, height), layout="constrained", squeeze=False, **options
+            rows, columns, figsize=(width, height), layout="constrained", squeeze=False, **options
         )
     # An open figure is shown twice in a notebook: once by the cell's value, once by pyplot.
     plt.close(figure)
-    return figure, list(axes[0])
+    return figure, list(axes.ravel())
 
 
 def training_curves(losses: Mapping[int, Sequence[float]], window: int = 20) -> Figure:
@@ -134,7 +137,7 @@ def subnetwork_bars(results: pd.DataFrame, method: str) -> Figure:
     figure, (axes,) = _axes(1, 6.8, 4.2)
     draw_subnetwork_bars(axes, reported, method)
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
@@ -188,10 +191,14 @@ def overview_bars(results: pd.DataFrame, encoder: str, method: str) -> Figure:
     """The paper's Figure 2 for one method: a panel of `subnetwork_bars` for each task."""
     part = results[(results["encoder"] == encoder) & results["reported"]]
     tasks = [name for name in TASKS if name in set(part["task"])]
-    figure, panels = _axes(len(tasks), 3.5 * len(tasks) + 0.4, 4.1)
-    for axes, task in zip(panels, tasks, strict=True):
+    columns = min(2, len(tasks))
+    rows = math.ceil(len(tasks) / columns)
+    figure, panels = _axes(columns, 4.4 * columns, 3.6 * rows + 0.6, rows=rows)
+    for axes in panels[len(tasks) :]:
+        axes.set_axis_off()
+    for axes, task in zip(panels, tasks, strict=False):
         draw_subnetwork_bars(axes, part[part["task"] == task], method)
         axes.set_title(f"{TASKS[task].title}\n{axes.get_title().split(', ', 1)[1]}")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     return figure

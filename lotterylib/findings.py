@@ -43,11 +43,11 @@ def full_and_majority(results: pd.DataFrame) -> tuple[pd.Series, float]:
 
 
 def spell(values: pd.Series) -> str:
-    """A mean with its 95 % interval over seeds, or the values where an interval makes no sense."""
+    """A mean with its 95% interval over seeds, or the values where an interval makes no sense."""
     if len(values) < 2:
         return f"{values.iloc[0]:.3f} (one seed)"
     low, high = t_interval(values)
-    return f"{values.mean():.3f} (95 % interval over {len(values)} seeds {low:.3f} to {high:.3f})"
+    return f"{values.mean():.3f} (95% interval over {len(values)} seeds {low:.3f} to {high:.3f})"
 
 
 def warn(results: pd.DataFrame) -> str:
@@ -65,7 +65,10 @@ def warn(results: pd.DataFrame) -> str:
     constant = results[results["reported"] & results["constant"] & (results["method"] != "none")]
     if len(constant):
         kinds = constant.groupby(["method", "subnetwork", "phase"], sort=False).size()
-        listed = "; ".join(f"{' '.join(map(str, kind))}: {n}" for kind, n in kinds.items())
+        listed = "; ".join(
+            f"{kind[0]} {kind[1]} {kind[2]}: {count}"  # type: ignore[index]
+            for kind, count in kinds.items()
+        )
         notes.append(f"Constant predictors (seeds in which every answer is the same): {listed}.")
     return "\n\n".join(notes)
 
@@ -140,9 +143,11 @@ def claims(results: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per method and claim: `claim`, `rule`, `measured`, `verdict` ("yes" or "no", or
-        "undecided" where the 95 % interval over seeds of a difference contains zero).
+        "undecided" where the 95% interval over seeds of a difference contains zero, or where the
+        full model does not beat the majority class).
     """
-    full, _ = full_and_majority(results)
+    full, majority = full_and_majority(results)
+    learnt = full.mean() > majority
     rows = []
     for method in ("structured", "magnitude"):
         good = scores(results, method, "good", "retrained")
@@ -153,7 +158,7 @@ def claims(results: pd.DataFrame) -> pd.DataFrame:
                 "good subnetworks, retrained, match the full model",
                 "mean at or above the full model's less one standard deviation",
                 f"{good.mean():.3f} against {line:.3f}",
-                "yes" if good.mean() >= line else "no",
+                ("yes" if good.mean() >= line else "no") if learnt else "undecided",
             )
         )
         for phase in ("pruned", "retrained"):

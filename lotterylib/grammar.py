@@ -264,8 +264,8 @@ def _voice(rng: random.Random, lex: Lexicon) -> tuple[str, str, str]:
 def _entailment(rng: random.Random, lex: Lexicon) -> tuple[str, str, int]:
     follows, kind = _chance(rng, 0.5), rng.random()
     rule = _polarity
-    if kind >= 0.6:
-        rule = _scope if kind < 0.75 else _clause if kind < 0.9 else _voice
+    if kind >= 0.78:  # a small encoder learns polarity first, and from it that there is a rule
+        rule = _scope if kind < 0.9 else _clause if kind < 0.96 else _voice
     premise, right, wrong = rule(rng, lex)
     return _sentence(premise), _sentence(right if follows else wrong), int(not follows)
 

@@ -10,15 +10,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lotterylib.experiment import Cell, Experiment
-from lotterylib.scoring import Score
 from lotterylib.subnetworks import KINDS, METHODS
 from lotterylib.tasks import TASKS
+
+if TYPE_CHECKING:  # pages that only read results should not wait for torch
+    from lotterylib.experiment import Experiment
+    from lotterylib.scoring import Score
 
 COLUMNS = (
     "encoder",
@@ -117,8 +120,12 @@ def _rows(
         row["overlap_with_good"] = subnetwork.shared_share(good, experiment.shape)  # type: ignore[arg-type]
     if kind != "majority":
         stage = {"full": "finetune", "frozen": "frozen"}.get(kind, phase)
-        cell = Cell(stage, seed, *(("", "") if method == "none" else (method, kind)))
-        made = experiment.store.provenance(experiment.key(cell))
+        made = next(
+            experiment.provenance(cell)
+            for cell in experiment.cells()
+            if (cell.stage, cell.seed) == (stage, seed)
+            and (method == "none" or (cell.method, cell.kind) == (method, kind))
+        )
         row |= {name: made[name] for name in ("seconds", "threads", "device")}
     for metric, value in score.metrics.items():
         yield row | {
@@ -152,7 +159,7 @@ def t_interval(values: Iterable[float]) -> tuple[float, float]:
 
 
 def summarise(results: pd.DataFrame) -> pd.DataFrame:
-    """Reported metrics over seeds: mean, standard deviation, 95 % interval, constant predictors.
+    """Reported metrics over seeds: mean, standard deviation, 95% interval, constant predictors.
 
     Returns:
         One row per encoder, task, preset, method, subnetwork and phase, with `mean`, `sd` (ddof 1),
@@ -182,6 +189,8 @@ def verdicts(results: pd.DataFrame) -> pd.DataFrame:
         retrained, with the density of the good one; rows in the order of the task table.
     """
     summary = summarise(results)
+    place = {name: number for number, name in enumerate(TASKS)}
+    summary = summary.sort_values("task", key=lambda names: names.map(place), kind="stable")
     runs = summary.groupby(["encoder", "task", "preset"], sort=False)
     lines = []
     for (run, whole), method in itertools.product(runs, METHODS):

@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from lotterylib.anatomy import Shape
+from lotterylib.shape import Shape
 from lotterylib.errors import LotteryError
 
 KINDS = ("good", "random", "bad")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,7 +42,7 @@ def time_taken(experiment: Experiment, *labels: str) -> pd.DataFrame:
         cells = [cell for cell in experiment.cells() if cell.label.startswith(label)]
         for seed in experiment.settings.seeds:
             made = [
-                experiment.store.provenance(experiment.key(cell))
+                experiment.provenance(cell)
                 for cell in cells
                 if cell.seed == seed and experiment.is_done(cell)
             ]
@@ -92,7 +93,7 @@ def size_table(
             row["as printed"] = f"{subnetwork.printed_share(experiment.shape):.1%}"
             if len(kinds) > 1:
                 shared = subnetwork.shared_share(good, experiment.shape)  # type: ignore[arg-type]
-                row["shared with good"] = f"{shared:.1%}"
+                row["shared with good"] = "-" if math.isnan(shared) else f"{shared:.1%}"
             rows.append(row)
     return pd.DataFrame(rows).set_index(["seed", "subnetwork"])
 

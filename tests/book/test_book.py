@@ -1,0 +1,108 @@
+"""The published book: its pages ran to the end, and it builds with warnings as errors."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+
+from lotterylib.pages import TEMPLATE
+from lotterylib.results import COLUMNS, load_results
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "book" / "results"
+PAGES = sorted(page for page in RESULTS.glob("*/*/*.ipynb") if TEMPLATE.fullmatch(page.name))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}-{page.stem}")
+def test_a_published_page_ran_to_the_end_on_the_task_of_its_folder(page):
+    notebook = nbformat.read(page, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert not any(o.output_type == "error" for cell in code for o in cell.outputs)
+    assert notebook.metadata.papermill.exception is None
+    assert notebook.metadata.papermill.parameters.task == page.parent.name
+    assert notebook.metadata.kernelspec.name == "python3"
+
+
+def test_nothing_published_names_a_place_on_the_machine_it_ran_on():
+    for path in [*PAGES, *RESULTS.rglob("*.csv")]:
+        assert not re.search(r"/(home|root|work|tmp|Users)/", path.read_text()), path
+
+
+def test_every_task_with_pages_has_all_of_them_and_a_results_table():
+    templates = {path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
+    folders = {page.parent for page in PAGES}
+    assert folders
+    for folder in folders:
+        assert {page.name for page in PAGES if page.parent == folder} == templates
+        assert list(pd.read_csv(folder / "results.csv").columns) == list(COLUMNS)
+
+
+def test_the_contents_list_exactly_the_pages():
+    book = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
+    (runs,) = [part for part in book["parts"] if part["caption"] == "The runs"]
+    listed = [entry["file"] for chapter in runs["chapters"] for entry in _entries(chapter)]
+    found = [page.relative_to(ROOT / "book").with_suffix("").as_posix() for page in PAGES]
+    assert sorted(listed) == sorted(found)
+
+
+def _entries(chapter):
+    return [chapter, *chapter.get("sections", [])]
+
+
+def test_results_hold_every_subnetwork_of_every_seed_once():
+    results = load_results(RESULTS)
+    reported = results[results["reported"]]
+    by = ["encoder", "task", "preset", "seed", "method", "subnetwork", "phase"]
+    assert not reported.duplicated(by).any()
+    for _, run in reported[reported["method"] != "none"].groupby(["encoder", "task"]):
+        assert len(run) == run["seed"].nunique() * 2 * 3 * 2
+    assert reported["density"].between(0, 1).all()
+
+
+def test_random_and_bad_subnetworks_have_the_size_of_the_good_one():
+    # Exactly so for heads and MLPs counted apart, hence for their parameters too.
+    results = load_results(RESULTS)
+    paper = results[results["reported"] & (results["preset"] == "paper")]
+    paper = paper[paper["method"] != "none"]
+    sizes = paper.groupby(["encoder", "task", "seed", "method"])["density"]
+    assert (sizes.max() - sizes.min() < 1e-6).all()
+
+
+def test_the_book_builds_with_warnings_as_errors(tmp_path):
+    for name in ("book", "notebooks"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    shutil.copy(ROOT / "_config.yml", tmp_path)
+    build = [sys.executable, "-m", "jupyter_book", "build", "book", "-W", "-n", "--keep-going"]
+    done = subprocess.run(build, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    html = tmp_path / "_build" / "html"
+    assert "Does it matter" in (html / "intro.html").read_text()
+    for page in PAGES:
+        text = (html / page.relative_to(ROOT / "book").with_suffix(".html")).read_text()
+        images = re.findall(r"<img[^>]+_images[^>]*>", text)
+        assert all(re.search(r'alt="[^"/]{40,}"', image) for image in images), page
+    verdicts = (html / "intro.html").read_text()
+    for task in sorted({page.parent.name for page in PAGES}):
+        assert f"results/minilm/{task}/04_subnetworks.html" in verdicts
+
+
+def test_templates_and_pages_come_from_the_same_code():
+    # A page whose code differs from its template shows results that no one can get again.
+    for page in PAGES:
+        template = json.loads((ROOT / "notebooks" / page.name).read_text())
+        ran = json.loads(page.read_text())
+
+        def code(notebook):
+            cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+            kept = [c for c in cells if "injected-parameters" not in c["metadata"].get("tags", [])]
+            return ["".join(cell["source"]) for cell in kept]
+
+        assert code(ran) == code(template), page
