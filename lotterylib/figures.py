@@ -56,7 +56,7 @@ def training_curves(losses: Mapping[int, Sequence[float]], window: int = 20) -> 
 
 
 def search_curves(
-    states: Mapping[int, tuple[Sequence[float], Sequence[float]]],
+    states: Mapping[int, pd.DataFrame],
     metric: str,
     threshold: float,
     majority: float,
@@ -64,18 +64,20 @@ def search_curves(
     """The score of every state that a search tried, against the share of the encoder left.
 
     Args:
-        states: per seed, the shares left (0 to 1) and the scores, in the order of the search.
+        states: per seed, a row per state in the order of the search: `left` (a share from 0 to 1),
+            `score`, and `held`, false where the step was undone.
         metric: the metric's name.
         threshold: the share of each seed's full score at which its search stops.
         majority: the score of the majority class.
     """
     figure, (axes,) = _axes(1, 6.8, 3.9)
-    for colour, (seed, (left, scores)) in zip(
-        sns.color_palette("colorblind"), states.items(), strict=False
-    ):
-        percent = 100 * np.asarray(left)
-        axes.plot(percent, scores, "o-", color=colour, markersize=4, label=f"seed {seed}")
-        axes.axhline(threshold * scores[0], color=colour, linestyle="--", linewidth=1)
+    for colour, (seed, trace) in zip(sns.color_palette("colorblind"), states.items(), strict=False):
+        held = trace[trace["held"]]
+        axes.plot(100 * held["left"], held["score"], "o-", color=colour, ms=4, label=f"seed {seed}")
+        undone = trace[~trace["held"]]
+        axes.plot(100 * undone["left"], undone["score"], "o", color=colour, ms=6, mfc="white")
+        axes.axhline(threshold * held["score"].iloc[0], color=colour, linestyle="--", linewidth=1)
+    axes.plot([], [], "o", color="0.3", ms=6, mfc="white", label="undone")
     axes.axhline(majority, color="0.45", linestyle=":", label="majority class")
     axes.set(xlabel="encoder left (% of dense parameters)", ylabel=METRIC_NAMES.get(metric, metric))
     axes.invert_xaxis()

@@ -139,7 +139,10 @@ def describe_subnetworks(results: pd.DataFrame, method: str) -> str:
 
 
 def claims(results: pd.DataFrame) -> pd.DataFrame:
-    """The paper's claims on one task, each held against a stated rule.
+    """The paper's claims on one task, each held against a stated rule, and one more.
+
+    The last is ours: what a linear layer reads off the frozen encoder needs no trainable
+    subnetwork, so a bad one shows that it was trained only by doing better.
 
     Returns:
         One row per method and claim: `claim`, `rule`, `measured`, `verdict` ("yes" or "no", or
@@ -180,6 +183,17 @@ def claims(results: pd.DataFrame) -> pd.DataFrame:
                 f"at least {TRAINABLE:.0%} of the way from majority to full",
                 f"{share:.0%}" if np.isfinite(share) else "full model below majority",
                 ("yes" if share >= TRAINABLE else "no") if np.isfinite(share) else "undecided",
+            )
+        )
+        frozen = scores(results, "none", "frozen", "linear layer").iloc[0]
+        gain = scores(results, method, "bad", "retrained") - frozen
+        rows.append(
+            (
+                method,
+                "bad subnetworks, retrained, beat the frozen encoder",
+                "difference to a linear layer on it above zero, by seed",
+                f"{gain.mean():+.3f}",
+                _sign(gain),
             )
         )
     return pd.DataFrame(rows, columns=["method", "claim", "rule", "measured", "verdict"])

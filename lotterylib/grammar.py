@@ -217,7 +217,7 @@ def _polarity(rng: random.Random, lex: Lexicon) -> tuple[str, str, str]:
     one, other = _pick_distinct(rng, lex.people, 2)
     verb, positive = _pick(rng, lex.intransitive), _chance(rng, 0.5)
     right, wrong = _past(verb), f"did not {verb}"
-    if _chance(rng, 0.5):
+    if _chance(rng, 0.85):
         premise = f"{'every' if positive else 'no'} {one} {_past(verb)}"
         who = f"the {_pick(rng, lex.adjectives)} {one}"
     else:

@@ -80,7 +80,7 @@ BUDGETS: dict[str, Budget] = {
     budget.name: budget
     for budget in (
         Budget("smoke", train_rows=48, dev_rows=32, epochs=1, seeds=PAPER_SEEDS[:2]),
-        Budget("laptop", train_rows=1200, dev_rows=500, epochs=3, seeds=PAPER_SEEDS[:2]),
+        Budget("laptop", train_rows=1000, dev_rows=400, epochs=3, seeds=PAPER_SEEDS[:2]),
         Budget("full", train_rows=0, dev_rows=0, epochs=3, seeds=PAPER_SEEDS),
     )
 }

@@ -15,8 +15,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from lotterylib.shape import Shape
 from lotterylib.errors import LotteryError
+from lotterylib.shape import Shape
 
 KINDS = ("good", "random", "bad")
 METHODS = ("structured", "magnitude")

@@ -54,6 +54,29 @@ def time_taken(experiment: Experiment, *labels: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def search_states(trace: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """The states of a search for `figures.search_curves`: `left`, `score` and `held`."""
+    rows = [
+        (state.get("density", state.get("surviving")), state["score"], state["kept"])
+        for state in trace
+    ]
+    return pd.DataFrame(rows, columns=["left", "score", "held"])
+
+
+def score_table(results: pd.DataFrame) -> pd.DataFrame:
+    """The reported metric of everything that was scored, a row each and a column per seed.
+
+    The baselines have no seed; their score stands in the first column.
+    """
+    reported = results[results["reported"]]
+    baseline = reported["subnetwork"].isin(["majority", "frozen"])
+    seeds = list(reported.loc[~baseline, "seed"].unique())
+    table = reported.assign(seed=reported["seed"].mask(baseline, seeds[0])).pivot_table(
+        index=["method", "subnetwork", "phase"], columns="seed", values="value", sort=False
+    )
+    return table[seeds].map(lambda value: "" if math.isnan(value) else f"{value:.3f}")
+
+
 def trace_table(trace: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """The states that a search tried, one a row, sizes as shares of 1."""
     rows = []
