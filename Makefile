@@ -15,7 +15,7 @@ book: $(VENV)/.book  ## run every notebook on the bundled tasks, then build the 
 	@echo "The book is at file://$(CURDIR)/_build/html/index.html"
 
 site: $(VENV)/.book  ## build the site from the pages that are there, warnings as errors
-	$(BIN)/jupyter-book build book -W -n --keep-going
+	$(BIN)/jupyter-book build book --all -W -n --keep-going
 
 test: $(VENV)/.test  ## check the code and run the tests
 	$(BIN)/ruff check

@@ -30,7 +30,8 @@ def frozen_score(model: PreTrainedModel, train: Encoded, dev: Encoded, task: Tas
     """The score of a linear layer on the frozen pre-trained encoder.
 
     The layer reads the last hidden state of the first token beside the mean over tokens, both
-    standardised; its regularisation is chosen by cross-validation on the training split.
+    standardised; its regularisation is chosen by the task's metric in cross-validation on the
+    training split.
 
     Args:
         model: the pre-trained encoder; its task layer is not used.
@@ -45,7 +46,9 @@ def frozen_score(model: PreTrainedModel, train: Encoded, dev: Encoded, task: Tas
         linear = RidgeCV(alphas=1 / _STRENGTHS)
     else:
         logistic = LogisticRegression(max_iter=300)
-        linear = GridSearchCV(logistic, {"C": _STRENGTHS[:5]}, cv=3)
+        # Accuracy would choose the commonest label on an unbalanced task scored by correlation.
+        metric = {"matthews": "matthews_corrcoef"}.get(task.metric, task.metric)
+        linear = GridSearchCV(logistic, {"C": _STRENGTHS[:5]}, cv=3, scoring=metric)
     fitted = make_pipeline(StandardScaler(), linear).fit(features, labels)
     return score_predictions(fitted.predict(_features(model, dev)), dev.labels.numpy(), task)
 

@@ -211,6 +211,7 @@ class Experiment:
     def _frozen_key(self) -> Key:
         config = {"version": RESULTS_VERSION, "data": self.data.fingerprint}
         config |= {"weights": self.encoder.sha256, "max_length": MAX_LENGTH}
+        config["chosen_by"] = self.task.metric
         return Key(self.encoder.name, self.task.name, "frozen", config, seed=0)
 
     def frozen(self) -> Score:
