@@ -80,7 +80,8 @@ def test_the_book_builds_with_warnings_as_errors(tmp_path):
     for name in ("book", "notebooks"):
         shutil.copytree(ROOT / name, tmp_path / name)
     shutil.copy(ROOT / "_config.yml", tmp_path)
-    build = [sys.executable, "-m", "jupyter_book", "build", "book", "-W", "-n", "--keep-going"]
+    command = Path(sys.executable).with_name("jupyter-book")
+    build = [command, "build", "book", "-W", "-n", "--keep-going"]
     done = subprocess.run(build, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     html = tmp_path / "_build" / "html"
