@@ -21,7 +21,7 @@ test: $(VENV)/.test  ## check the code and run the tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 $(VENV)/.book: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
