@@ -30,8 +30,8 @@ def frozen_score(model: PreTrainedModel, train: Encoded, dev: Encoded, task: Tas
     """The score of a linear layer on the frozen pre-trained encoder.
 
     The layer reads the last hidden state of the first token beside the mean over tokens, both
-    standardised; its regularisation is chosen by the task's metric in cross-validation on the
-    training split.
+    standardised. Its regularisation is chosen by cross-validation on the training split: for
+    classes by the task's metric, for numbers by squared error.
 
     Args:
         model: the pre-trained encoder; its task layer is not used.

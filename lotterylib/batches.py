@@ -17,7 +17,6 @@ from transformers import BatchEncoding, PreTrainedTokenizerBase
 from lotterylib.tasks import Task
 
 BatchOrder = Literal["random", "buckets"]
-BATCH_ORDERS: tuple[BatchOrder, ...] = ("buckets", "random")
 
 MAX_LENGTH = 128
 """Word pieces per example at most, as in the paper."""

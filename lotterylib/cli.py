@@ -18,13 +18,16 @@ from lotterylib.settings import BATCH_ORDERS, BUDGET_SEEDS, parse_settings
 from lotterylib.tasks import BUNDLED, TASKS
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from lotterylib.experiment import Experiment
 
 _EXAMPLES = """\
 examples:
   lottery run                                the bundled tasks, MiniLM: minutes on a laptop
   lottery run rte mrpc --data-dir GLUE       two tasks of GLUE from a local directory
-  lottery run cola --encoder bert-base-uncased --budget full    as in the paper (wants a GPU)
+  lottery run cola --encoder bert-base-uncased --budget full --batch-order random
+                                             as in the paper (wants a GPU)
   lottery run sst2 --budget full --train-rows 3000 --seeds 1337,42,86
   lottery results                            what has been found so far, as a table
 
@@ -139,7 +142,10 @@ def _run(options: argparse.Namespace) -> int:
 
     data = [load_task_data(settings) for settings in everything]
     # torch takes seconds to import: by now every mistake in the request has been reported.
+    import pandas as pd
+
     from lotterylib.experiment import Experiment
+    from lotterylib.results import collect
 
     experiments = [
         Experiment(settings, encoder, examples)
@@ -148,9 +154,12 @@ def _run(options: argparse.Namespace) -> int:
     for experiment in experiments:
         print(f"{experiment.task.title}: {experiment.data.origin}", file=sys.stderr)
     print(f"Encoder {encoder.name}: {encoder.origin}", file=sys.stderr)
-    _compute(experiments)
     if not options.no_pages:
-        _render(experiments, templates, Path(options.pages))
+        _check_pages(experiments, Path(options.pages))
+    _compute(experiments)
+    if options.no_pages:
+        return _show(pd.concat([collect(experiment) for experiment in experiments]))
+    _render(experiments, templates, Path(options.pages))
     return _results(options)
 
 
@@ -201,6 +210,26 @@ def _render(experiments: Sequence[Experiment], templates: Sequence[Path], pages:
         write_contents(contents, pages)
 
 
+def _check_pages(experiments: Sequence[Experiment], pages: Path) -> None:
+    """Refuse to replace the pages of a run that was done otherwise."""
+    from lotterylib.results import load_results
+
+    there = load_results(pages)
+    for experiment in experiments:
+        mine = experiment.preset.name, experiment.settings.budget
+        ours = (there["encoder"] == experiment.encoder.name) & (
+            there["task"] == experiment.task.name
+        )
+        for other in (
+            there.loc[ours, ["preset", "budget"]].drop_duplicates().itertuples(index=False)
+        ):
+            if tuple(other) != mine:
+                raise LotteryError(
+                    f"{pages} holds pages of {experiment.task.title} with preset {other[0]} and "
+                    f"budget {other[1]}; name another folder with --pages to keep both."
+                )
+
+
 def _templates(folder: Path) -> list[Path]:
     from lotterylib.pages import templates
 
@@ -239,12 +268,18 @@ def _list(_options: argparse.Namespace) -> int:
 
 
 def _results(options: argparse.Namespace) -> int:
-    from lotterylib.results import format_verdicts, load_results, verdicts
+    from lotterylib.results import load_results
 
     results = load_results(Path(options.pages))
     if results.empty:
         print(f"No results under {options.pages} yet; 'lottery run' makes them.")
         return 0
+    return _show(results)
+
+
+def _show(results: pd.DataFrame) -> int:
+    from lotterylib.results import format_verdicts, verdicts
+
     print(format_verdicts(verdicts(results)))
     return 0
 

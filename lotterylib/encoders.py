@@ -132,9 +132,7 @@ ENCODERS: dict[str, EncoderSource] = {
         ),
         EncoderSource("bert-base-uncased", "hub", "google-bert/bert-base-uncased", 2e-5),
         EncoderSource("roberta-base", "hub", "FacebookAI/roberta-base", 2e-5),
-        EncoderSource("mpnet-base", "hub", "microsoft/mpnet-base", 2e-5),
         EncoderSource("distilbert-base-uncased", "hub", "distilbert/distilbert-base-uncased", 5e-5),
-        EncoderSource("electra-base", "hub", "google/electra-base-discriminator", 2e-5),
         EncoderSource("tiny", "random", "", 1e-3),
     )
 }

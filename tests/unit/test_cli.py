@@ -89,7 +89,9 @@ def test_no_network_and_no_package_is_a_sentence(tmp_path):
 def test_a_run_says_what_it_found_and_a_second_one_computes_nothing(capsys, tmp_path, monkeypatch):
     arguments = ["run", "acceptability", *TINY, "--seeds", "7", "--store", str(tmp_path)]
     assert main(arguments) == 0
-    said = capsys.readouterr().err
+    written = capsys.readouterr()
+    said = written.err
+    assert "good retrained" in written.out
     assert "16 cells, 0 of them in the store already." in said
     for found in ("frozen: matthews", "search structured: keeps", "retrained magnitude bad: matth"):
         assert found in said
@@ -99,6 +101,17 @@ def test_a_run_says_what_it_found_and_a_second_one_computes_nothing(capsys, tmp_
     monkeypatch.setattr(experiment, "measure", None)
     assert main(arguments) == 0
     assert "16 cells, 16 of them in the store already." in capsys.readouterr().err
+
+
+def test_pages_of_a_run_done_otherwise_are_not_replaced(capsys, tmp_path):
+    table = tmp_path / "pages" / "tiny" / "acceptability" / "results.csv"
+    table.parent.mkdir(parents=True)
+    table.write_text("encoder,task,preset,budget\ntiny,acceptability,official,smoke\n")
+    arguments = ["run", "acceptability", *TINY[:-1], "--store", str(tmp_path / "runs")]
+    assert main([*arguments, "--pages", str(tmp_path / "pages")]) == 2
+    said = capsys.readouterr().err
+    assert "holds pages of Acceptability (generated) with preset official and budget smoke" in said
+    assert not list((tmp_path / "runs").iterdir())
 
 
 def test_a_stopped_run_says_how_to_go_on(capsys, monkeypatch):
