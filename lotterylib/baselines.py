@@ -1,6 +1,17 @@
-"""Baselines: what a score is worth that was reached without fine-tuning the encoder."""
+"""Baselines: what a score is worth that was reached without fine-tuning the encoder.
+
+The paper's section 4.3 and table 2 hold retrained bad subnetworks against the baselines of Wang et
+al. (2018): the majority class, a bag of GloVe vectors (CBOW), and BiLSTMs on GloVe and on ELMo.
+Here the bag and the BiLSTM read the encoder's own frozen word embeddings instead. Nothing beside
+the encoder has to be had then, and all read the same word pieces; but both are smaller than those
+of Wang et al., so expect other scores. The linear layer on the frozen encoder is an addition. The
+paper's last baseline, a BERT of random weights, is `loading.load_model` with `pretrained=False`.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -8,11 +19,16 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch import nn
+from torch.nn import functional
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 from transformers import PreTrainedModel
 
-from lotterylib.batches import Encoded, reading_batches
-from lotterylib.scoring import EVALUATION_BATCH, Score, score_predictions
+from lotterylib.batches import Encoded, reading_batches, training_batches
+from lotterylib.errors import LotteryError
+from lotterylib.scoring import EVALUATION_BATCH, Score, decide, example_losses, score_predictions
 from lotterylib.tasks import Task
+from lotterylib.training import Progress
 
 _STRENGTHS = np.logspace(-4, 2, 7)
 
@@ -24,6 +40,28 @@ def majority_score(train_labels: np.ndarray, dev_labels: np.ndarray, task: Task)
     else:
         guess = int(np.bincount(train_labels.astype(int)).argmax())
     return score_predictions(np.full(len(dev_labels), guess), dev_labels, task)
+
+
+def random_guess_score(
+    train_labels: np.ndarray, dev_labels: np.ndarray, task: Task, seed: int
+) -> Score:
+    """The score of random numbers that are distributed like the training labels.
+
+    The paper gives it for STS-B in place of a majority class, for a constant guess has no
+    correlation. The numbers are drawn from the normal distribution with the labels' mean and
+    standard deviation; the authors took both from the dev labels (`frequency_baseline.ipynb`).
+
+    Raises:
+        LotteryError: a task with classes.
+    """
+    if not task.is_regression:
+        raise LotteryError(
+            f"Random guesses are a baseline for numbers, and {task.title} has classes: "
+            "take the majority class."
+        )
+    draw = np.random.default_rng(seed)
+    guesses = draw.normal(np.mean(train_labels), np.std(train_labels), len(dev_labels))
+    return score_predictions(guesses, dev_labels, task)
 
 
 def frozen_score(model: PreTrainedModel, train: Encoded, dev: Encoded, task: Task) -> Score:
@@ -39,7 +77,135 @@ def frozen_score(model: PreTrainedModel, train: Encoded, dev: Encoded, task: Tas
         dev: what it is scored on.
         task: classification (logistic regression) or regression (ridge).
     """
-    features, labels = _features(model, train), train.labels.numpy()
+    return _linear_score(lambda split: _hidden_states(model, split), train, dev, task)
+
+
+def bag_of_embeddings_score(
+    model: PreTrainedModel, train: Encoded, dev: Encoded, task: Task
+) -> Score:
+    """The score of a linear layer on the mean of a text's word embeddings: word order is lost.
+
+    A single text is its mean embedding, [width] numbers. The two texts of a pair are averaged
+    apart, to u and v, and combined as in Wang et al. (2018): u, v, |u - v| and u * v side by side,
+    [4 * width] numbers. The linear layer is that of `frozen_score`.
+
+    Args:
+        model: whose word embeddings are read; nothing else of it is used.
+        train: what the linear layer is fitted to.
+        dev: what it is scored on.
+        task: classification or regression, of single texts or pairs.
+    """
+    table = _word_embeddings(model)
+    return _linear_score(lambda split: _bags(table, split, task), train, dev, task)
+
+
+@dataclass(frozen=True)
+class BilstmRecipe:
+    """How large the BiLSTM is and how it is trained: Adam at a constant rate.
+
+    Attributes:
+        units: LSTM cells in each direction, and units of the layer before the logits.
+        epochs: passes over the training split.
+        batch_size: examples per step.
+        learning_rate: of every step.
+    """
+
+    units: int = 128
+    epochs: int = 5
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+
+
+def bilstm_score(
+    model: PreTrainedModel,
+    train: Encoded,
+    dev: Encoded,
+    task: Task,
+    seed: int,
+    recipe: BilstmRecipe | None = None,
+    progress: Progress | None = None,
+) -> Score:
+    """The score of a one-layer BiLSTM on the encoder's frozen word embeddings.
+
+    The table of embeddings is divided by its standard deviation. The BiLSTM's states are maximised
+    over the tokens of each text, to [2 * units] numbers, the texts of a pair are combined as in
+    `bag_of_embeddings_score`, and a small network of one hidden layer gives the logits. The score
+    is that after the last epoch; no dev score is used to choose one.
+
+    Args:
+        model: whose word embeddings are read; nothing else of it is used, nothing changed.
+        train: what the BiLSTM is trained on.
+        dev: what it is scored on.
+        task: classification or regression, of single texts or pairs.
+        seed: of the weights and the order of examples; the same seed gives the same score on a
+            CPU. PyTorch's global generator is left as it was.
+        recipe: its size and training, those of `BilstmRecipe` if not given.
+        progress: told after every step.
+    """
+    recipe = recipe or BilstmRecipe()
+    order = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = _Bilstm(_word_embeddings(model), task, recipe.units).to(model.device)
+    texts, labels = _texts(train, task), train.labels.to(model.device)
+    optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
+    epochs = [
+        training_batches(train.lengths, recipe.batch_size, "buckets", order)
+        for _ in range(recipe.epochs)
+    ]
+    steps = [rows for epoch in epochs for rows in epoch]
+    for step, rows in enumerate(steps, start=1):
+        logits = network([texts[row] for row in rows])
+        loss = example_losses(logits, labels[rows], task).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if progress is not None:
+            progress(step / len(steps), f"loss {loss.item():.3f}")
+    return score_predictions(_predict(network, dev, task), dev.labels.numpy(), task)
+
+
+class _Bilstm(nn.Module):
+    """Texts of word pieces to logits [examples, outputs]."""
+
+    def __init__(self, table: torch.Tensor, task: Task, units: int) -> None:
+        super().__init__()
+        # The embeddings of encoders are small numbers, on which an LSTM is slow to start.
+        self.words = nn.Embedding.from_pretrained(table / table.std())
+        self.lstm = nn.LSTM(table.shape[1], units, batch_first=True, bidirectional=True)
+        width = 2 * units * (4 if len(task.columns) == 2 else 1)
+        self.classify = nn.Sequential(
+            nn.Linear(width, units), nn.ReLU(), nn.Linear(units, task.outputs)
+        )
+
+    def forward(self, texts: list[list[list[int]]]) -> torch.Tensor:
+        pieces = [torch.tensor(text) for example in texts for text in example]
+        padded = pad_sequence(pieces, batch_first=True).to(self.words.weight.device)
+        lengths = torch.tensor([len(text) for text in pieces])
+        packed = pack_padded_sequence(
+            self.words(padded), lengths, batch_first=True, enforce_sorted=False
+        )
+        states, _ = pad_packed_sequence(
+            self.lstm(packed)[0], batch_first=True, padding_value=-torch.inf
+        )
+        return self.classify(_combine(states.amax(1).unflatten(0, (len(texts), -1))))
+
+
+@torch.inference_mode()
+def _predict(network: _Bilstm, split: Encoded, task: Task) -> np.ndarray:
+    texts = _texts(split, task)
+    predictions = np.zeros(len(split))
+    for rows in reading_batches(split.lengths, EVALUATION_BATCH):
+        logits = network([texts[row] for row in rows])
+        predictions[rows] = decide(logits, task).cpu().numpy()
+    return predictions
+
+
+def _linear_score(
+    features_of: Callable[[Encoded], np.ndarray], train: Encoded, dev: Encoded, task: Task
+) -> Score:
+    """Fit a linear layer to features [examples, width] of `train`, and score it on `dev`."""
+    features, labels = features_of(train), train.labels.numpy()
     if len(np.unique(labels)) < 2:  # nothing to separate
         return majority_score(labels, dev.labels.numpy(), task)
     if task.is_regression:
@@ -50,11 +216,12 @@ def frozen_score(model: PreTrainedModel, train: Encoded, dev: Encoded, task: Tas
         metric = {"matthews": "matthews_corrcoef"}.get(task.metric, task.metric)
         linear = GridSearchCV(logistic, {"C": _STRENGTHS[:5]}, cv=3, scoring=metric)
     fitted = make_pipeline(StandardScaler(), linear).fit(features, labels)
-    return score_predictions(fitted.predict(_features(model, dev)), dev.labels.numpy(), task)
+    return score_predictions(fitted.predict(features_of(dev)), dev.labels.numpy(), task)
 
 
 @torch.inference_mode()
-def _features(model: PreTrainedModel, split: Encoded) -> np.ndarray:
+def _hidden_states(model: PreTrainedModel, split: Encoded) -> np.ndarray:
+    """Last hidden states of the first token and of the mean token, float32[examples, 2 * width]."""
     model.eval()
     rows_of: list[np.ndarray | None] = [None] * len(split)
     for rows in reading_batches(split.lengths, EVALUATION_BATCH):
@@ -66,3 +233,50 @@ def _features(model: PreTrainedModel, split: Encoded) -> np.ndarray:
         for row, values in zip(rows, both, strict=True):
             rows_of[row] = values
     return np.stack(rows_of)  # type: ignore[arg-type]
+
+
+def _word_embeddings(model: PreTrainedModel) -> torch.Tensor:
+    """The encoder's table of word embeddings, float32[vocabulary, width]."""
+    return model.get_input_embeddings().weight.detach().float()  # type: ignore[operator,union-attr,return-value]
+
+
+def _bags(table: torch.Tensor, split: Encoded, task: Task) -> np.ndarray:
+    """Mean word embeddings of each text, combined; float32[examples, width or 4 * width]."""
+    texts = _texts(split, task)
+    # In order of the vocabulary, so that rounding does not tell one order of words from another.
+    pieces = [torch.tensor(sorted(text)) for example in texts for text in example]
+    lengths = torch.tensor([0, *(len(text) for text in pieces[:-1])])
+    flat, starts = torch.cat(pieces).to(table.device), lengths.cumsum(0).to(table.device)
+    means = functional.embedding_bag(flat, table, starts, mode="mean")
+    return _combine(means.unflatten(0, (len(texts), -1))).cpu().numpy()
+
+
+def _combine(texts: torch.Tensor) -> torch.Tensor:
+    """From [examples, texts, width] to [examples, width], or for pairs [examples, 4 * width]."""
+    if texts.shape[1] == 1:
+        return texts[:, 0]
+    first, second = texts.unbind(1)
+    return torch.cat([first, second, (first - second).abs(), first * second], dim=1)
+
+
+def _texts(split: Encoded, task: Task) -> list[list[list[int]]]:
+    """The word pieces of each example's one or two texts, without the tokenizer's own marks.
+
+    A pair is parted where the token types change or, where the tokenizer gives none that differ
+    (RoBERTa, MPNet), at the first separator. An empty text is one separator.
+    """
+    tokenizer = split.tokenizer
+    names = ("cls_token_id", "sep_token_id", "bos_token_id", "eos_token_id", "pad_token_id")
+    marks = {getattr(tokenizer, name) for name in names}
+    separator: int = tokenizer.sep_token_id  # type: ignore[assignment]
+    texts = []
+    for feature in split.features:
+        pieces, types = feature["input_ids"], feature.get("token_type_ids", [])
+        parts = [pieces]
+        if len(task.columns) == 2:
+            second = types.index(1) if 1 in types else pieces.index(separator) + 1
+            parts = [pieces[:second], pieces[second:]]
+        texts.append(
+            [[piece for piece in part if piece not in marks] or [separator] for part in parts]
+        )
+    return texts

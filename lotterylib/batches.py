@@ -41,6 +41,11 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.features)
 
+    def subset(self, rows: Sequence[int]) -> Encoded:
+        """These rows, in this order."""
+        labels = self.labels[torch.as_tensor(rows, dtype=torch.int64)]
+        return Encoded([self.features[row] for row in rows], labels, self.tokenizer)
+
     @property
     def lengths(self) -> list[int]:
         """Word pieces of each example."""

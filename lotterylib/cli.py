@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from lotterylib import __version__
 from lotterylib.encoders import ENCODERS, find_encoder
 from lotterylib.errors import LotteryError, unknown
+from lotterylib.methods import CORE, EXTRAS, SEVERAL_SEEDS
 from lotterylib.presets import BUDGETS, PRESETS
 from lotterylib.settings import BATCH_ORDERS, BUDGET_SEEDS, parse_settings
 from lotterylib.tasks import BUNDLED, TASKS
@@ -29,6 +31,8 @@ examples:
   lottery run cola --encoder bert-base-uncased --budget full --batch-order random
                                              as in the paper (wants a GPU)
   lottery run sst2 --budget full --train-rows 3000 --seeds 1337,42,86
+  lottery run rte --data-dir GLUE --with all  with the appendices, side studies and extensions
+  lottery import-masks bert-experiments      the authors' own subnetworks, audited
   lottery results                            what has been found so far, as a table
 
 Whatever is finished is kept in the run store: stop a run whenever you like, and give the same
@@ -84,8 +88,26 @@ def build_parser() -> argparse.ArgumentParser:
         "--pages", default="book/results", help="where pages go (default: book/results)"
     )
     run.add_argument("--notebooks", default="notebooks", help="where the templates are")
+    run.add_argument(
+        "--with",
+        dest="extras",
+        default="",
+        help=f"further pages, separated by commas: {', '.join(EXTRAS)}, or all",
+    )
     run.add_argument("--no-pages", action="store_true", help="compute only, render nothing")
     run.set_defaults(handler=_run)
+    imported = commands.add_parser(
+        "import-masks",
+        help="read the authors' own subnetworks and audit them",
+        description="Read the masks of a copy of sai-prasanna/bert-experiments into the run store, "
+        "then render the page that analyses them.",
+    )
+    imported.add_argument("folder", metavar="DIR", help="the copy, or its folder masks")
+    imported.add_argument("--store", default="runs", help="the run store (default: runs)")
+    imported.add_argument("--pages", default="book/results", help="where the page goes")
+    imported.add_argument("--notebooks", default="notebooks", help="where the templates are")
+    imported.add_argument("--no-pages", action="store_true", help="import only, render nothing")
+    imported.set_defaults(handler=_import)
     shown = commands.add_parser("list", help="list tasks, encoders, presets and budgets")
     shown.set_defaults(handler=_list)
     results = commands.add_parser("results", help="show what was found, as a table")
@@ -100,8 +122,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser = build_parser()
         options, extra = parser.parse_known_args(arguments)
         if extra:
-            names = vars(options).keys() - {"command", "handler", "tasks"}
-            known = sorted(f"--{name.replace('_', '-')}" for name in names)
+            names = vars(options).keys() - {"command", "handler", "tasks", "folder"}
+            known = sorted(
+                f"--{name.replace('extras', 'with').replace('_', '-')}" for name in names
+            )
             raise unknown("option", extra[0], known)
         return options.handler(options)
     except LotteryError as error:
@@ -134,6 +158,8 @@ def _run(options: argparse.Namespace) -> int:
         )
         for name in names
     ]
+    extras = _extras(options.extras)
+    pages = Path(options.pages)
     templates = [] if options.no_pages else _templates(Path(options.notebooks))
     _check_writable(everything[0].store)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -155,19 +181,57 @@ def _run(options: argparse.Namespace) -> int:
         print(f"{experiment.task.title}: {experiment.data.origin}", file=sys.stderr)
     print(f"Encoder {encoder.name}: {encoder.origin}", file=sys.stderr)
     if not options.no_pages:
-        _check_pages(experiments, Path(options.pages))
-    _compute(experiments)
+        _check_pages(experiments, pages)
+    plan = [
+        (experiment, _wanted(experiment, extras, Path() if options.no_pages else pages))
+        for experiment in experiments
+    ]
+    _compute(plan)
     if options.no_pages:
-        return _show(pd.concat([collect(experiment) for experiment in experiments]))
-    _render(experiments, templates, Path(options.pages))
+        return _show(pd.concat([collect(experiment, *wanted) for experiment, wanted in plan]))
+    _render(plan, templates, pages)
+    _render_overview(encoder.name, templates, pages)
     return _results(options)
 
 
-def _compute(experiments: Sequence[Experiment]) -> None:
+def _extras(text: str) -> list[str]:
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    for name in names:
+        if name != "all" and name not in EXTRAS:
+            raise unknown("page", name, [*EXTRAS, "all"])
+    return list(EXTRAS) if "all" in names else names
+
+
+def _wanted(experiment: Experiment, extras: Sequence[str], pages: Path) -> list[str]:
+    """The pages to make: those of every run, those asked for, and those that are there already."""
+    place = pages / experiment.encoder.name / experiment.task.name
+    wanted = [
+        *CORE,
+        *(
+            page
+            for name, page in EXTRAS.items()
+            if name in extras or (place / f"{page}.ipynb").is_file()
+        ),
+    ]
+    if len(experiment.settings.seeds) < 2:
+        print(
+            f"{experiment.task.title}: with one seed there is no agreement over seeds, so no pages "
+            "on stability and super-survivors.",
+            file=sys.stderr,
+        )
+        wanted = [name for name in wanted if name not in SEVERAL_SEEDS]
+    return wanted
+
+
+def _compute(plan: Sequence[tuple[Experiment, Sequence[str]]]) -> None:
     from tqdm import tqdm
 
-    cells = [(experiment, cell) for experiment in experiments for cell in experiment.cells()]
-    missing = [(experiment, cell) for experiment, cell in cells if not experiment.is_done(cell)]
+    from lotterylib.cells import cells_of, compute, is_done
+
+    cells = [
+        (experiment, cell) for experiment, pages in plan for cell in cells_of(experiment, pages)
+    ]
+    missing = [(experiment, cell) for experiment, cell in cells if not is_done(experiment, cell)]
     print(
         f"{len(cells)} cells, {len(cells) - len(missing)} of them in the store already.",
         file=sys.stderr,
@@ -189,25 +253,65 @@ def _compute(experiments: Sequence[Experiment]) -> None:
 
             bar.set_description_str(name)
             began = time.monotonic()
-            found = experiment.compute(cell, report)
+            found = compute(experiment, cell, report)
             bar.update(start + size - bar.n)
             bar.write(f"{name}: {found} ({time.monotonic() - began:.0f} s)", file=sys.stderr)
 
 
-def _render(experiments: Sequence[Experiment], templates: Sequence[Path], pages: Path) -> None:
-    from lotterylib.pages import page_path, parameters_of, render, write_contents
-    from lotterylib.results import collect, save_results
+def _render(
+    plan: Sequence[tuple[Experiment, Sequence[str]]], templates: Sequence[Path], pages: Path
+) -> None:
+    from lotterylib.pages import page_path, parameters_of, render
+    from lotterylib.published import publish
 
-    for experiment in experiments:
+    for experiment, wanted in plan:
         place = (pages, experiment.encoder.name, experiment.task.name)
-        for template in templates:
+        for template in (each for each in templates if each.stem in wanted):
             page = page_path(*place, template)
             print(f"Rendering {page}", file=sys.stderr)
             render(template, page, parameters_of(experiment.settings))
-        save_results(collect(experiment), Path(*place) / "results.csv")
+        publish(experiment, Path(*place), wanted)
+
+
+def _render_overview(encoder: str, templates: Sequence[Path], pages: Path) -> None:
+    from lotterylib.pages import OVERVIEW, find_template, page_path, render, write_contents
+
+    template = find_template(templates, OVERVIEW)
+    page = page_path(pages, encoder, "overview", template)
+    print(f"Rendering {page}", file=sys.stderr)
+    render(template, page, {"encoder": encoder, "pages": str(pages)})
     contents = pages.parent / "_toc.yml"
     if contents.is_file():
         write_contents(contents, pages)
+
+
+def _import(options: argparse.Namespace) -> int:
+    from lotterylib.imported import import_masks, read_masks
+    from lotterylib.store import RunStore
+
+    folder = Path(options.folder)
+    if not folder.is_dir():
+        raise LotteryError(f"The folder {folder} does not exist.")
+    templates = [] if options.no_pages else _templates(Path(options.notebooks))
+    read_masks(folder)
+    _check_writable(Path(options.store))
+    found = import_masks(folder, RunStore(Path(options.store)))
+    counts = Counter(mask.method for mask in found)
+    for method, count in counts.items():
+        tasks = len({mask.task for mask in found if mask.method == method})
+        print(f"{count} subnetworks found by searching for {method}, of {tasks} tasks.")
+    if options.no_pages:
+        return 0
+    from lotterylib.pages import AUDIT, find_template, page_path, render, write_contents
+
+    pages = Path(options.pages)
+    template = find_template(templates, AUDIT)
+    page = page_path(pages, "authors", "audit", template)
+    render(template, page, {"run_store": options.store})
+    if (contents := pages.parent / "_toc.yml").is_file():
+        write_contents(contents, pages)
+    print(f"The audit is in {page}.")
+    return 0
 
 
 def _check_pages(experiments: Sequence[Experiment], pages: Path) -> None:
@@ -231,9 +335,12 @@ def _check_pages(experiments: Sequence[Experiment], pages: Path) -> None:
 
 
 def _templates(folder: Path) -> list[Path]:
-    from lotterylib.pages import templates
+    from lotterylib.pages import AUDIT, OVERVIEW, find_template, templates
 
-    return templates(folder)
+    found = templates(folder)
+    for name in (OVERVIEW, AUDIT):
+        find_template(found, name)
+    return found
 
 
 def _check_writable(store: Path) -> None:

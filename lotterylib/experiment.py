@@ -1,14 +1,14 @@
 """The experiment: the stages of the paper in its order, each asking the run store first.
 
-fine-tune -> search (structured, magnitude) -> good, random, bad -> pruned and retrained scores.
-Every stage names its predecessors, so asking for a late one computes what it needs and nothing that
-is there already.
+fine-tune -> search -> good, random, bad -> scores, pruned and retrained. Every stage names its
+predecessors, so asking for a late one computes what it needs and nothing that is there already.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+import dataclasses
+from collections.abc import Callable
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,23 +18,22 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
-from lotterylib.anatomy import prunable_weights, shape_of
-from lotterylib.baselines import frozen_score, majority_score
+from lotterylib import baselines
+from lotterylib.ablation import ablate_heads
+from lotterylib.anatomy import shape_of
 from lotterylib.batches import MAX_LENGTH, Encoded, encode
 from lotterylib.data import TaskData, load_task_data
 from lotterylib.encoders import Encoder, find_encoder
 from lotterylib.gates import remove, zero_pruned_weights
-from lotterylib.importance import Importance, measure
+from lotterylib.importance import Accumulation, Importance, measure
 from lotterylib.loading import load_model, load_tokenizer
-from lotterylib.magnitude import MagnitudeStep, Ranking, last_kept, rank, search_magnitude
+from lotterylib.methods import ALL_METHODS
 from lotterylib.scoring import Score, evaluate
+from lotterylib.searches import configuration, find_good, ranking_of
 from lotterylib.settings import Settings
 from lotterylib.shape import Shape
 from lotterylib.store import Key, RunStore, read_json, write_json
-from lotterylib.structured import StructuredStep, good_subnetwork, search_structured
 from lotterylib.subnetworks import (
-    KINDS,
-    METHODS,
     StructuredSubnetwork,
     Subnetwork,
     WeightSubnetwork,
@@ -44,42 +43,22 @@ from lotterylib.subnetworks import (
     random_like,
     save_subnetwork,
 )
+from lotterylib.super_survivors import bad_super, random_super
 from lotterylib.training import Recipe, train
 
 RESULTS_VERSION = 1
 """Raised whenever a change to the library changes what a stage computes, so that older artefacts
 are not taken for its results."""
 
+REWIND_SHARE = 0.1
+"""The share of fine-tuning after which the weights are taken that "rewound" goes back to."""
+
 Report = Callable[[float, str], None]
-"""Told, while a cell is computed, the share that is done and what was found so far."""
+"""Told, while a stage is computed, the share that is done and what was found so far."""
 
 
 def _silent(share: float, found: str) -> None:
     """Report nothing."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One piece of work of the grid: a stage for a seed, and for a subnetwork where it has one.
-
-    Attributes:
-        stage: "frozen" (a baseline), "finetune", "search", "pruned" or "retrained".
-        seed: of fine-tuning; 0 for the baseline, which has none.
-        method: "structured" or "magnitude"; empty for fine-tuning.
-        kind: "good", "random" or "bad"; empty for fine-tuning and searches.
-        effort: about how long it takes, in units of one fine-tuning.
-    """
-
-    stage: str
-    seed: int
-    method: str = ""
-    kind: str = ""
-    effort: float = 1.0
-
-    @property
-    def label(self) -> str:
-        """The cell in a few words."""
-        return " ".join(part for part in (self.stage, self.method, self.kind) if part)
 
 
 class Experiment:
@@ -116,53 +95,10 @@ class Experiment:
         """The sizes of the encoder under its task layer."""
         return shape_of(load_model(self.encoder, self.task, seed=0))
 
-    def cells(self) -> Iterator[Cell]:
-        """All work of this experiment, in the order in which it is done."""
-        yield Cell("frozen", seed=0, effort=0.1)
-        for seed in self.settings.seeds:
-            yield Cell("finetune", seed)
-            for method in METHODS:
-                yield Cell("search", seed, method, effort=0.25)
-                for kind in KINDS:
-                    yield Cell("pruned", seed, method, kind, effort=0.02)
-                    effort = 0.5 if method == "structured" else 1.0
-                    yield Cell("retrained", seed, method, kind, effort=effort)
-
-    def compute(self, cell: Cell, report: Report = _silent) -> str:
-        """Compute a cell unless it is in the store, and say what was found in a few words."""
-        if cell.stage == "search":
-            subnetwork = self.subnetwork(cell.seed, cell.method, "good", report)
-            return f"keeps {subnetwork.density(self.shape):.0%} of the encoder"
-        if cell.stage == "frozen":
-            score = self.frozen()
-        elif cell.stage == "finetune":
-            score = self.full_score(cell.seed, report)
-        else:
-            score = self.score(cell.seed, cell.method, cell.kind, cell.stage, report)
-        constant = ", a constant predictor" if score.constant else ""
-        return f"{self.task.metric} {score.metrics[self.task.metric]:.3f}{constant}"
-
-    def is_done(self, cell: Cell) -> bool:
-        """Whether the store has what the cell computes."""
-        return self.store.has(self.key(cell))
-
-    def key(self, cell: Cell) -> Key:
-        """Where the store keeps what the cell computes."""
-        if cell.stage == "frozen":
-            return self._frozen_key()
-        if cell.stage == "finetune":
-            return self._finetuned_key(cell.seed)
-        if cell.stage == "search":
-            return self._search_key(cell.seed, cell.method)
-        return self._score_key(cell.seed, cell.method, cell.kind, cell.stage)
-
-    def provenance(self, cell: Cell) -> dict[str, Any]:
-        """Versions, device and seconds of a cell that is done."""
-        return self.store.provenance(self.key(cell))
-
     # Fine-tuning (section 3.1)
 
-    def _finetuned_key(self, seed: int) -> Key:
+    def finetuned_key(self, seed: int) -> Key:
+        """Where the store keeps the full model."""
         config = {
             "version": RESULTS_VERSION,
             "weights": self.encoder.sha256,
@@ -182,11 +118,12 @@ class Experiment:
             state = {name: value.contiguous() for name, value in model.state_dict().items()}
             save_file(state, folder / "model.safetensors")
 
-        return self.store.fetch(self._finetuned_key(seed), make, self._device_name)
+        return self.store.fetch(self.finetuned_key(seed), make, self._device_name)
 
-    def pretrained(self, seed: int) -> PreTrainedModel:
-        """The pre-trained encoder under the seed's fresh task layer."""
-        return load_model(self.encoder, self.task, seed).to(self.device)  # type: ignore[arg-type]
+    def pretrained(self, seed: int, pretrained: bool = True) -> PreTrainedModel:
+        """The pre-trained encoder, or one of random weights, under the seed's fresh task layer."""
+        model = load_model(self.encoder, self.task, seed, pretrained)
+        return model.to(self.device)  # type: ignore[arg-type]
 
     def finetuned(self, seed: int) -> PreTrainedModel:
         """The fine-tuned model: the paper's full model."""
@@ -203,25 +140,48 @@ class Experiment:
         """The full model's score on the dev set."""
         return _read_score(self._finetuned(seed, report))
 
+    # What a score is worth (section 4.3)
+
     def majority(self) -> Score:
         """The score of the commonest training label (regression: the mean label)."""
         train_labels, dev_labels = (np.array(s["label"]) for s in (self.data.train, self.data.dev))
-        return majority_score(train_labels, dev_labels, self.task)
+        return baselines.majority_score(train_labels, dev_labels, self.task)
 
-    def _frozen_key(self) -> Key:
+    def baseline_key(self, name: str) -> Key:
+        """Where the store keeps a baseline."""
         config = {"version": RESULTS_VERSION, "data": self.data.fingerprint}
         config |= {"weights": self.encoder.sha256, "max_length": MAX_LENGTH}
         config["chosen_by"] = self.task.metric
-        return Key(self.encoder.name, self.task.name, "frozen", config, seed=0)
+        return Key(self.encoder.name, self.task.name, name, config, seed=0)
 
-    def frozen(self) -> Score:
-        """The score of a linear layer on the frozen pre-trained encoder."""
+    def baseline(self, name: str, report: Report = _silent) -> Score:
+        """The score of a baseline that does not fine-tune the encoder.
+
+        Args:
+            name: "frozen" (a linear layer on the encoder), "bag" (on the mean of its word
+                embeddings), "bilstm" (on the same embeddings), or "guess" (regression only: draws
+                from a normal distribution with the mean and deviation of the training labels).
+            report: told of the progress.
+        """
 
         def make(folder: Path) -> None:
-            score = frozen_score(self.pretrained(seed=0), *self.splits, self.task)
+            train_split, dev_split = self.splits
+            labels = train_split.labels.numpy(), dev_split.labels.numpy()
+            score = {
+                "frozen": lambda: baselines.frozen_score(
+                    self.pretrained(seed=0), train_split, dev_split, self.task
+                ),
+                "bag": lambda: baselines.bag_of_embeddings_score(
+                    self.pretrained(seed=0), train_split, dev_split, self.task
+                ),
+                "bilstm": lambda: baselines.bilstm_score(
+                    self.pretrained(seed=0), train_split, dev_split, self.task, 0, progress=report
+                ),
+                "guess": lambda: baselines.random_guess_score(*labels, self.task, seed=0),
+            }[name]()
             _write_score(folder, score)
 
-        return _read_score(self.store.fetch(self._frozen_key(), make, self._device_name))
+        return _read_score(self.store.fetch(self.baseline_key(name), make, self._device_name))
 
     # The searches (sections 3.2 and 3.3)
 
@@ -231,105 +191,112 @@ class Experiment:
         official = self.preset.stop_metric == "official"
         return self.task.official_stop_metric if official else self.task.metric
 
-    def _search_key(self, seed: int, method: str) -> Key:
-        names = {
-            "structured": ("threshold", "heads_step", "importance", "stale_importance"),
-            "magnitude": ("threshold", "magnitude_step", "magnitude_max_steps"),
-        }[method]
-        config = {
-            "finetuned": self._finetuned_key(seed).digest,
-            "stop_metric": self.stop_metric,
-            **{name: getattr(self.preset, name) for name in names},
-        }
+    def search_key(self, seed: int, method: str) -> Key:
+        """Where the store keeps what a method found."""
+        config = configuration(self, seed, ALL_METHODS[method])
         return Key(self.encoder.name, self.task.name, f"search-{method}", config, seed)
 
     def _searched(self, seed: int, method: str, report: Report = _silent) -> Path:
         def make(folder: Path) -> None:
-            search = self._search_structured if method == "structured" else self._search_magnitude
-            trace, good = search(self.finetuned(seed), report)
+            trace, good = find_good(self, seed, method, report)
             write_json(folder / "trace.json", trace)
             save_subnetwork(good, folder / "good.safetensors")
 
-        return self.store.fetch(self._search_key(seed, method), make, self._device_name)
-
-    def _search_structured(
-        self, model: PreTrainedModel, report: Report
-    ) -> tuple[list[dict[str, Any]], Subnetwork]:
-        dev = self.splits[1]
-
-        def look(subnetwork: StructuredSubnetwork) -> tuple[Importance, float]:
-            importance, score = measure(model, dev, self.task, subnetwork, self.preset.importance)
-            return importance, score.metrics[self.stop_metric]
-
-        def on_step(step: StructuredStep) -> None:
-            kept = step.subnetwork.density(self.shape)
-            report(min(0.95, 1 - kept), f"{kept:.0%} left scores {step.score:.3f}")
-
-        steps = search_structured(look, full_subnetwork(self.shape), self.preset, on_step)
-        return [_structured_row(step, self.shape) for step in steps], good_subnetwork(steps)
-
-    def _search_magnitude(
-        self, model: PreTrainedModel, report: Report
-    ) -> tuple[list[dict[str, Any]], Subnetwork]:
-        dev = self.splits[1]
-        dense = {name: value.detach().clone() for name, value in prunable_weights(model).items()}
-
-        def look(subnetwork: WeightSubnetwork) -> float:
-            with torch.no_grad():
-                for name, parameter in prunable_weights(model).items():
-                    parameter.copy_(dense[name])
-            zero_pruned_weights(model, subnetwork)
-            return evaluate(model, dev, self.task).metrics[self.stop_metric]
-
-        def on_step(step: MagnitudeStep) -> None:
-            report(min(0.95, 1 - step.surviving), f"{step.surviving:.0%} scores {step.score:.3f}")
-
-        ranking = self._ranking(dense)
-        steps = search_magnitude(look, ranking, self.preset, on_step)
-        return [asdict(step) for step in steps], ranking.smallest_pruned(last_kept(steps).pruned)
-
-    @staticmethod
-    def _ranking(weights: dict[str, torch.Tensor]) -> Ranking:
-        return rank({name: value.detach().cpu().numpy() for name, value in weights.items()})
+        return self.store.fetch(self.search_key(seed, method), make, self._device_name)
 
     def trace(self, seed: int, method: str) -> list[dict[str, Any]]:
         """Every state that a search tried, as plain values."""
         return read_json(self._searched(seed, method) / "trace.json")
 
+    # Importance of heads and MLPs in the full model (section 3.3)
+
+    def importance_key(self, seed: int, accumulation: str) -> Key:
+        """Where the store keeps the full model's importance scores."""
+        config = {"finetuned": self.finetuned_key(seed).digest, "accumulation": accumulation}
+        return Key(self.encoder.name, self.task.name, f"importance-{accumulation}", config, seed)
+
+    def importance(self, seed: int, accumulation: Accumulation) -> Importance:
+        """The importance scores of the full model on the dev set, before normalisation."""
+
+        def make(folder: Path) -> None:
+            full = full_subnetwork(self.shape)
+            scores, _ = measure(self.finetuned(seed), self.splits[1], self.task, full, accumulation)
+            arrays = {"heads": scores.heads.tolist(), "mlps": scores.mlps.tolist()}
+            write_json(folder / "importance.json", arrays)
+
+        key = self.importance_key(seed, accumulation)
+        arrays = read_json(self.store.fetch(key, make, self._device_name) / "importance.json")
+        return Importance(np.array(arrays["heads"]), np.array(arrays["mlps"]))
+
+    def ablation_key(self, seed: int) -> Key:
+        """Where the store keeps the scores without each head."""
+        config = {"finetuned": self.finetuned_key(seed).digest}
+        return Key(self.encoder.name, self.task.name, "ablation", config, seed)
+
+    def ablation(self, seed: int, report: Report = _silent) -> np.ndarray:
+        """The full model's dev score with one head's gate closed: float64[layers, heads]."""
+
+        def make(folder: Path) -> None:
+            scores = ablate_heads(self.finetuned(seed), self.splits[1], self.task, report)
+            write_json(folder / "scores.json", scores.tolist())
+
+        folder = self.store.fetch(self.ablation_key(seed), make, self._device_name)
+        return np.array(read_json(folder / "scores.json"))
+
     # Good, random and bad subnetworks (section 4.2)
 
     def _subnetwork_key(self, seed: int, method: str, kind: str) -> Key:
+        way = "structured" if ALL_METHODS[method].is_structured else "magnitude"
         option = {
             ("structured", "random"): self.preset.random_structured,
             ("magnitude", "bad"): self.preset.bad_magnitude,
-        }.get((method, kind), "exact")
-        config = {"search": self._search_key(seed, method).digest, "kind": kind, "option": option}
+        }.get((way, kind), "exact")
+        config = {"search": self.search_key(seed, method).digest, "kind": kind, "option": option}
         return Key(self.encoder.name, self.task.name, f"{kind}-{method}", config, seed)
 
     def subnetwork(self, seed: int, method: str, kind: str, report: Report = _silent) -> Subnetwork:
-        """The good subnetwork of a search, or a random or bad one of its size."""
+        """The good subnetwork of a method, a random or bad one of its size, or what it pruned.
+
+        Args:
+            seed: of fine-tuning.
+            method: a name in `methods.ALL_METHODS`.
+            kind: "good", "random", "bad" or "inverted".
+            report: told of the progress of the search.
+        """
         good = load_subnetwork(self._searched(seed, method, report) / "good.safetensors")
         if kind == "good":
             return good
 
         def make(folder: Path) -> None:
-            if kind == "random":
-                other = random_like(good, seed, self.preset.random_structured)
-            elif isinstance(good, WeightSubnetwork) and self.preset.bad_magnitude == "lowest":
-                ranking = self._ranking(dict(prunable_weights(self.finetuned(seed))))
-                other = ranking.largest_pruned(good.capacity - good.size)
-            else:
-                other = bad_like(good, seed)
-            save_subnetwork(other, folder / f"{kind}.safetensors")
+            save_subnetwork(self._other(good, seed, method, kind), folder / f"{kind}.safetensors")
 
         key = self._subnetwork_key(seed, method, kind)
         return load_subnetwork(self.store.fetch(key, make) / f"{kind}.safetensors")
 
+    def _other(self, good: Subnetwork, seed: int, method: str, kind: str) -> Subnetwork:
+        if ALL_METHODS[method].way == "agreement":
+            all_good = [self.subnetwork(s, "structured", "good") for s in self.settings.seeds]
+            return (random_super if kind == "random" else bad_super)(all_good, seed)  # type: ignore[arg-type]
+        if kind == "random":
+            return random_like(good, seed, self.preset.random_structured)
+        if kind == "inverted":
+            return good.complement(ALL_METHODS[method].prunes)
+        if isinstance(good, WeightSubnetwork) and self.preset.bad_magnitude == "lowest":
+            ranking = ranking_of(self.finetuned(seed))
+            return ranking.largest_pruned(good.capacity - good.size)
+        return bad_like(good, seed)
+
     # Scores, pruned and retrained (section 4.2)
 
-    def _score_key(self, seed: int, method: str, kind: str, phase: str) -> Key:
-        config = {"subnetwork": self._subnetwork_key(seed, method, kind).digest, "phase": phase}
-        stage = f"{phase}-{method}-{kind}"
+    def score_key(self, seed: int, method: str, kind: str, phase: str) -> Key:
+        """Where the store keeps the score of a subnetwork."""
+        config: dict[str, Any] = {
+            "subnetwork": self._subnetwork_key(seed, method, kind).digest,
+            "phase": phase,
+        }
+        if phase == "rewound":
+            config["after"] = REWIND_SHARE
+        stage = f"{phase.replace(' ', '-')}-{method}-{kind}"
         return Key(self.encoder.name, self.task.name, stage, config, seed)
 
     def score(
@@ -339,31 +306,48 @@ class Experiment:
 
         Args:
             seed: of fine-tuning.
-            method: "structured" or "magnitude".
-            kind: "good", "random" or "bad".
-            report: told of the progress of retraining.
-            phase: "pruned", the fine-tuned weights that survive, or "retrained", the pre-trained
-                ones trained anew under the task layer of the same seed.
+            method: a name in `methods.ALL_METHODS`.
+            kind: "good", "random", "bad" or "inverted".
+            phase: "pruned", the fine-tuned weights that survive; "retrained", the pre-trained ones
+                trained anew under the task layer of the same seed; "longer", likewise for twice the
+                epochs; "rewound", likewise from the weights after the first tenth of fine-tuning;
+                or "from scratch", trained from random weights.
+            report: told of the progress of training.
         """
 
         def make(folder: Path) -> None:
             subnetwork = self.subnetwork(seed, method, kind)
             train_split, dev_split = self.splits
-            model = self.finetuned(seed) if phase == "pruned" else self.pretrained(seed)
+            model, recipe, part = self._start(seed, phase)
             weights = subnetwork if isinstance(subnetwork, WeightSubnetwork) else None
             if isinstance(subnetwork, StructuredSubnetwork):
                 remove(model, subnetwork)
             else:
                 zero_pruned_weights(model, subnetwork)
-            if phase == "retrained":
-                losses = train(
-                    model, train_split, self.task, self.recipe, seed, weights, progress=report
-                )
+            if phase != "pruned":
+                losses = train(model, train_split, self.task, recipe, seed, weights, report, part)
                 write_json(folder / "losses.json", losses)
             _write_score(folder, evaluate(model, dev_split, self.task))
 
-        key = self._score_key(seed, method, kind, phase)
+        key = self.score_key(seed, method, kind, phase)
         return _read_score(self.store.fetch(key, make, self._device_name))
+
+    def _start(self, seed: int, phase: str) -> tuple[PreTrainedModel, Recipe, tuple[float, float]]:
+        """The weights that a subnetwork starts from, and the training that it gets."""
+        whole = (0.0, 1.0)
+        if phase == "pruned":
+            return self.finetuned(seed), self.recipe, whole
+        if phase == "from scratch":
+            return self.pretrained(seed, pretrained=False), self.recipe, whole
+        if phase == "longer":
+            longer = dataclasses.replace(self.recipe, epochs=2 * self.recipe.epochs)
+            return self.pretrained(seed), longer, whole
+        model = self.pretrained(seed)
+        if phase == "rewound":
+            first = (0.0, REWIND_SHARE)
+            train(model, self.splits[0], self.task, self.recipe, seed, part=first)
+            return model, self.recipe, (REWIND_SHARE, 1.0)
+        return model, self.recipe, whole
 
     @property
     def _device_name(self) -> str:
@@ -377,19 +361,6 @@ def open_experiment(settings: Settings) -> Experiment:
         LotteryError: the encoder or the data cannot be had, or are not what they should be.
     """
     return Experiment(settings, find_encoder(settings.encoder), load_task_data(settings))
-
-
-def _structured_row(step: StructuredStep, shape: Shape) -> dict[str, Any]:
-    return {
-        "phase": step.phase,
-        "heads": step.subnetwork.heads.astype(int).tolist(),
-        "mlps": step.subnetwork.mlps.astype(int).tolist(),
-        "density": step.subnetwork.density(shape),
-        "head_importance": step.importance.heads.tolist(),
-        "mlp_importance": step.importance.mlps.tolist(),
-        "score": step.score,
-        "kept": step.kept,
-    }
 
 
 def _write_score(folder: Path, score: Score) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from lotterylib.figures import METRIC_NAMES
+from lotterylib.methods import KINDS
 from lotterylib.results import t_interval
-from lotterylib.subnetworks import KINDS
 from lotterylib.tasks import TASKS
 
 TRAINABLE = 0.5
@@ -48,6 +48,13 @@ def spell(values: pd.Series) -> str:
         return f"{values.iloc[0]:.3f} (one seed)"
     low, high = t_interval(values)
     return f"{values.mean():.3f} (95% interval over {len(values)} seeds {low:.3f} to {high:.3f})"
+
+
+def spell_interval(value: float, low: float, high: float) -> str:
+    """A value with its 95% interval; "not defined" where it is no number."""
+    if np.isnan(value):
+        return "not defined"
+    return f"{value:.3f} (95% interval {low:.3f} to {high:.3f})"
 
 
 def warn(results: pd.DataFrame) -> str:
@@ -138,6 +145,119 @@ def describe_subnetworks(results: pd.DataFrame, method: str) -> str:
     )
 
 
+def describe_stability(table: pd.DataFrame) -> str:
+    """What `stability.stability_table` says, in sentences."""
+    sentences = []
+    for part, name in (("heads", "heads"), ("mlps", "MLPs")):
+        row = table.loc[part]
+        kappa = "is not defined" if np.isnan(row["kappa"]) else f"is **{row['kappa']:.2f}**"
+        bounds = row["kappa_low"], row["kappa_high"]
+        if not np.isnan(bounds).any():
+            kappa += f" (95% interval over {name} {bounds[0]:.2f} to {bounds[1]:.2f})"
+        verdict = "more than" if row["overlap_p"] < 0.05 else "no more than"
+        sentences.append(
+            f"For {name}, Fleiss' kappa over {row['seeds']:.0f} seeds {kappa}. Two seeds share "
+            f"{row['overlap']:.1f} {name} on average where masks of these sizes drawn at random "
+            f"would share {row['chance']:.1f}: {verdict} chance explains "
+            f"(permutation test, p = {row['overlap_p']:.3g})."
+        )
+    return " ".join(sentences)
+
+
+def describe_super(results: pd.DataFrame) -> str:
+    """What super-survivors keep of the full model's score, in sentences."""
+    full, majority = full_and_majority(results)
+    good = scores(results, "super", "good", "retrained")
+    own = scores(results, "structured", "good", "retrained")
+    gap = difference(results, "super", "retrained", "good", "bad")
+    kept = results.loc[results["method"] == "super", "density"]
+    if not len(kept) or kept.max() == 0:
+        return "No head and no MLP survives in every seed: there are no super-survivors here."
+    return (
+        f"What survives in all {len(full)} seeds is {kept.mean():.0%} of the encoder. Retrained it "
+        f"reaches **{spell(good)}**, each seed's own good subnetwork {own.mean():.3f}, the full "
+        f"model {full.mean():.3f} and the majority class {majority:.3f}. Super-survivors less bad "
+        f"ones of their size, retrained, seed by seed: {spell(gap)}."
+    )
+
+
+def describe_held_out(table: pd.DataFrame) -> str:
+    """What searching and scoring on the same examples is worth, in sentences."""
+    sentences = []
+    for method, part in table.groupby("method", sort=False):
+        half = part[part["searched on"] == "half of dev"]
+        gap = (half["seen"] - half["unseen"]).rename("gap")
+        sentences.append(
+            f"**{str(method).capitalize()} pruning:** searched on one half of dev, the good "
+            f"subnetwork loses {-half['seen'].mean():.3f} on that half and "
+            f"{-half['unseen'].mean():.3f} on the other. The difference, which is what the search "
+            f"gains by choosing on the examples that score it, is {spell(gap)}."
+        )
+    return "\n\n".join(sentences)
+
+
+def describe_bad(results: pd.DataFrame) -> str:
+    """What the score of a retrained bad subnetwork is worth, in sentences."""
+    bad = scores(results, "structured", "bad", "retrained")
+    frozen = scores(results, "none", "frozen", "linear layer").iloc[0]
+    bilstm = scores(results, "none", "bilstm", "trained").iloc[0]
+    scratch = scores(results, "structured", "random", "from scratch")
+    longer = scores(results, "structured", "bad", "longer") - bad
+    halves = difference(results, "disjoint", "retrained", "good", "bad")
+    rest = scores(results, "disjoint", "bad", "retrained")
+    return "\n".join(
+        (
+            f"* Bad heads and MLPs, retrained: **{spell(bad)}**. A linear layer on the frozen "
+            f"encoder reaches {frozen:.3f}, a BiLSTM on its embeddings {bilstm:.3f}, random "
+            f"weights trained as long {scratch.mean():.3f}. Bad less frozen: "
+            f"{spell(bad - frozen)}.",
+            f"* Twice the epochs change the bad ones by {spell(longer)}.",
+            f"* Where good and bad share nothing, the other half, retrained, reaches "
+            f"{spell(rest)}; the more important half is better by {spell(halves)}.",
+        )
+    )
+
+
+def describe_variants(results: pd.DataFrame) -> str:
+    """What searching heads and MLPs apart finds, in sentences."""
+    full, _ = full_and_majority(results)
+    kept = results[results["subnetwork"] == "good"].groupby("method")["density"].mean()
+    union = scores(results, "union", "good", "pruned")
+    return (
+        f"Searching for heads alone leaves {kept['heads']:.0%} of the encoder and for MLPs alone "
+        f"{kept['mlps']:.0%}; together {kept['structured']:.0%} are left. Both prunings found "
+        f"apart, at once, would leave {kept['union']:.0%} but score **{spell(union)}**, "
+        f"{union.mean() / full.mean():.0%} of the full model's {full.mean():.3f}. Keeping 95% of "
+        f"the score takes {kept['structured-95']:.0%} of the encoder and 80% takes "
+        f"{kept['structured-80']:.0%}; for single weights {kept['magnitude-95']:.0%} and "
+        f"{kept['magnitude-80']:.0%}."
+    )
+
+
+def describe_extensions(results: pd.DataFrame) -> str:
+    """What the further methods change, in sentences; differences are paired by seed."""
+
+    def less(one: tuple[str, str], other: tuple[str, str]) -> str:
+        first = scores(results, one[0], "good", one[1])
+        return spell(first - scores(results, other[0], "good", other[1]))
+
+    plain, whole = ("magnitude", "retrained"), ("structured", "retrained")
+    return "\n".join(
+        (
+            "* Rewound less retrained from the start: heads and MLPs "
+            f"{less(('structured', 'rewound'), whole)}; weights "
+            f"{less(('magnitude', 'rewound'), plain)}.",
+            "* Training between prunings, less the paper's way: "
+            f"{less(('iterative', 'retrained'), plain)}.",
+            "* Pruning before fine-tuning, less the paper's way: "
+            f"{less(('before', 'retrained'), plain)}.",
+            "* As many weights, less heads and MLPs: pruned "
+            f"{less(('matched', 'pruned'), ('structured', 'pruned'))}; retrained "
+            f"{less(('matched', 'retrained'), whole)}.",
+        )
+    )
+
+
 def claims(results: pd.DataFrame) -> pd.DataFrame:
     """The paper's claims on one task, each held against a stated rule, and one more.
 
@@ -181,7 +301,8 @@ def claims(results: pd.DataFrame) -> pd.DataFrame:
                 method,
                 "bad subnetworks remain trainable",
                 f"at least {TRAINABLE:.0%} of the way from majority to full",
-                f"{share:.0%}" if np.isfinite(share) else "full model below majority",
+                # Rounded first: a hair below zero would print as "-0%".
+                f"{round(share, 2) + 0:.0%}" if np.isfinite(share) else "full model below majority",
                 ("yes" if share >= TRAINABLE else "no") if np.isfinite(share) else "undecided",
             )
         )

@@ -24,8 +24,8 @@ def load_tokenizer(encoder: Encoder) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(encoder.directory, trust_remote_code=False)
 
 
-def load_model(encoder: Encoder, task: Task, seed: int) -> PreTrainedModel:
-    """The pre-trained encoder under a fresh task layer.
+def load_model(encoder: Encoder, task: Task, seed: int, pretrained: bool = True) -> PreTrainedModel:
+    """The pre-trained encoder under a fresh task layer, or one of its shape that never learnt.
 
     The task layer depends on `seed` alone, so a subnetwork that is retrained later starts from the
     same one (paper, section 4.2). PyTorch's global generator is left as it was.
@@ -33,7 +33,9 @@ def load_model(encoder: Encoder, task: Task, seed: int) -> PreTrainedModel:
     Args:
         encoder: a verified encoder.
         task: it decides the number of logits.
-        seed: of the task layer (and of every weight, for the random encoder).
+        seed: of the task layer (and of every weight, where none is pre-trained).
+        pretrained: False for fresh weights throughout, embeddings included, drawn as the encoder's
+            configuration says: the paper's randomly initialised BERT (section 4.3, table 2).
 
     Returns:
         A float32 model in evaluation mode on the CPU.
@@ -42,9 +44,11 @@ def load_model(encoder: Encoder, task: Task, seed: int) -> PreTrainedModel:
         torch.manual_seed(seed)
         if encoder.directory is None:
             config = _tiny_config(task)
-            model = AutoModelForSequenceClassification.from_config(config)
         else:
             config = AutoConfig.from_pretrained(encoder.directory, num_labels=task.outputs)
+        if encoder.directory is None or not pretrained:
+            model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+        else:
             model = AutoModelForSequenceClassification.from_pretrained(
                 encoder.directory,
                 config=config,

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ from lotterylib.tasks import TASKS
 
 RUNS = "The runs"
 """The caption of the part of the table of contents that lists the pages."""
+
+OVERVIEW, AUDIT = "08_overview.ipynb", "12_audit.ipynb"
+"""The templates that are not about one task."""
 
 TEMPLATE = re.compile(r"\d\d_[a-z_]+\.ipynb")
 _VOLATILE = (
@@ -47,6 +50,18 @@ def templates(folder: Path) -> list[Path]:
             "with --notebooks."
         )
     return found
+
+
+def find_template(templates: Sequence[Path], name: str) -> Path:
+    """The template of that file name.
+
+    Raises:
+        LotteryError: it is not among them.
+    """
+    for template in templates:
+        if template.name == name:
+            return template
+    raise LotteryError(f"The notebook templates lack {name}.")
 
 
 def page_path(pages: Path, encoder: str, task: str, template: Path) -> Path:
@@ -102,7 +117,7 @@ def render(template: Path, page: Path, parameters: Mapping[str, Any]) -> None:
                 f"{template.name} failed in cell {error.exec_count}: {error.ename}: {error.evalue} "
                 f"(as far as it got: {failed})"
             ) from None
-        _settle(output, TASKS[parameters["task"]].title)
+        _settle(output, TASKS[parameters["task"]].title if "task" in parameters else "")
         output.replace(page)
     failed.unlink(missing_ok=True)
 
@@ -142,7 +157,7 @@ def write_contents(contents: Path, pages: Path) -> None:
         pages: the folder of the pages, within the book.
     """
     book = yaml.safe_load(contents.read_text(encoding="utf-8"))
-    order = {name: place for place, name in enumerate(TASKS)}
+    order = {name: place for place, name in enumerate(["overview", *TASKS])}
     chapters = []
     for folder in sorted(pages.glob("*/*"), key=lambda f: (f.parent.name, order.get(f.name, 99))):
         found = sorted(page for page in folder.glob("*.ipynb") if TEMPLATE.fullmatch(page.name))
@@ -160,9 +175,10 @@ def write_contents(contents: Path, pages: Path) -> None:
 def _settle(path: Path, title: str) -> None:
     """Name the task in the page's heading, and take out what differs between two equal runs."""
     notebook = nbformat.read(path, as_version=4)
-    heading, *rest = notebook.cells[0].source.split("\n", 1)
-    topic = heading.removeprefix("# ")
-    notebook.cells[0].source = "\n".join([f"# {title}: {topic[0].lower()}{topic[1:]}", *rest])
+    if title:
+        heading, *rest = notebook.cells[0].source.split("\n", 1)
+        topic = heading.removeprefix("# ")
+        notebook.cells[0].source = "\n".join([f"# {title}: {topic[0].lower()}{topic[1:]}", *rest])
     for name in _VOLATILE:
         notebook.metadata.get("papermill", {}).pop(name, None)
     notebook.metadata.get("language_info", {}).pop("version", None)

@@ -34,6 +34,13 @@ class Preset:
             ones, or the lowest-ranked weights of all.
         stop_metric: the reported metric, or the one of the authors' searches (STS-B: the mean of
             Pearson and Spearman).
+        min_heads_per_layer: how many heads the search for heads alone leaves in every layer.
+        attention_slices: which part of W_O belongs to a head in norm-weighted attention: its
+            columns, or rows of the same matrix, as the authors' `model_bert.py` takes them.
+        attention_token_types: whether attention is measured with the token types that tell the two
+            texts of a pair apart.
+        attention_in_subnetwork: whether the patterns of super-survivors are measured in the model
+            pruned down to them, instead of in the full one.
     """
 
     name: str
@@ -46,6 +53,10 @@ class Preset:
     random_structured: Literal["exact", "bernoulli"] = "exact"
     bad_magnitude: Literal["sampled", "lowest"] = "sampled"
     stop_metric: Literal["reported", "official"] = "reported"
+    min_heads_per_layer: int = 0
+    attention_slices: Literal["columns", "rows"] = "columns"
+    attention_token_types: bool = True
+    attention_in_subnetwork: bool = False
 
 
 PRESETS: dict[str, Preset] = {
@@ -60,6 +71,10 @@ PRESETS: dict[str, Preset] = {
             random_structured="bernoulli",
             bad_magnitude="lowest",
             stop_metric="official",
+            min_heads_per_layer=1,
+            attention_slices="rows",
+            attention_token_types=False,
+            attention_in_subnetwork=True,
         ),
     )
 }

@@ -16,12 +16,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lotterylib.subnetworks import KINDS, METHODS
+from lotterylib.methods import GRIDS, KINDS, METHODS, PHASES
 from lotterylib.tasks import TASKS
 
 if TYPE_CHECKING:  # pages that only read results should not wait for torch
     from lotterylib.experiment import Experiment
     from lotterylib.scoring import Score
+    from lotterylib.store import Key
 
 COLUMNS = (
     "encoder",
@@ -51,51 +52,63 @@ COLUMNS = (
 by their parameters; `reported` marks the metric that the paper reports; `seconds` is of the stage
 that made the score."""
 
-PHASES = ("pruned", "retrained")
+BASELINES = {
+    "frozen": "linear layer",
+    "bag": "linear layer",
+    "bilstm": "trained",
+    "guess": "none",
+}
+"""The baselines beside the majority class, by the name of what stands in for a subnetwork, with the
+phase under which the results table has them."""
 
 
-def collect_full(experiment: Experiment) -> pd.DataFrame:
+def collect_full(experiment: Experiment, baselines: Sequence[str] = ("frozen",)) -> pd.DataFrame:
     """The part of the results table that fine-tuning gives: the baselines (seed 0) and the full
     model of every seed. What is not in the store yet is computed.
     """
-    rows = [*_rows(experiment, experiment.majority(), 0, "none", "majority", "none")]
-    rows += _rows(experiment, experiment.frozen(), 0, "none", "frozen", "linear layer")
+    rows = [*_rows(experiment, experiment.majority(), None, 0, "none", "majority", "none")]
+    for name in baselines:
+        key, phase = experiment.baseline_key(name), BASELINES[name]
+        rows += _rows(experiment, experiment.baseline(name), key, 0, "none", name, phase)
     for seed in experiment.settings.seeds:
-        rows += _rows(experiment, experiment.full_score(seed), seed, "none", "full", "fine-tuned")
+        score, key = experiment.full_score(seed), experiment.finetuned_key(seed)
+        rows += _rows(experiment, score, key, seed, "none", "full", "fine-tuned")
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def collect_search(experiment: Experiment, method: str) -> pd.DataFrame:
-    """`collect_full`, and the good subnetwork of one search as pruned."""
-    return pd.concat(
-        [collect_full(experiment), _collect(experiment, [method], ["good"], PHASES[:1])]
-    )
+def collect(experiment: Experiment, *pages: str) -> pd.DataFrame:
+    """The results table behind some pages; what is not in the store yet is computed.
 
-
-def collect(experiment: Experiment) -> pd.DataFrame:
-    """The whole results table of an experiment; what is not in the store yet is computed.
+    Args:
+        experiment: one task.
+        pages: names of templates, without `.ipynb`; by default the one of the paper's Figure 2.
 
     Returns:
-        A table with `COLUMNS`: the majority class and a linear layer on the frozen encoder (both
-        under seed 0), and per seed the full model and every subnetwork, pruned and retrained.
+        A table with `COLUMNS`: the baselines (under seed 0), and per seed the full model and every
+        subnetwork that the pages score.
     """
-    parts = [collect_full(experiment), _collect(experiment, METHODS, KINDS, PHASES)]
+    pages = pages or ("04_subnetworks",)
+    baselines = ["frozen"]
+    if "09_how_bad_is_bad" in pages:
+        baselines += ["bag", "bilstm"] + ["guess"] * experiment.task.is_regression
+    rows: list[dict[str, object]] = []
+    scored = dict.fromkeys(s for page in GRIDS if page in pages for s in GRIDS[page])
+    for (method, kind, phase), seed in itertools.product(scored, experiment.settings.seeds):
+        score = experiment.score(seed, method, kind, phase)
+        key = experiment.score_key(seed, method, kind, phase)
+        rows += _rows(experiment, score, key, seed, method, kind, phase)
+    parts = [collect_full(experiment, baselines), pd.DataFrame(rows, columns=list(COLUMNS))]
     return pd.concat(parts, ignore_index=True)
 
 
-def _collect(
-    experiment: Experiment, methods: Sequence[str], kinds: Sequence[str], phases: Sequence[str]
-) -> pd.DataFrame:
-    rows: list[dict[str, object]] = []
-    for seed in experiment.settings.seeds:
-        for method, kind, phase in itertools.product(methods, kinds, phases):
-            score = experiment.score(seed, method, kind, phase)
-            rows += _rows(experiment, score, seed, method, kind, phase)
-    return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
 def _rows(
-    experiment: Experiment, score: Score, seed: int, method: str, kind: str, phase: str
+    experiment: Experiment,
+    score: Score,
+    key: Key | None,
+    seed: int,
+    method: str,
+    kind: str,
+    phase: str,
 ) -> Iterable[dict[str, object]]:
     row: dict[str, object] = {
         "encoder": experiment.encoder.name,
@@ -118,14 +131,8 @@ def _rows(
         row["density"] = subnetwork.density(experiment.shape)
         row["printed_share"] = subnetwork.printed_share(experiment.shape)
         row["overlap_with_good"] = subnetwork.shared_share(good, experiment.shape)  # type: ignore[arg-type]
-    if kind != "majority":
-        stage = {"full": "finetune", "frozen": "frozen"}.get(kind, phase)
-        made = next(
-            experiment.provenance(cell)
-            for cell in experiment.cells()
-            if (cell.stage, cell.seed) == (stage, seed)
-            and (method == "none" or (cell.method, cell.kind) == (method, kind))
-        )
+    if key is not None:
+        made = experiment.store.provenance(key)
         row |= {name: made[name] for name in ("seconds", "threads", "device")}
     for metric, value in score.metrics.items():
         yield row | {

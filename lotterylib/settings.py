@@ -7,7 +7,7 @@ sentence. Nothing here imports torch.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -148,11 +148,20 @@ def check_parameters(namespace: dict[str, Any]) -> Settings:
     names = [name for name in parse_settings.__annotations__ if name != "return"]
     if "task" not in namespace:
         raise LotteryError("The parameter task is missing.")
+    refuse_misspelt(namespace, names)
+    return parse_settings(**{name: namespace[name] for name in names if name in namespace})
+
+
+def refuse_misspelt(namespace: Iterable[str], names: Sequence[str]) -> None:
+    """Refuse a variable of a notebook whose name is nearly that of a parameter.
+
+    Raises:
+        LotteryError: naming the parameter.
+    """
     for variable in namespace:
         near = get_close_matches(variable, names, n=1, cutoff=0.75)
         if near and variable not in names and not variable.startswith("_"):
             raise LotteryError(f"Unknown parameter {variable!r}. Did you mean {near[0]!r}?")
-    return parse_settings(**{name: namespace[name] for name in names if name in namespace})
 
 
 def describe(settings: Settings) -> dict[str, str]:

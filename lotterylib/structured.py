@@ -7,13 +7,14 @@ its share of the full model's. A step that falls below is undone and ends its ph
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from lotterylib.importance import Importance
+from lotterylib.methods import Part
 from lotterylib.presets import Preset
 from lotterylib.subnetworks import StructuredSubnetwork
 
@@ -46,6 +47,7 @@ def search_structured(
     full: StructuredSubnetwork,
     preset: Preset,
     on_step: Callable[[StructuredStep], None] = lambda step: None,
+    parts: Sequence[Part] = ("heads", "mlps"),
 ) -> list[StructuredStep]:
     """Search for the good subnetwork.
 
@@ -54,6 +56,7 @@ def search_structured(
         full: the subnetwork that keeps everything.
         preset: threshold, step size, and whether a new phase starts from stale importance.
         on_step: told of every step as it is taken.
+        parts: what is pruned; heads alone or MLPs alone go in one phase (paper, appendix B).
 
     Returns:
         Every state that was tried, in order; `good_subnetwork` picks the result.
@@ -69,10 +72,14 @@ def search_structured(
         ("heads", max(1, together // 2), 0),
         ("mlps", 0, 1),
     )
+    least = 0
+    if len(parts) == 1:
+        plan = (("heads", max(1, together), 0) if "heads" in parts else ("mlps", 0, 1),)
+        least = preset.min_heads_per_layer
     for phase, heads, mlps in plan:
         basis = steps[-1] if preset.stale_importance else best
-        while _can_prune(best.subnetwork, heads, mlps):
-            smaller = prune_least_important(best.subnetwork, basis.importance, heads, mlps)
+        while _can_prune(best.subnetwork, heads, mlps, least):
+            smaller = prune_least_important(best.subnetwork, basis.importance, heads, mlps, least)
             importance, score = measure(smaller)
             step = StructuredStep(phase, smaller, importance, score, kept=score >= threshold)
             steps.append(step)
@@ -83,13 +90,49 @@ def search_structured(
     return steps
 
 
+def prune_to_half(
+    measure: Measure,
+    full: StructuredSubnetwork,
+    preset: Preset,
+    on_step: Callable[[StructuredStep], None] = lambda step: None,
+) -> list[StructuredStep]:
+    """Prune the least important until at most half of the heads and half of the MLPs are left.
+
+    The score decides nothing. A bad subnetwork of the result's size then has nothing in common with
+    it, unlike in the paper, where a good one of more than half forces an overlap.
+
+    Args:
+        measure, full, on_step: as for `search_structured`.
+        preset: its step size.
+    """
+    importance, score = measure(full)
+    steps = [StructuredStep("full", full, importance, score, kept=True)]
+    on_step(steps[0])
+    most = max(1, int(preset.heads_step * full.heads.size))
+    while True:
+        last = steps[-1]
+        heads = min(most, int(last.subnetwork.heads.sum()) - full.heads.size // 2)
+        mlps = min(1, int(last.subnetwork.mlps.sum()) - full.mlps.size // 2)
+        if not heads and not mlps:
+            return steps
+        smaller = prune_least_important(last.subnetwork, last.importance, heads, mlps)
+        importance, score = measure(smaller)
+        phase: Phase = "together" if heads and mlps else "heads" if heads else "mlps"
+        steps.append(StructuredStep(phase, smaller, importance, score, kept=True))
+        on_step(steps[-1])
+
+
 def good_subnetwork(steps: list[StructuredStep]) -> StructuredSubnetwork:
     """The last state that kept its score."""
     return next(step.subnetwork for step in reversed(steps) if step.kept)
 
 
 def prune_least_important(
-    subnetwork: StructuredSubnetwork, importance: Importance, heads: int, mlps: int
+    subnetwork: StructuredSubnetwork,
+    importance: Importance,
+    heads: int,
+    mlps: int,
+    min_heads_per_layer: int = 0,
 ) -> StructuredSubnetwork:
     """Prune the least important surviving heads and MLPs; ties go to the earlier layer.
 
@@ -98,19 +141,25 @@ def prune_least_important(
         importance: raw scores; they are normalised here.
         heads: how many heads to prune, or all that are left if there are fewer.
         mlps: likewise for MLPs.
+        min_heads_per_layer: a layer's most important heads of this number are never pruned.
     """
     scores = importance.normalised()
+    spared = np.where(subnetwork.heads, scores.heads, -np.inf)
+    rank = np.argsort(np.argsort(-spared, axis=1, kind="stable"), axis=1)
+    may_go = subnetwork.heads & (rank >= min_heads_per_layer)
     return StructuredSubnetwork(
-        _prune(subnetwork.heads, scores.heads, heads), _prune(subnetwork.mlps, scores.mlps, mlps)
+        _prune(subnetwork.heads, scores.heads, heads, may_go),
+        _prune(subnetwork.mlps, scores.mlps, mlps, subnetwork.mlps),
     )
 
 
-def _can_prune(subnetwork: StructuredSubnetwork, heads: int, mlps: int) -> bool:
-    return bool((not heads or subnetwork.heads.any()) and (not mlps or subnetwork.mlps.any()))
+def _can_prune(subnetwork: StructuredSubnetwork, heads: int, mlps: int, least: int) -> bool:
+    heads_left = bool((subnetwork.heads.sum(1) > least).any())
+    return (not heads or heads_left) and (not mlps or bool(subnetwork.mlps.any()))
 
 
-def _prune(kept: np.ndarray, scores: np.ndarray, count: int) -> np.ndarray:
-    order = np.argsort(np.where(kept, scores, np.inf).ravel(), kind="stable")
+def _prune(kept: np.ndarray, scores: np.ndarray, count: int, may_go: np.ndarray) -> np.ndarray:
+    order = np.argsort(np.where(may_go, scores, np.inf).ravel(), kind="stable")
     pruned = kept.copy()
-    pruned.ravel()[order[: min(count, int(kept.sum()))]] = False
+    pruned.ravel()[order[: min(count, int(may_go.sum()))]] = False
     return pruned

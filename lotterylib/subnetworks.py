@@ -6,7 +6,7 @@ single weights of the encoder's dense layers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,10 +16,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from lotterylib.errors import LotteryError
+from lotterylib.methods import Part
 from lotterylib.shape import Shape
-
-KINDS = ("good", "random", "bad")
-METHODS = ("structured", "magnitude")
 
 TITLE_OFFSET = 0.21
 """What the authors subtract from remaining / all parameters to get the percentage that their
@@ -61,9 +59,14 @@ class StructuredSubnetwork:
             and np.array_equal(self.mlps, other.mlps)
         )
 
-    def complement(self) -> StructuredSubnetwork:
-        """What was pruned."""
-        return StructuredSubnetwork(~self.heads, ~self.mlps)
+    def complement(self, parts: Collection[Part] = ("heads", "mlps")) -> StructuredSubnetwork:
+        """What was pruned; a part that is not named stays as it is (the authors' inverted masks of
+        a search for heads alone keep every MLP).
+        """
+        return StructuredSubnetwork(
+            ~self.heads if "heads" in parts else self.heads,
+            ~self.mlps if "mlps" in parts else self.mlps,
+        )
 
     def density(self, shape: Shape) -> float:
         """The share of the encoder's dense parameters (weights and biases) that survive, 0 to 1."""
@@ -136,7 +139,7 @@ class WeightSubnetwork:
         """How many weights there were."""
         return sum(kept.size for kept in self.weights.values())
 
-    def complement(self) -> WeightSubnetwork:
+    def complement(self, _parts: Collection[Part] = ()) -> WeightSubnetwork:
         """What was pruned."""
         return WeightSubnetwork({name: ~kept for name, kept in self.weights.items()})
 

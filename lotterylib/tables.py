@@ -6,9 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from lotterylib.cells import ALL, cells_of, is_done, provenance
 from lotterylib.experiment import Experiment
+from lotterylib.importance import Importance
 from lotterylib.settings import describe
 
 
@@ -32,19 +35,19 @@ def describe_run(experiment: Experiment) -> pd.DataFrame:
 
 
 def time_taken(experiment: Experiment, *labels: str) -> pd.DataFrame:
-    """Seconds, device and versions of the cells whose label begins with one of these, summed up.
+    """Seconds, device and versions of the cells whose label begins with these words, summed up.
 
     Returns:
         One row per seed and label.
     """
     rows = []
     for label in labels:
-        cells = [cell for cell in experiment.cells() if cell.label.startswith(label)]
+        cells = [c for c in cells_of(experiment, ALL) if f"{c.label} ".startswith(f"{label} ")]
         for seed in experiment.settings.seeds:
             made = [
-                experiment.provenance(cell)
+                provenance(experiment, cell)
                 for cell in cells
-                if cell.seed == seed and experiment.is_done(cell)
+                if cell.seed == seed and is_done(experiment, cell)
             ]
             if made:
                 seconds = sum(entry["seconds"] for entry in made)
@@ -63,13 +66,22 @@ def search_states(trace: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["left", "score", "held"])
 
 
+def importance_states(trace: Sequence[dict[str, Any]]) -> list[Importance]:
+    """The raw importance measured in every state of a structured search."""
+    return [
+        Importance(np.array(state["head_importance"]), np.array(state["mlp_importance"]))
+        for state in trace
+    ]
+
+
 def score_table(results: pd.DataFrame) -> pd.DataFrame:
     """The reported metric of everything that was scored, a row each and a column per seed.
 
     The baselines have no seed; their score stands in the first column.
     """
     reported = results[results["reported"]]
-    baseline = reported["subnetwork"].isin(["majority", "frozen"])
+    baseline = reported["method"] + reported["subnetwork"] != "nonefull"
+    baseline &= reported["method"] == "none"
     seeds = list(reported.loc[~baseline, "seed"].unique())
     table = reported.assign(seed=reported["seed"].mask(baseline, seeds[0])).pivot_table(
         index=["method", "subnetwork", "phase"], columns="seed", values="value", sort=False

@@ -27,6 +27,7 @@ class Task:
         tsv_folder: the folder in GLUE's own download; empty for the generated tasks.
         label_range: lowest and highest label of a regression task.
         warning: what a reader must know before believing a number on this task.
+        sizes: training and dev examples in GLUE; zeros for the generated tasks.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Task:
     tsv_folder: str = ""
     label_range: tuple[float, float] = (0.0, 5.0)
     warning: str = ""
+    sizes: tuple[int, int] = (0, 0)
 
     @property
     def is_regression(self) -> bool:
@@ -74,15 +76,31 @@ TASKS: dict[str, Task] = {
             metric="matthews",
             official_stop_metric="matthews",
             tsv_folder="CoLA",
+            sizes=(8_551, 1_043),
         ),
-        Task("sst2", "SST-2", ("sentence",), ("negative", "positive"), tsv_folder="SST-2"),
-        Task("mrpc", "MRPC", _PAIR, ("not_equivalent", "equivalent"), tsv_folder="MRPC"),
+        Task(
+            "sst2",
+            "SST-2",
+            ("sentence",),
+            ("negative", "positive"),
+            tsv_folder="SST-2",
+            sizes=(67_349, 872),
+        ),
+        Task(
+            "mrpc",
+            "MRPC",
+            _PAIR,
+            ("not_equivalent", "equivalent"),
+            tsv_folder="MRPC",
+            sizes=(3_668, 408),
+        ),
         Task(
             "qqp",
             "QQP",
             ("question1", "question2"),
             ("not_duplicate", "duplicate"),
             tsv_folder="QQP",
+            sizes=(363_846, 40_430),
         ),
         Task(
             "stsb",
@@ -92,6 +110,7 @@ TASKS: dict[str, Task] = {
             metric="pearson",
             official_stop_metric="pearson_spearman",
             tsv_folder="STS-B",
+            sizes=(5_749, 1_500),
         ),
         Task(
             "mnli",
@@ -100,15 +119,24 @@ TASKS: dict[str, Task] = {
             ("entailment", "neutral", "contradiction"),
             dev_split="validation_matched",
             tsv_folder="MNLI",
+            sizes=(392_702, 9_815),
         ),
-        Task("qnli", "QNLI", ("question", "sentence"), _ENTAILMENT, tsv_folder="QNLI"),
-        Task("rte", "RTE", _PAIR, _ENTAILMENT, tsv_folder="RTE"),
+        Task(
+            "qnli",
+            "QNLI",
+            ("question", "sentence"),
+            _ENTAILMENT,
+            tsv_folder="QNLI",
+            sizes=(104_743, 5_463),
+        ),
+        Task("rte", "RTE", _PAIR, _ENTAILMENT, tsv_folder="RTE", sizes=(2_490, 277)),
         Task(
             "wnli",
             "WNLI",
             _PAIR,
             ("not_entailment", "entailment"),
             tsv_folder="WNLI",
+            sizes=(635, 71),
             warning=_WNLI,
         ),
         Task(

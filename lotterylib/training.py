@@ -48,6 +48,7 @@ def train(
     seed: int,
     subnetwork: WeightSubnetwork | None = None,
     progress: Progress | None = None,
+    part: tuple[float, float] = (0.0, 1.0),
 ) -> list[float]:
     """Train a model in place; the same seed gives the same weights on a CPU.
 
@@ -61,6 +62,9 @@ def train(
         seed: of the order of examples and of dropout. PyTorch's global generator is left as it was.
         subnetwork: weights outside it are set to zero before the first step and stay zero.
         progress: told after every step.
+        part: from which share of the steps to which to train; the batches and the learning rate are
+            those of the same steps of the whole training. Rewinding (Frankle et al., 2020) takes
+            the first part with the full model and the rest with a subnetwork.
 
     Returns:
         The mean loss of each step.
@@ -75,10 +79,13 @@ def train(
         for _ in range(recipe.epochs)
     ]
     steps = [rows for epoch in epochs for rows in epoch]
+    first, last = (round(share * len(steps)) for share in part)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, eps=1e-8, weight_decay=0.0, fused=True
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / len(steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: 1 - (first + step) / len(steps)
+    )
     losses: list[float] = []
     frozen: AbstractContextManager[None] = nullcontext()
     if subnetwork is not None:
@@ -87,7 +94,7 @@ def train(
     model.train()
     with torch.random.fork_rng(), frozen:
         torch.manual_seed(seed)
-        for step, rows in enumerate(steps, start=1):
+        for step, rows in enumerate(steps[first:last], start=first + 1):
             inputs, labels = split.batch(rows, model.device)
             loss = example_losses(model(**inputs).logits, labels, task).mean()
             optimizer.zero_grad()

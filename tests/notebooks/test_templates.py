@@ -1,5 +1,6 @@
 """The templates: their shape, and every one of them run on the smoke budget."""
 
+import itertools
 import json
 import os
 import re
@@ -9,15 +10,32 @@ import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import papermill
 import pytest
 
+from lotterylib.cells import ALL
 from lotterylib.errors import LotteryError
-from lotterylib.pages import page_path, parameters_of, render, templates, write_contents
+from lotterylib.experiment import open_experiment
+from lotterylib.imported import import_masks
+from lotterylib.pages import (
+    AUDIT,
+    OVERVIEW,
+    page_path,
+    parameters_of,
+    render,
+    templates,
+    write_contents,
+)
+from lotterylib.presets import PAPER_SEEDS
+from lotterylib.published import publish
 from lotterylib.settings import parse_settings
+from lotterylib.store import RunStore
+from lotterylib.tasks import TASKS
 
-ROOT = Path(__file__).parents[2]
-TEMPLATES = templates(ROOT / "notebooks")
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+TEMPLATES = templates(NOTEBOOKS)
+OF_A_TASK = [path for path in TEMPLATES if path.name not in (OVERVIEW, AUDIT)]
 SMOKE = {"encoder": "tiny", "budget": "smoke"}
 
 
@@ -77,10 +95,19 @@ def test_every_cell_that_draws_says_what_is_on_the_picture(template):
             assert len(cell.metadata["mystnb"]["image"]["alt"]) > 40
 
 
+def test_every_page_of_a_task_has_a_template_and_the_other_way_round():
+    assert sorted(path.stem for path in OF_A_TASK) == sorted(ALL)
+    assert {path.name for path in TEMPLATES} - {path.name for path in OF_A_TASK} == {
+        OVERVIEW,
+        AUDIT,
+    }
+
+
 def test_every_parameter_is_typed_and_explained(template):
     described = papermill.inspect_notebook(str(template))
-    wanted = parameters_of(parse_settings("cola"))
-    assert list(described) == list(wanted)
+    of_a_task = list(parameters_of(parse_settings("cola")))
+    wanted = {OVERVIEW: ["encoder", "pages"], AUDIT: ["run_store"]}.get(template.name, of_a_task)
+    assert list(described) == wanted
     for name, parameter in described.items():
         assert parameter["inferred_type_name"] in ("str", "int", "float"), name
         assert len(parameter["help"]) > 10, name
@@ -88,27 +115,58 @@ def test_every_parameter_is_typed_and_explained(template):
 
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory):
-    """Every template on two tasks, a class and a number, in one store."""
+    """Every template on two tasks, a class and a number, in one store, and what goes over tasks."""
     root = tmp_path_factory.mktemp("rendered")
     for task in ("acceptability", "similarity"):
         settings = parse_settings(task, **SMOKE, store=str(root / "runs"))
-        for path in TEMPLATES:
+        for path in OF_A_TASK:
             render(path, page_path(root / "pages", "tiny", task, path), parameters_of(settings))
+        publish(open_experiment(settings), root / "pages" / "tiny" / task, ALL)
+    overview = {"encoder": "tiny", "pages": str(root / "pages")}
+    render(NOTEBOOKS / OVERVIEW, root / "pages" / "tiny" / "overview" / OVERVIEW, overview)
+    write_authors_masks(root / "authors")
+    import_masks(root / "authors", RunStore(root / "runs"))
+    audit = {"run_store": str(root / "runs")}
+    render(NOTEBOOKS / AUDIT, root / "pages" / "authors" / "audit" / AUDIT, audit)
     return root
+
+
+def write_authors_masks(root):
+    """Random masks in the layout of the authors' repository, for every task and seed."""
+    draw = np.random.default_rng(0)
+    for task, seed in itertools.product(TASKS.values(), PAPER_SEEDS):
+        if task.is_bundled:
+            continue
+        folder = root / "masks" / "heads_mlps" / task.tsv_folder / f"seed_{seed}"
+        folder.mkdir(parents=True)
+        np.save(folder / "head_mask.npy", (draw.random((12, 12)) < 0.6).astype(float))
+        np.save(folder / "mlp_mask.npy", (draw.random(12) < 0.6).astype(float))
+
+
+def check_ran(page):
+    notebook = nbformat.read(page, as_version=4)
+    code = code_cells(notebook)
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]
+    assert not [output for output in outputs if output.get("name") == "stderr"]
+    return notebook
 
 
 @pytest.mark.parametrize("task", ["acceptability", "similarity"])
 def test_pages_ran_to_the_end_without_an_error(rendered, task):
-    pages = sorted((rendered / "pages" / "tiny" / task).iterdir())
-    assert [page.name for page in pages] == [path.name for path in TEMPLATES]
+    pages = sorted((rendered / "pages" / "tiny" / task).glob("*.ipynb"))
+    assert [page.name for page in pages] == [path.name for path in OF_A_TASK]
     for page in pages:
-        notebook = nbformat.read(page, as_version=4)
-        code = code_cells(notebook)
-        assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
-        outputs = [output for cell in code for output in cell.outputs]
-        assert not [output for output in outputs if output.output_type == "error"]
-        assert not [output for output in outputs if output.get("name") == "stderr"]
-        assert notebook.metadata.papermill.parameters.task == task
+        assert check_ran(page).metadata.papermill.parameters.task == task
+
+
+def test_the_overview_and_the_audit_ran_to_the_end(rendered):
+    text = check_ran(rendered / "pages" / "tiny" / "overview" / OVERVIEW)
+    assert text.cells[0].source.startswith("# All tasks")
+    audit = check_ran(rendered / "pages" / "authors" / "audit" / AUDIT)
+    told = json.dumps([output for cell in code_cells(audit) for output in cell.outputs])
+    assert "0 of 7 comparisons give the reported values" in told  # the masks are random
 
 
 def test_pages_name_task_encoder_data_preset_device_and_seconds(rendered):
@@ -123,7 +181,7 @@ def test_pages_name_task_encoder_data_preset_device_and_seconds(rendered):
 def test_a_second_run_computes_nothing_and_gives_the_same_page(rendered):
     store, task = rendered / "runs", "acceptability"
     before = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
-    path = TEMPLATES[-1]
+    path = next(path for path in OF_A_TASK if path.stem == "04_subnetworks")
     page = page_path(rendered / "pages", "tiny", task, path)
     first = page.read_bytes()
     render(path, page, parameters_of(parse_settings(task, **SMOKE, store=str(store))))
@@ -136,7 +194,7 @@ def test_a_wrong_parameter_ends_the_notebook_before_anything_is_loaded(tmp_path)
     page = tmp_path / "page.ipynb"
     parameters = parameters_of(parse_settings("cola", **SMOKE, store=str(tmp_path / "runs")))
     with pytest.raises(LotteryError, match=r"cell 3: LotteryError: Unknown task 'colla'.*'cola'"):
-        render(TEMPLATES[0], page, parameters | {"task": "colla"})
+        render(OF_A_TASK[0], page, parameters | {"task": "colla"})
     assert not page.exists()
     assert not (tmp_path / "runs").exists()
     failed = nbformat.read(page.with_suffix(".failed.ipynb"), as_version=4)
@@ -146,14 +204,14 @@ def test_a_wrong_parameter_ends_the_notebook_before_anything_is_loaded(tmp_path)
 def test_an_unknown_parameter_is_refused_before_the_notebook_runs(tmp_path):
     parameters = parameters_of(parse_settings("cola", **SMOKE))
     with pytest.raises(LotteryError, match=r"Unknown parameter 'sed'\..*'seeds'"):
-        render(TEMPLATES[0], tmp_path / "page.ipynb", parameters | {"sed": 1})
+        render(OF_A_TASK[0], tmp_path / "page.ipynb", parameters | {"sed": 1})
 
 
 def test_papermill_alone_refuses_a_misspelt_parameter(tmp_path):
     # papermill itself only warns, and would run the default task.
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "papermill", TEMPLATES[0], tmp_path / "out.ipynb"),
+            *(sys.executable, "-m", "papermill", OF_A_TASK[0], tmp_path / "out.ipynb"),
             *("-p", "taks", "rte", "--no-progress-bar"),
         ],
         capture_output=True,

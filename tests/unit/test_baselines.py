@@ -1,15 +1,37 @@
 """Baselines: what a search must be compared with."""
 
+import string
+
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from transformers import (
+    BertTokenizer,
+    DistilBertTokenizer,
+    ElectraTokenizer,
+    MPNetTokenizer,
+    RobertaTokenizer,
+)
 
-from lotterylib.baselines import frozen_score, majority_score
+from lotterylib.baselines import (
+    BilstmRecipe,
+    bag_of_embeddings_score,
+    bilstm_score,
+    frozen_score,
+    majority_score,
+    random_guess_score,
+)
 from lotterylib.batches import encode
+from lotterylib.errors import LotteryError
 from lotterylib.tasks import find_task
 
-COLA, STSB = find_task("cola"), find_task("stsb")
+COLA, STSB, RTE = find_task("cola"), find_task("stsb"), find_task("rte")
+SMALL = BilstmRecipe(units=16, epochs=4, batch_size=16, learning_rate=1e-2)
 
 
 def test_the_majority_is_that_of_the_training_labels():
@@ -21,6 +43,22 @@ def test_the_majority_is_that_of_the_training_labels():
     assert mean.predictions == (2.5, 2.5)
     assert mean.constant
     assert mean.metrics["pearson"] == 0.0
+
+
+def test_random_guesses_are_distributed_like_the_training_labels():
+    train, dev = np.array([1.0, 1.0, 3.0, 3.0] * 50), np.linspace(0, 5, 4000)
+    score = random_guess_score(train, dev, STSB, seed=1)
+    assert np.mean(score.predictions) == pytest.approx(2, abs=0.06)
+    assert np.std(score.predictions) == pytest.approx(1, abs=0.04)
+    assert abs(score.metrics["pearson"]) < 0.06
+    assert not score.constant
+    assert random_guess_score(train, dev, STSB, seed=1) == score
+    assert random_guess_score(train, dev, STSB, seed=2) != score
+
+
+def test_random_guesses_are_for_numbers_only():
+    with pytest.raises(LotteryError, match="CoLA has classes"):
+        random_guess_score(np.array([0, 1]), np.array([0, 1]), COLA, seed=0)
 
 
 def letters(task, rows, tokenizer, seed):
@@ -85,3 +123,159 @@ def test_too_few_of_a_class_is_no_traceback(tiny_model, encoded, tiny_tokenizer)
         tiny_model(), train, encoded("acceptability", 6), find_task("acceptability")
     )
     assert score.constant
+
+
+LETTERS = string.ascii_lowercase
+
+
+def small_tokenizer(family):
+    """The family's own tokenizer, over letters."""
+    inside = [f"##{letter}" for letter in LETTERS]
+    if family == "roberta":
+        words = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *LETTERS, "Ġ"]
+        return RobertaTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[])
+    if family == "mpnet":
+        words = ["<s>", "<pad>", "</s>", "<unk>", "[UNK]", "<mask>", *LETTERS, *inside]
+        return MPNetTokenizer(vocab={word: i for i, word in enumerate(words)})
+    kinds = {"bert": BertTokenizer, "electra": ElectraTokenizer, "distilbert": DistilBertTokenizer}
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *inside]
+    return kinds[family](vocab={word: i for i, word in enumerate(words)})
+
+
+def random_texts(rows, seed):
+    draw = np.random.default_rng(seed)
+    return ["".join(draw.choice(list("abcdef"), draw.integers(1, 12))) for _ in range(rows)]
+
+
+def table_of(model):
+    return model.get_input_embeddings().weight.detach().numpy()
+
+
+def by_hand(model, tokenizer, rows, task):
+    """Every text read by itself, its embeddings averaged one by one."""
+    means = []
+    for column in task.columns:
+        pieces = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in rows[column]]
+        means.append(np.array([table_of(model)[ids].mean(0) for ids in pieces]))
+    if len(means) == 1:
+        return means[0]
+    return np.hstack([means[0], means[1], abs(means[0] - means[1]), means[0] * means[1]])
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "mpnet", "distilbert", "electra"])
+@pytest.mark.parametrize("task", [COLA, RTE, STSB], ids=lambda task: task.name)
+def test_the_bag_is_the_mean_of_each_text(family, task, family_model):
+    """Pairs are parted rightly, whatever the tokenizer, and its marks are left out."""
+    model, tokenizer = family_model(family), small_tokenizer(family)
+    splits = []
+    for rows, seed in ((120, 1), (25, 2)):
+        data = {name: random_texts(rows, [seed, i]) for i, name in enumerate(task.columns)}
+        share = np.array(
+            [sum(map(text.count, "abc")) / len(text) for text in data[task.columns[-1]]]
+        )
+        data["label"] = (share if task.is_regression else (share > 0.5).astype(int)).tolist()
+        splits.append(data)
+    if task.is_regression:
+        linear = RidgeCV(alphas=np.logspace(4, -2, 7))
+    else:
+        metric = {"cola": "matthews_corrcoef"}.get(task.name, "accuracy")
+        choice = {"C": np.logspace(-4, 0, 5)}
+        linear = GridSearchCV(LogisticRegression(max_iter=300), choice, cv=3, scoring=metric)
+    fitted = make_pipeline(StandardScaler(), linear)
+    fitted.fit(by_hand(model, tokenizer, splits[0], task), np.float32(splits[0]["label"]))
+    expected = fitted.predict(by_hand(model, tokenizer, splits[1], task))
+    assert len(set(expected)) > 1
+    train, dev = (encode(Dataset.from_dict(data), task, tokenizer) for data in splits)
+    score = bag_of_embeddings_score(model, train, dev, task)
+    assert score.predictions == pytest.approx(expected.tolist(), abs=1e-3)
+
+
+def ordered(rows, tokenizer, backwards=False):
+    """A split in which the same letters are right in one order and wrong in the other."""
+    draw = np.random.default_rng(rows)
+    labels, halves = draw.integers(0, 2, rows), draw.integers(1, 4, rows)
+    texts = [("ab" if one else "ba") * half for one, half in zip(labels, halves, strict=True)]
+    texts = [text[::-1] if backwards else text for text in texts]
+    return encode(Dataset.from_dict({"sentence": texts, "label": labels.tolist()}), COLA, tokenizer)
+
+
+def test_a_bag_does_not_see_order_and_a_bilstm_does(tiny_model, tiny_tokenizer):
+    model = tiny_model()
+    train, dev = (ordered(rows, tiny_tokenizer) for rows in (96, 40))
+    back = [ordered(rows, tiny_tokenizer, backwards=True) for rows in (96, 40)]
+    bag = bag_of_embeddings_score(model, train, dev, COLA)
+    assert bag.metrics["matthews"] < 0.4
+    assert bag_of_embeddings_score(model, *back, COLA) == bag
+    assert bilstm_score(model, train, dev, COLA, 0, SMALL).metrics["matthews"] > 0.95
+    assert bilstm_score(model, train, back[1], COLA, 0, SMALL).metrics["matthews"] < -0.95
+
+
+@pytest.mark.parametrize("name", ["acceptability", "similarity"])
+def test_a_bilstm_learns_what_is_linear(name, tiny_model, tiny_tokenizer):
+    task = find_task(name)
+    train, dev = (letters(name, rows, tiny_tokenizer, rows) for rows in (160, 30))
+    score = bilstm_score(tiny_model(), train, dev, task, 0, SMALL)
+    assert score.metrics[task.metric] > 0.95
+    assert score.predictions == pytest.approx(dev.labels.tolist(), abs=1.5)  # in their order
+
+
+def both(model, train, dev, task):
+    return [
+        bag_of_embeddings_score(model, train, dev, task),
+        bilstm_score(model, train, dev, task, 3, SMALL),
+    ]
+
+
+def test_only_the_word_embeddings_play_a_part_and_nothing_is_trained(tiny_model, encoded):
+    task = find_task("similarity")
+    train, dev = encoded("similarity", 48, "train"), encoded("similarity", 20)
+    model = tiny_model("similarity")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    scores = both(model, train, dev, task)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    words = model.get_input_embeddings().weight
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter is not words:
+                parameter.fill_(torch.nan)
+    assert both(model, train, dev, task) == scores
+    with torch.no_grad():
+        words.copy_(words.flip(0))
+    for changed, score in zip(both(model, train, dev, task), scores, strict=True):
+        assert changed != score
+
+
+def test_a_seed_decides_a_bilstm_and_the_global_generator_is_left_alone(tiny_model, encoded):
+    task = find_task("similarity")
+    train, dev = encoded("similarity", 32, "train"), encoded("similarity", 12)
+    told, scores = [], []
+    for state, seed in ((1, 0), (2, 0), (2, 1)):
+        torch.manual_seed(state)
+        before = torch.get_rng_state()
+        score = bilstm_score(
+            tiny_model("similarity"), train, dev, task, seed, SMALL, lambda *what: told.append(what)
+        )
+        assert torch.equal(torch.get_rng_state(), before)
+        scores.append(score)
+    assert scores[0] == scores[1] != scores[2]
+    shares, words = zip(*told, strict=True)
+    assert shares[:8] == pytest.approx([step / 8 for step in range(1, 9)])  # 2 batches, 4 epochs
+    assert words[0].startswith("loss ")
+
+
+def test_padding_plays_no_part_for_a_bilstm(tiny_model, tiny_tokenizer, monkeypatch):
+    train, dev = (letters("similarity", rows, tiny_tokenizer, rows) for rows in (40, 12))
+    model, task = tiny_model("similarity"), find_task("similarity")
+    together = bilstm_score(model, train, dev, task, 0, SMALL).predictions
+    monkeypatch.setattr("lotterylib.baselines.EVALUATION_BATCH", 1)
+    alone = bilstm_score(model, train, dev, task, 0, SMALL).predictions
+    assert together == pytest.approx(alone, abs=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:A single label")
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_an_empty_text_and_a_single_class_are_no_traceback(family, family_model):
+    data = {"sentence1": ["a", "", "b", ""], "sentence2": ["", "c", "d", ""], "label": [1] * 4}
+    split = encode(Dataset.from_dict(data), RTE, small_tokenizer(family))
+    for score in both(family_model(family), split, split, RTE):
+        assert score.examples == 4

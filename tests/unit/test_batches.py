@@ -152,3 +152,23 @@ def test_real_word_pieces_of_a_pair(minilm):
     assert text.endswith("it [SEP]")
     first = split.features[0]["input_ids"].index(tokenizer.sep_token_id) + 1
     assert split.features[0]["token_type_ids"] == [0] * first + [1] * (128 - first)
+
+
+@given(rows=st.lists(st.integers(0, 11), max_size=15))
+@settings(max_examples=25, deadline=None)
+def test_a_subset_has_these_rows_in_this_order(rows, encoded):
+    split = encoded("acceptability", 12)
+    part = split.subset(rows)
+    assert len(part) == len(rows)
+    assert part.features == [split.features[row] for row in rows]
+    assert part.labels.tolist() == [split.labels[row].item() for row in rows]
+    assert part.labels.dtype == split.labels.dtype
+    assert len(split) == 12
+
+
+def test_a_batch_of_a_subset_is_a_batch_of_its_rows(encoded):
+    split = encoded("similarity", 10)
+    inputs, labels = split.subset([7, 2, 5]).batch([0, 2], CPU)
+    wanted, wanted_labels = split.batch([7, 5], CPU)
+    assert torch.equal(inputs["input_ids"], wanted["input_ids"])
+    assert torch.equal(labels, wanted_labels)

@@ -4,10 +4,13 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from lotterylib import cli
 from lotterylib.cli import main
+from lotterylib.errors import LotteryError
+from lotterylib.methods import CORE, EXTRAS, SEVERAL_SEEDS
 
 TINY = ["--encoder", "tiny", "--budget", "smoke", "--no-pages"]
 
@@ -36,6 +39,15 @@ def refuse(capsys, *arguments):
         (["run", "--train-rows", "-3"], "train_rows is -3: it must not be negative"),
         (["run", "cola", "--data-dir", "nowhere"], "The data directory nowhere does not exist."),
         (["run", "--notebooks", "nowhere"], "holds no notebook templates"),
+        (["run", "--with", "how-bad"], "Unknown page 'how-bad'. Did you mean 'how-bad-is-bad'?"),
+        (["run", "--with", "variants,extenions"], "'extenions'. Did you mean 'extensions'?"),
+        (["run", "--with", "10_variants"], "Accepted: how-bad-is-bad, variants, extensions, all."),
+        (["run", "--wiht", "all"], "Unknown option '--wiht'. Did you mean '--with'?"),
+        (["run", "--with"], "expected one argument"),
+        (["import-masks"], "required: DIR"),
+        (["import-masks", "nowhere"], "The folder nowhere does not exist."),
+        (["import-masks", ".", "--notbooks", "x"], "Did you mean '--notebooks'?"),
+        (["import-masks", ".", "--data-dir", "x"], "Accepted: --no-pages, --notebooks, --pages,"),
         (["rum"], "invalid choice: 'rum'"),
         ([], "required: COMMAND"),
     ],
@@ -63,15 +75,23 @@ def test_a_directory_that_is_no_model_is_refused(capsys, tmp_path):
     assert "is not a model directory" in said
 
 
-def test_mistakes_are_found_without_importing_torch(tmp_path):
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["run", "colla"], "Did you mean 'cola'"),
+        (["run", "--with", "variant"], "Did you mean 'variants'"),
+        (["import-masks", "nowhere"], "does not exist"),
+    ],
+)
+def test_mistakes_are_found_without_importing_torch(tmp_path, arguments, sentence):
     code = (
-        "import sys; from lotterylib.cli import main; status = main(['run', 'colla']);"
+        f"import sys; from lotterylib.cli import main; status = main({arguments!r});"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules; sys.exit(status)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
     )
-    assert (done.returncode, "Did you mean 'cola'" in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, sentence in done.stderr) == (2, True), done.stderr
 
 
 def test_no_network_and_no_package_is_a_sentence(tmp_path):
@@ -86,21 +106,100 @@ def test_no_network_and_no_package_is_a_sentence(tmp_path):
     assert "neither in the local cache nor can the Hugging Face hub be reached" in done.stderr
 
 
+@pytest.fixture
+def _no_patterns(monkeypatch):
+    """A classifier of attention patterns that has nothing to learn."""
+    from lotterylib import pattern_counts
+
+    monkeypatch.setattr(pattern_counts, "classifier", lambda store: None)
+    monkeypatch.setattr(
+        pattern_counts, "classify_by_cnn", lambda cnn, maps: np.zeros(len(maps), dtype=int)
+    )
+
+
+@pytest.mark.usefixtures("_no_patterns")
 def test_a_run_says_what_it_found_and_a_second_one_computes_nothing(capsys, tmp_path, monkeypatch):
     arguments = ["run", "acceptability", *TINY, "--seeds", "7", "--store", str(tmp_path)]
     assert main(arguments) == 0
     written = capsys.readouterr()
     said = written.err
     assert "good retrained" in written.out
-    assert "16 cells, 0 of them in the store already." in said
-    for found in ("frozen: matthews", "search structured: keeps", "retrained magnitude bad: matth"):
+    assert "with one seed there is no agreement over seeds" in said
+    assert "23 cells, 0 of them in the store already." in said
+    for found in (
+        "baseline frozen: matthews",
+        "search structured: keeps",
+        "retrained magnitude bad: matth",
+        "importance cumulative: measured",
+        "patterns pre-trained, normed: 384 maps classified",
+    ):
         assert found in said
-    from lotterylib import experiment
+    from lotterylib import experiment, searches
 
-    monkeypatch.setattr(experiment, "train", None)
-    monkeypatch.setattr(experiment, "measure", None)
+    for module, name in ((experiment, "train"), (experiment, "measure"), (searches, "evaluate")):
+        monkeypatch.setattr(module, name, None)
     assert main(arguments) == 0
-    assert "16 cells, 16 of them in the store already." in capsys.readouterr().err
+    assert "23 cells, 23 of them in the store already." in capsys.readouterr().err
+
+
+@pytest.fixture
+def planned(monkeypatch, tmp_path, capsys):
+    """Which pages a command would make, without making them."""
+    templates = tmp_path / "notebooks"
+    templates.mkdir()
+    for name in (*CORE, *EXTRAS.values(), "08_overview"):
+        (templates / f"{name}.ipynb").touch()
+
+    def plan(*arguments):
+        plans = []
+
+        def stop(plan):
+            plans.extend((e.task.name, e.settings.seeds, list(pages)) for e, pages in plan)
+            raise LotteryError("Enough.")
+
+        monkeypatch.setattr(cli, "_compute", stop)
+        places = ["--store", tmp_path / "runs", "--pages", tmp_path / "pages"]
+        places += ["--notebooks", templates]
+        assert main(["run", *arguments, *TINY[:-1], *map(str, places)]) == 2
+        return plans, capsys.readouterr().err
+
+    return plan
+
+
+def test_pages_that_are_not_asked_for_are_not_made(planned):
+    ((task, seeds, pages),), _ = planned("acceptability")
+    assert (task, len(seeds), pages) == ("acceptability", 2, list(CORE))
+
+
+@pytest.mark.parametrize(
+    ("asked", "more"),
+    [
+        ("variants", ["variants"]),
+        ("extensions, how-bad-is-bad", ["how-bad-is-bad", "extensions"]),
+        ("all", list(EXTRAS)),
+        ("variants,all", list(EXTRAS)),
+        (",", []),
+    ],
+)
+def test_pages_that_are_asked_for_come_in_their_order(planned, asked, more):
+    plans, _ = planned("acceptability", "similarity", "--with", asked)
+    assert [pages for _, _, pages in plans] == [[*CORE, *(EXTRAS[name] for name in more)]] * 2
+    assert [task for task, _, _ in plans] == ["acceptability", "similarity"]
+
+
+def test_pages_that_are_there_are_kept_up_to_date(planned, tmp_path):
+    folder = tmp_path / "pages" / "tiny" / "similarity"
+    folder.mkdir(parents=True)
+    (folder / "10_variants.ipynb").touch()
+    plans, _ = planned("acceptability", "similarity")
+    assert [pages[len(CORE) :] for _, _, pages in plans] == [[], ["10_variants"]]
+
+
+def test_one_seed_has_no_pages_on_agreement_and_says_so(planned):
+    ((_, _, pages),), said = planned("acceptability", "--seeds", "7", "--with", "variants")
+    wanted = [name for name in CORE if name not in SEVERAL_SEEDS]
+    assert pages == [*wanted, "10_variants"]
+    assert "no pages on stability and super-survivors" in said
 
 
 def test_pages_of_a_run_done_otherwise_are_not_replaced(capsys, tmp_path):
@@ -128,3 +227,42 @@ def test_list_shows_every_name_that_is_accepted(capsys):
     said = capsys.readouterr().out
     for name in ("cola", "similarity", "minilm", "bert-base-uncased", "official", "laptop"):
         assert name in said
+
+
+def masks(folder, value=1.0):
+    """Masks as the authors' repository has them: one search, one task, two seeds."""
+    for seed in (42, 86):
+        place = folder / "masks" / "heads_mlps" / "RTE" / f"seed_{seed}"
+        place.mkdir(parents=True)
+        np.save(place / "head_mask.npy", np.full((2, 3), value))
+        np.save(place / "mlp_mask.npy", np.ones(2))
+    return folder
+
+
+def test_imported_masks_are_counted_and_kept(capsys, tmp_path):
+    store = tmp_path / "runs"
+    folder = masks(tmp_path / "copy")
+    for _ in range(2):  # the second time changes nothing
+        assert main(["import-masks", str(folder), "--no-pages", "--store", str(store)]) == 0
+        said = capsys.readouterr()
+        assert said.out == "2 subnetworks found by searching for structured, of 1 tasks.\n"
+        assert len(list(store.rglob("good.safetensors"))) == 2
+    assert not (tmp_path / "book").exists()
+
+
+@pytest.mark.parametrize("content", ["nothing", "halves", "a file"])
+def test_what_are_no_masks_is_refused_and_nothing_is_written(capsys, tmp_path, content):
+    folder, store = tmp_path / "copy", tmp_path / "runs"
+    if content == "a file":
+        folder.touch()
+    elif content == "nothing":
+        folder.mkdir()
+    else:
+        masks(folder, value=0.5)
+    sentence = {
+        "nothing": "There are no masks in",
+        "halves": "holds the value 0.5; a mask holds zeros and ones only",
+        "a file": "does not exist",
+    }[content]
+    assert sentence in refuse(capsys, "import-masks", str(folder), "--store", str(store))
+    assert not any(path.is_file() for path in store.rglob("*"))

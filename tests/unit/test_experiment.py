@@ -1,21 +1,40 @@
 """The stages ask the store first, and each builds on the one before."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 
+import lotterylib.batches
 import lotterylib.data
 import lotterylib.experiment
+import lotterylib.pattern_counts
+import lotterylib.searches
 from lotterylib.anatomy import prunable_weights
-from lotterylib.experiment import Cell, open_experiment
-from lotterylib.gates import gate_values, gated, zero_pruned_weights
+from lotterylib.cells import Cell, cells_of, compute, is_done, key_of
+from lotterylib.data import TaskData
+from lotterylib.encoders import Encoder
+from lotterylib.experiment import Experiment, open_experiment
+from lotterylib.gates import gate_values, gated, remove, zero_pruned_weights
+from lotterylib.importance import measure
 from lotterylib.loading import load_model
+from lotterylib.methods import ALL_METHODS, KINDS
 from lotterylib.scoring import evaluate
+from lotterylib.searches import find_good, ranking_of
 from lotterylib.settings import parse_settings
-
-KINDS = ("good", "random", "bad")
+from lotterylib.store import read_json
+from lotterylib.subnetworks import (
+    StructuredSubnetwork,
+    WeightSubnetwork,
+    bad_like,
+    full_subnetwork,
+    random_like,
+)
+from lotterylib.super_survivors import bad_super, random_super
+from lotterylib.training import train
 
 
 def experiment(root, **changes):
@@ -35,69 +54,106 @@ def experiment(root, **changes):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _small_data():
+def _small():
+    """Few rows, short texts, and a classifier of patterns that has nothing to learn."""
+
+    def brightest(_cnn, maps):
+        return np.array([int(attention.argmax()) % 5 for attention in maps])
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lotterylib.data, "BUNDLED_ROWS", {"train": 60, "validation": 60})
+        patch.setattr(lotterylib.batches, "MAX_LENGTH", 24)
+        patch.setattr(lotterylib.pattern_counts, "classifier", lambda store: None)
+        patch.setattr(lotterylib.pattern_counts, "classify_by_cnn", brightest)
         yield
 
 
 def seeded(made):
     """The cells that belong to a seed: all but the baseline, which has none."""
-    return [cell for cell in made.cells() if cell.stage != "frozen"]
+    return [cell for cell in cells_of(made) if cell.stage != "baseline"]
+
+
+def silent(share, found):
+    pass
 
 
 @pytest.fixture(scope="module", params=["paper", "official"])
 def done(request, tmp_path_factory):
-    """An experiment of which every cell has been computed."""
+    """An experiment of which every cell of the core pages has been computed."""
     root = tmp_path_factory.mktemp("runs")
-    made = experiment(root, preset=request.param)
-    found = [made.compute(cell) for cell in made.cells()]
+    made = experiment(root, preset=request.param, seeds=[3, 1])
+    found = [compute(made, cell, silent) for cell in cells_of(made)]
     return made, found
 
 
 def test_the_cells_are_the_whole_grid_in_order(tmp_path):
     made = experiment(tmp_path, seeds=[3, 1])
-    assert next(made.cells()).stage == "frozen"
-    cells = seeded(made)
-    assert len(list(made.cells())) == 1 + len(cells)
-    assert [cell.seed for cell in cells] == [3] * 15 + [1] * 15
-    labels = [cell.label for cell in cells[:15]]
-    assert labels[0] == "finetune"
-    for start, method in ((1, "structured"), (8, "magnitude")):
-        assert labels[start] == f"search {method}"
-        assert labels[start + 1 : start + 7] == [
-            f"{phase} {method} {kind}" for kind in KINDS for phase in ("pruned", "retrained")
-        ]
-    assert len({(cell.label, cell.seed) for cell in cells}) == 30
+    labels = [(cell.seed, cell.label) for cell in cells_of(made)]
+    grid = [f"{phase} {{}} {kind}" for kind in KINDS for phase in ("pruned", "retrained")]
+    of_a_seed = ["finetune"]
+    for method in ("structured", "magnitude"):
+        of_a_seed += [f"search {method}", *(label.format(method) for label in grid)]
+    of_a_seed += [f"importance {kind}" for kind in ("example", "batch", "cumulative")]
+    of_a_seed += [
+        f"patterns {weights}, {kind}"
+        for weights in ("fine-tuned", "pre-trained")
+        for kind in ("raw", "normed")
+    ]
+    over_seeds = ["search super", *(label.format("super") for label in grid)]
+    assert labels == [
+        (0, "baseline frozen"),
+        *itertools.product([3, 1], of_a_seed),
+        *itertools.product([3, 1], over_seeds),
+    ]
+    assert len(set(labels)) == len(labels) == 1 + 2 * 22 + 2 * 7
+
+
+def test_one_seed_has_no_super_survivors(tmp_path):
+    cells = list(cells_of(experiment(tmp_path)))
+    assert len(cells) == 1 + 22
+    assert not any(cell.method == "super" for cell in cells)
 
 
 def test_nothing_is_computed_twice(done, monkeypatch):
     made, found = done
-    assert all(made.is_done(cell) for cell in made.cells())
-    again = experiment(made.settings.store, preset=made.preset.name)
+    assert all(is_done(made, cell) for cell in cells_of(made))
+    again = experiment(made.settings.store, preset=made.preset.name, seeds=[3, 1])
 
     def fail(*_, **__):
         raise AssertionError("computed again")
 
-    for name in ("train", "search_structured", "search_magnitude", "evaluate", "random_like"):
-        monkeypatch.setattr(lotterylib.experiment, name, fail)
-    assert [again.compute(cell) for cell in again.cells()] == found
+    for module, names in (
+        (lotterylib.experiment, "train evaluate measure find_good random_like bad_like load_model"),
+        (lotterylib.experiment.baselines, "frozen_score"),
+        (lotterylib.searches, "search_structured search_magnitude super_survivors"),
+        (lotterylib.pattern_counts, "maps_of"),
+    ):
+        for name in names.split():
+            monkeypatch.setattr(module, name, fail)
+    again.shape = made.shape  # the only thing that a model is loaded for
+    assert [compute(again, cell, silent) for cell in cells_of(again)] == found
 
 
 def test_good_random_and_bad_are_of_one_size(done):
     made, _ = done
     exact = made.preset.random_structured == "exact"
-    for method in ("structured", "magnitude"):
+    for method in ("structured", "magnitude", "super"):
         good, random, bad = (made.subnetwork(3, method, kind) for kind in KINDS)
-        if method == "structured":
-            assert (good.heads.sum(), good.mlps.sum()) == (bad.heads.sum(), bad.mlps.sum())
-            if exact:
-                assert (good.heads.sum(), good.mlps.sum()) == (
-                    random.heads.sum(),
-                    random.mlps.sum(),
-                )
-        else:
+        if method == "magnitude":
             assert good.size == random.size == bad.size
+            continue
+        assert (good.heads.sum(), good.mlps.sum()) == (bad.heads.sum(), bad.mlps.sum())
+        if exact or method == "super":
+            assert (good.heads.sum(), good.mlps.sum()) == (random.heads.sum(), random.mlps.sum())
+
+
+def test_super_survivors_are_one_subnetwork_for_all_seeds(done):
+    made, _ = done
+    assert made.subnetwork(3, "super", "good") == made.subnetwork(1, "super", "good")
+    for seed in (3, 1):
+        survivors, good = (made.subnetwork(seed, m, "good") for m in ("super", "structured"))
+        assert not (survivors.heads & ~good.heads).any()
+        assert not (survivors.mlps & ~good.mlps).any()
 
 
 def test_the_magnitude_subnetworks_hold_the_largest_and_the_smallest_weights(done):
@@ -163,62 +219,15 @@ def test_the_fine_tuned_model_is_the_stored_one(done):
     )
 
 
-def test_what_changes_a_result_changes_its_key(tmp_path):
-    base = experiment(tmp_path)
-    changes = (
-        {"train_rows": 17},
-        {"dev_rows": 17},
-        {"epochs": 2},
-        {"learning_rate": 0.5},
-        {"batch_order": "random"},
-        {"task": "entailment"},
-    )
-    others = [experiment(tmp_path, **change) for change in changes]
-    for cell in seeded(base):
-        paths = {other.key(cell).path for other in others}
-        assert len(paths | {base.key(cell).path}) == len(changes) + 1
-
-
-def test_the_baseline_depends_on_the_data_and_not_on_how_it_is_trained_on(tmp_path):
-    frozen = [
-        next(experiment(tmp_path, **change).cells())
-        for change in ({}, {"epochs": 2, "preset": "official"}, {"train_rows": 17})
-    ]
-    paths = [
-        experiment(tmp_path, **change).key(cell).path
-        for cell, change in zip(frozen, ({}, {"epochs": 2}, {"train_rows": 17}), strict=True)
-    ]
-    assert paths[0] == paths[1] != paths[2]
-
-
-def test_a_preset_changes_the_stages_that_it_touches_and_no_others(tmp_path):
-    paper, official = (experiment(tmp_path, preset=name) for name in ("paper", "official"))
-    differs = {
-        cell.label: paper.key(cell) != official.key(cell)
-        and paper.key(cell).path != official.key(cell).path
-        for cell in seeded(paper)
-    }
-    assert not differs.pop("finetune")
-    assert all(differs.values())
-    slower = experiment(tmp_path)
-    slower.preset = dataclasses.replace(slower.preset, magnitude_step=0.05)
-    for cell in paper.cells():
-        same = paper.key(cell).path == slower.key(cell).path
-        assert same == (cell.method != "magnitude")
-
-
-def test_cells_have_keys_of_their_own(tmp_path):
-    made = experiment(tmp_path, seeds=[3, 1])
-    cells = list(made.cells())
-    assert len({made.key(cell).path for cell in cells}) == len(cells)
-    assert not any(made.is_done(cell) for cell in cells)
-
-
-def test_a_late_stage_computes_what_it_needs_and_no_more(tmp_path):
-    made = experiment(tmp_path)
-    made.compute(Cell("pruned", 3, "magnitude", "good"))
-    finished = {cell.label for cell in made.cells() if made.is_done(cell)}
-    assert finished == {"finetune", "search magnitude", "pruned magnitude good"}
+@pytest.mark.parametrize("accumulation", ["example", "batch", "cumulative"])
+def test_importance_is_that_of_the_full_model(done, accumulation):
+    made, _ = done
+    full = full_subnetwork(made.shape)
+    wanted, _ = measure(made.finetuned(1), made.splits[1], made.task, full, accumulation)
+    stored = made.importance(1, accumulation)
+    assert np.array_equal(stored.heads, wanted.heads)
+    assert np.array_equal(stored.mlps, wanted.mlps)
+    assert (stored.heads > 0).any()
 
 
 def test_the_majority_is_that_of_the_data_used(tmp_path):
@@ -228,3 +237,321 @@ def test_the_majority_is_that_of_the_data_used(tmp_path):
     assert set(made.majority().predictions) == {common}
     wanted = (np.array(made.data.dev["label"]) == common).mean()
     assert made.majority().metrics["accuracy"] == pytest.approx(wanted)
+
+
+# --- keys ----------------------------------------------------------------------
+
+
+def test_what_changes_a_result_changes_its_key(tmp_path):
+    base = experiment(tmp_path, seeds=[3, 1])
+    data = ({"train_rows": 17}, {"dev_rows": 17}, {"task": "entailment"})
+    training = ({"epochs": 2}, {"learning_rate": 0.5}, {"batch_order": "random"})
+    others = [experiment(tmp_path, seeds=[3, 1], **change) for change in data + training]
+    for cell in seeded(base):
+        paths = [key_of(made, cell).path for made in (base, *others)]
+        # the pre-trained encoder looks at texts as it did before anything was trained
+        untrained = cell.stage == "patterns" and cell.kind.startswith("pre-trained")
+        assert len(set(paths)) == (len(paths) - len(training) if untrained else len(paths))
+
+
+def test_the_baseline_depends_on_the_data_and_not_on_how_it_is_trained_on(tmp_path):
+    changes = ({}, {"epochs": 2, "preset": "official"}, {"train_rows": 17})
+    paths = []
+    for made in (experiment(tmp_path, **change) for change in changes):
+        cell = next(cells_of(made))
+        assert cell.label == "baseline frozen"
+        paths.append(key_of(made, cell).path)
+    assert paths[0] == paths[1] != paths[2]
+
+
+def test_a_preset_changes_the_stages_that_it_touches_and_no_others(tmp_path):
+    paper, official = (
+        experiment(tmp_path, preset=name, seeds=[3, 1]) for name in ("paper", "official")
+    )
+    for cell in seeded(paper):
+        same = key_of(paper, cell).path == key_of(official, cell).path
+        assert same == (cell.stage in ("finetune", "importance"))
+    slower = experiment(tmp_path, seeds=[3, 1])
+    slower.preset = dataclasses.replace(slower.preset, magnitude_step=0.05)
+    for cell in cells_of(paper):
+        same = key_of(paper, cell).path == key_of(slower, cell).path
+        assert same == (cell.method != "magnitude")
+
+
+def test_cells_have_keys_of_their_own(tmp_path):
+    made = experiment(tmp_path, seeds=[3, 1])
+    cells = list(cells_of(made))
+    assert len({key_of(made, cell).path for cell in cells}) == len(cells)
+    assert not any(is_done(made, cell) for cell in cells)
+
+
+def test_a_late_stage_computes_what_it_needs_and_no_more(tmp_path):
+    made = experiment(tmp_path)
+    compute(made, Cell("pruned", 3, "magnitude", "good"), silent)
+    finished = {cell.label for cell in cells_of(made) if is_done(made, cell)}
+    assert finished == {"finetune", "search magnitude", "pruned magnitude good"}
+
+
+def synthetic(preset):
+    """An experiment of which only the keys can be asked."""
+    settings = parse_settings("stsb", encoder="tiny", preset=preset, budget="full")
+    encoder = Encoder("synthetic", None, "bert", "ab" * 32, 2e-5, "made up")
+    nothing = Dataset.from_dict({"label": []})
+    return Experiment(settings, encoder, TaskData(nothing, nothing, "made up", "0123456789abcdef"))
+
+
+DIGESTS = {
+    "paper": {
+        "frozen": "f0e4aeedffbb",
+        "finetune": "a2975a39f83e",
+        "search-structured": "9c491ef4a1b5",
+        "good-structured": "46c8e8596ecd",
+        "pruned-structured-good": "e6c2d9cc15bd",
+        "retrained-structured-good": "e25e0205bc08",
+        "random-structured": "fd40dfc5fb52",
+        "pruned-structured-random": "e6f1fa85c50d",
+        "retrained-structured-random": "dc2b7ef085e5",
+        "bad-structured": "eecca1477be3",
+        "pruned-structured-bad": "e8fa4aaa3021",
+        "retrained-structured-bad": "8c6cb8a35b99",
+        "search-magnitude": "ba3873debc8b",
+        "good-magnitude": "d86ec19f90ed",
+        "pruned-magnitude-good": "cc072b89ac40",
+        "retrained-magnitude-good": "71bf17aac7ca",
+        "random-magnitude": "32c639ab87c6",
+        "pruned-magnitude-random": "b80d8a0731fe",
+        "retrained-magnitude-random": "d0f29a190e80",
+        "bad-magnitude": "458417e4e814",
+        "pruned-magnitude-bad": "5298df0ce3ba",
+        "retrained-magnitude-bad": "50e3a791b24d",
+    },
+    "official": {
+        "frozen": "f0e4aeedffbb",
+        "finetune": "a2975a39f83e",
+        "search-structured": "06ad3c04becb",
+        "good-structured": "dd892613ab21",
+        "pruned-structured-good": "e3e784bc88c7",
+        "retrained-structured-good": "9d3262715a3d",
+        "random-structured": "45b62f07e51d",
+        "pruned-structured-random": "4bbcb36e6f5d",
+        "retrained-structured-random": "f5b1347f1664",
+        "bad-structured": "ffb64b2e83be",
+        "pruned-structured-bad": "96556c7df78e",
+        "retrained-structured-bad": "02b951711afc",
+        "search-magnitude": "d4a683718d26",
+        "good-magnitude": "01e0eee8578c",
+        "pruned-magnitude-good": "f221a2e5d2e1",
+        "retrained-magnitude-good": "fad1c92fe1bf",
+        "random-magnitude": "ec9862940ff3",
+        "pruned-magnitude-random": "6379e3ee0e6f",
+        "retrained-magnitude-random": "907864d42fff",
+        "bad-magnitude": "3e28ec6d5688",
+        "pruned-magnitude-bad": "b954f0f99a76",
+        "retrained-magnitude-bad": "9e41d3d33dba",
+    },
+}
+
+
+@pytest.mark.parametrize("preset", DIGESTS)
+def test_the_main_experiments_keys_are_those_of_stored_artefacts(preset):
+    """A digest that changes here makes everybody compute everything anew. If that is meant, raise
+    `RESULTS_VERSION` and write down the new ones.
+    """
+    made = synthetic(preset)
+    keys = [made.baseline_key("frozen"), made.finetuned_key(42)]
+    for method in ("structured", "magnitude"):
+        keys.append(made.search_key(42, method))
+        for kind in KINDS:
+            keys.append(made._subnetwork_key(42, method, kind))
+            keys += [made.score_key(42, method, kind, p) for p in ("pruned", "retrained")]
+    assert {key.stage: key.digest for key in keys} == DIGESTS[preset]
+    assert {str(key.path.parent.parent) for key in keys} == {"synthetic/stsb"}
+
+
+# --- kinds of subnetworks, and phases of scores ----------------------------------
+
+
+def half_of(made, seed, name, report):
+    """What a search might have found."""
+    if ALL_METHODS[name].way == "agreement":
+        return find_good(made, seed, name, report)
+    draw = np.random.default_rng([seed, len(name)])
+    if not ALL_METHODS[name].is_structured:
+        weights = prunable_weights(made.pretrained(seed)).items()
+        return [], WeightSubnetwork({n: draw.random(tuple(p.shape)) < 0.6 for n, p in weights})
+    heads, mlps = np.arange(12).reshape(3, 4) < 7, np.arange(3) < 2
+    if "heads" not in ALL_METHODS[name].prunes:
+        heads[:] = True
+    if "mlps" not in ALL_METHODS[name].prunes:
+        mlps[:] = True
+    heads = draw.permuted(heads.ravel()).reshape(3, 4)
+    return [], StructuredSubnetwork(heads, draw.permutation(mlps))
+
+
+@pytest.fixture
+def halves(tmp_path, monkeypatch):
+    """Experiments of ten steps of training whose searches find about half, without searching."""
+    monkeypatch.setattr(lotterylib.experiment, "find_good", half_of)
+
+    def make(**changes):
+        values = {"train_rows": 40, "dev_rows": 20, "epochs": 5, "learning_rate": 3e-3}
+        return experiment(tmp_path, task="similarity", seeds=[3, 1], **(values | changes))
+
+    return make
+
+
+@pytest.mark.parametrize("preset", ["paper", "official"])
+def test_random_ones_are_sampled_as_the_preset_says(halves, preset):
+    made = halves(preset=preset)
+    sampling = {"paper": "exact", "official": "bernoulli"}[preset]
+    for seed in (3, 1):
+        good = made.subnetwork(seed, "structured", "good")
+        assert made.subnetwork(seed, "structured", "random") == random_like(good, seed, sampling)
+        weights = made.subnetwork(seed, "magnitude", "good")
+        assert made.subnetwork(seed, "magnitude", "random") == random_like(weights, seed)
+    assert random_like(good, 1, "exact") != random_like(good, 1, "bernoulli")
+
+
+@pytest.mark.parametrize("preset", ["paper", "official"])
+def test_bad_ones_are_sampled_or_the_smallest_weights(halves, preset):
+    made = halves(preset=preset)
+    good, weights = (made.subnetwork(3, m, "good") for m in ("structured", "magnitude"))
+    assert made.subnetwork(3, "structured", "bad") == bad_like(good, 3)
+    wanted = bad_like(weights, 3)
+    if preset == "official":
+        pruned = weights.capacity - weights.size
+        wanted = ranking_of(made.finetuned(3)).largest_pruned(pruned)
+    assert made.subnetwork(3, "magnitude", "bad") == wanted
+
+
+def test_an_inverted_one_is_what_was_pruned_of_what_was_searched(halves):
+    made = halves()
+    for method in ("structured", "heads", "mlps"):
+        good, inverted = (made.subnetwork(3, method, kind) for kind in ("good", "inverted"))
+        for part in ("heads", "mlps"):
+            mine, theirs = getattr(good, part), getattr(inverted, part)
+            if part in ALL_METHODS[method].prunes:
+                assert np.array_equal(theirs, ~mine)
+                assert 0 < theirs.sum() < theirs.size
+            else:
+                assert theirs.all()
+    weights = made.subnetwork(3, "magnitude", "good")
+    assert made.subnetwork(3, "magnitude", "inverted") == weights.complement()
+
+
+@pytest.mark.parametrize("preset", ["paper", "official"])
+def test_companions_of_super_survivors_are_drawn_over_the_seeds(halves, preset):
+    made = halves(preset=preset)
+    good = [made.subnetwork(seed, "structured", "good") for seed in (3, 1)]
+    assert good[0] != good[1]
+    for seed in (3, 1):
+        survivors, random, bad = (made.subnetwork(seed, "super", kind) for kind in KINDS)
+        assert np.array_equal(survivors.heads, good[0].heads & good[1].heads)
+        assert random == random_super(good, seed)
+        assert bad == bad_super(good, seed)
+        sizes = {(each.heads.sum(), each.mlps.sum()) for each in (survivors, random, bad)}
+        assert len(sizes) == 1
+
+
+def written(made, *scored):
+    """The losses and the score of a phase."""
+    score = made.score(3, *scored)
+    losses = made.store.root / made.score_key(3, *scored).path / "losses.json"
+    return (read_json(losses) if losses.is_file() else []), score
+
+
+def trained(made, model, subnetwork, recipe=None, part=(0.0, 1.0)):
+    """Losses and score of a subnetwork that starts from a model, by hand."""
+    weights = None
+    if isinstance(subnetwork, StructuredSubnetwork):
+        remove(model, subnetwork)
+    else:
+        weights = zero_pruned_weights(model, subnetwork) and subnetwork
+    examples, dev = made.splits
+    losses = train(model, examples, made.task, recipe or made.recipe, 3, weights, part=part)
+    return losses, evaluate(model, dev, made.task)
+
+
+METHODS = pytest.mark.parametrize("method", ["structured", "magnitude"])
+
+
+@METHODS
+@pytest.mark.parametrize("kind", ["good", "inverted"])
+def test_pruned_is_the_fine_tuned_model_without_the_rest(halves, method, kind):
+    made = halves()
+    subnetwork, model = made.subnetwork(3, method, kind), made.finetuned(3)
+    if method == "structured":
+        remove(model, subnetwork)
+    else:
+        zero_pruned_weights(model, subnetwork)
+    wanted = evaluate(model, made.splits[1], made.task)
+    assert written(made, method, kind, "pruned") == ([], wanted)
+    assert wanted != made.full_score(3)
+
+
+@METHODS
+def test_retraining_starts_from_the_pre_trained_weights(halves, method):
+    made = halves()
+    losses, score = written(made, method, "good", "retrained")
+    assert (losses, score) == trained(made, made.pretrained(3), made.subnetwork(3, method, "good"))
+    assert len(losses) == len(made.losses(3)) == 10
+
+
+@METHODS
+def test_longer_is_twice_the_epochs(halves, method):
+    made = halves()
+    losses, score = written(made, method, "bad", "longer")
+    twice = dataclasses.replace(made.recipe, epochs=10)
+    bad = made.subnetwork(3, method, "bad")
+    assert (losses, score) == trained(made, made.pretrained(3), bad, twice)
+    assert len(losses) == 2 * len(made.losses(3))
+    assert made.recipe.epochs == 5
+
+
+@METHODS
+def test_rewinding_goes_back_to_the_weights_after_a_tenth_of_the_steps(halves, method):
+    made = halves()
+    snapshots = []
+    whole = made.pretrained(3)
+
+    def look(share, words):
+        snapshots.append({name: value.clone() for name, value in whole.state_dict().items()})
+
+    train(whole, made.splits[0], made.task, made.recipe, 3, progress=look)
+    start = made.pretrained(3)
+    start.load_state_dict(snapshots[0])  # one step of ten
+    wanted = trained(made, start, made.subnetwork(3, method, "good"), part=(0.1, 1.0))
+    losses, score = written(made, method, "good", "rewound")
+    assert (losses, score) == wanted
+    assert len(losses) == 9
+    assert losses != written(made, method, "good", "retrained")[0][1:]
+
+
+def test_from_scratch_ignores_the_pre_trained_weights(halves, monkeypatch):
+    made = halves()
+    random = made.subnetwork(3, "structured", "random")
+
+    def load(encoder, task, seed, pretrained=True):
+        return load_model(encoder, task, seed if pretrained else seed + 1000)
+
+    monkeypatch.setattr(lotterylib.experiment, "load_model", load)
+    never_learnt = load_model(made.encoder, made.task, 1003)
+    wanted = trained(made, never_learnt, random)
+    assert written(made, "structured", "random", "from scratch") == wanted
+    assert wanted[0] != written(made, "structured", "random", "retrained")[0]
+
+
+def test_phases_have_keys_of_their_own(tmp_path, monkeypatch):
+    made = experiment(tmp_path)
+    phases = ("pruned", "retrained", "longer", "rewound", "from scratch")
+    keys = [made.score_key(3, "structured", "good", phase) for phase in phases]
+    assert len({key.digest for key in keys}) == len(phases)
+    monkeypatch.setattr(lotterylib.experiment, "REWIND_SHARE", 0.2)
+    again = [made.score_key(3, "structured", "good", phase) for phase in phases]
+    assert [a.digest == b.digest for a, b in zip(again, keys, strict=True)] == [1, 1, 1, 0, 1]
+
+
+def test_progress_is_told_while_a_model_is_trained(halves):
+    made, told = halves(), []
+    made.score(3, "structured", "good", "retrained", lambda share, words: told.append(share))
+    assert told == pytest.approx(np.arange(1, 11) / 10)

@@ -65,12 +65,43 @@ def test_the_task_decides_the_number_of_logits(task, outputs, tiny_encoder, save
         assert not model.training
 
 
+def test_an_encoder_that_never_learnt_has_fresh_weights_throughout(saved_encoder):
+    task = find_task("rte")
+    learnt = load_model(saved_encoder, task, 1)
+    one, twin, other = (load_model(saved_encoder, task, seed, False) for seed in (1, 1, 2))
+    assert same(one.state_dict(), twin.state_dict())
+    assert one.config.to_diff_dict() == learnt.config.to_diff_dict()
+    matrices = [name for name, weight in one.named_parameters() if weight.dim() == 2]
+    assert len(matrices) > 20
+    for name in matrices:
+        weights = [model.get_parameter(name) for model in (one, other, learnt)]
+        assert len({tuple(weight.flatten().tolist()) for weight in weights}) == 3, name
+        assert weights[0].std().item() == pytest.approx(one.config.initializer_range, rel=0.35)
+    assert not one.training
+
+
+def test_fresh_weights_are_those_of_no_file(saved_encoder, tiny_encoder):
+    """The random encoder is the same either way, and a stored half precision plays no part."""
+    task = find_task("rte")
+    pair = [load_model(tiny_encoder, task, 3, pretrained).state_dict() for pretrained in (0, 1)]
+    assert same(*pair)
+    config = saved_encoder.directory / "config.json"
+    before = config.read_text()
+    try:
+        config.write_text(before.replace('"float32"', '"float16"'))
+        assert config.read_text() != before
+        assert load_model(saved_encoder, task, 0, pretrained=False).dtype == torch.float32
+    finally:
+        config.write_text(before)
+
+
 def test_the_global_generator_is_left_alone(tiny_encoder, saved_encoder):
     torch.manual_seed(123)
     before = torch.get_rng_state()
     for encoder in (tiny_encoder, saved_encoder):
-        load_model(encoder, find_task("rte"), 0)
-        assert torch.equal(torch.get_rng_state(), before)
+        for pretrained in (True, False):
+            load_model(encoder, find_task("rte"), 0, pretrained)
+            assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_the_generator_does_not_decide_the_model(saved_encoder):

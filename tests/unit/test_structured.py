@@ -1,5 +1,7 @@
 """The structured search with made-up measures: no model, so every path can be built."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,10 +10,16 @@ from hypothesis.extra.numpy import arrays
 
 from lotterylib.importance import Importance
 from lotterylib.presets import Preset
-from lotterylib.structured import good_subnetwork, prune_least_important, search_structured
-from lotterylib.subnetworks import StructuredSubnetwork
+from lotterylib.structured import (
+    good_subnetwork,
+    prune_least_important,
+    prune_to_half,
+    search_structured,
+)
+from lotterylib.subnetworks import StructuredSubnetwork, bad_like
 
 PAPER, STALE = Preset("paper"), Preset("stale", stale_importance=True)
+SPARING = Preset("sparing", min_heads_per_layer=1)
 
 
 def everything(layers=12, heads=12):
@@ -226,3 +234,163 @@ def test_heads_are_ranked_after_normalising_by_layer():
     importance = Importance(np.array([[100.0, 1.0], [0.5, 0.5]]), np.ones(2))
     smaller = prune_least_important(everything(2, 2), importance, 1, 0)
     assert smaller.heads.tolist() == [[True, False], [True, True]]
+
+
+# --- heads alone, MLPs alone (appendix B) --------------------------------------
+
+
+def test_heads_alone_go_in_one_phase_of_whole_steps():
+    steps = search_structured(limits(95, 12), everything(), PAPER, parts=("heads",))
+    assert trail(steps) == [
+        ("full", 144, 12, True),
+        ("heads", 130, 12, True),
+        ("heads", 116, 12, True),
+        ("heads", 102, 12, True),
+        ("heads", 88, 12, False),
+    ]
+    assert good_subnetwork(steps) == steps[3].subnetwork
+
+
+def test_mlps_alone_go_one_by_one():
+    for preset in (PAPER, SPARING):  # the heads to spare are no business of this search
+        steps = search_structured(limits(144, 10), everything(), preset, parts=("mlps",))
+        assert trail(steps) == [
+            ("full", 144, 12, True),
+            ("mlps", 144, 11, True),
+            ("mlps", 144, 10, True),
+            ("mlps", 144, 9, False),
+        ]
+    empty = search_structured(limits(0, 0), everything(), SPARING, parts=("mlps",))
+    assert counts(good_subnetwork(empty)) == (144, 0)
+
+
+def test_a_search_for_one_part_has_no_stale_importance():
+    for parts in (("heads",), ("mlps",)):
+        fresh, stale = (
+            search_structured(limits(60, 5), everything(), preset, parts=parts)
+            for preset in (PAPER, STALE)
+        )
+        assert [step.subnetwork for step in fresh] == [step.subnetwork for step in stale]
+
+
+def slowly_pruned(kept, scores, lose, least):
+    """One head after the other, the least important of those that may go."""
+    kept = kept.copy()
+    spared = set()
+    for layer in range(len(kept)):
+        alive = [head for head in range(kept.shape[1]) if kept[layer, head]]
+        best = sorted(alive, key=lambda head: (-scores[layer, head], head))[:least]
+        spared |= {(layer, head) for head in best}
+    for _ in range(lose):
+        may_go = [place for place in zip(*np.nonzero(kept), strict=True) if place not in spared]
+        if not may_go:
+            break
+        kept[min(may_go, key=lambda place: (scores[place], place))] = False
+    return kept
+
+
+@given(
+    arrays(bool, (3, 4)),
+    arrays(float, (3, 4), elements=levels),
+    st.integers(0, 14),
+    st.integers(0, 5),
+)
+@settings(max_examples=150, deadline=None)
+def test_a_layers_most_important_heads_can_be_spared(heads, scores, lose, least):
+    subnetwork = StructuredSubnetwork(heads, np.ones(3, dtype=bool))
+    importance = Importance(scores, np.ones(3))
+    smaller = prune_least_important(subnetwork, importance, lose, 0, least)
+    normalised = importance.normalised().heads
+    assert np.array_equal(smaller.heads, slowly_pruned(heads, normalised, lose, least))
+    assert (smaller.heads.sum(1) >= np.minimum(heads.sum(1), least)).all()
+    assert smaller.mlps.all()
+
+
+@given(st.integers(0, 144), st.integers(0, 2**16))
+@settings(max_examples=25, deadline=None)
+def test_a_search_for_heads_can_leave_every_layer_one(least_heads, seed):
+    importance = fixed_importance(seed=seed)
+
+    def measure(subnetwork):
+        return importance, float(counts(subnetwork)[0] >= least_heads)
+
+    steps = search_structured(measure, everything(), SPARING, parts=("heads",))
+    normalised = importance.normalised().heads
+    for before, after in pairwise(steps):
+        assert (after.subnetwork.heads.sum(1) >= 1).all()
+        wanted = slowly_pruned(before.subnetwork.heads, normalised, 14, 1)
+        assert np.array_equal(after.subnetwork.heads, wanted)
+    assert all(step.subnetwork.mlps.all() for step in steps)
+    good = good_subnetwork(steps)
+    assert counts(good)[0] - 14 < max(least_heads, 12)
+    if least_heads <= 12:  # the score never stops it: the best head of every layer is left
+        assert np.array_equal(good.heads.argmax(1), normalised.argmax(1))
+        assert counts(good) == (12, 12)
+
+
+def test_without_sparing_a_layer_can_lose_all_its_heads():
+    steps = search_structured(limits(0, 12), everything(), PAPER, parts=("heads",))
+    assert counts(good_subnetwork(steps)) == (0, 12)
+
+
+def test_the_joint_search_spares_no_layer():
+    for passes in (limits(0, 0), limits(5, 3)):
+        plain, sparing = (search_structured(passes, everything(), p) for p in (PAPER, SPARING))
+        assert [step.subnetwork for step in plain] == [step.subnetwork for step in sparing]
+
+
+# --- to one half, whatever the score -------------------------------------------
+
+
+def test_half_of_heads_and_mlps_are_left_after_exact_steps():
+    steps = prune_to_half(limits(200, 200), everything(), PAPER)  # a score that never holds
+    assert trail(steps) == [
+        ("full", 144, 12, True),
+        ("together", 130, 11, True),
+        ("together", 116, 10, True),
+        ("together", 102, 9, True),
+        ("together", 88, 8, True),
+        ("together", 74, 7, True),
+        ("together", 72, 6, True),
+    ]
+    shallow = prune_to_half(lambda _: (fixed_importance(3, 4), 1.0), everything(3, 4), PAPER)
+    assert trail(shallow)[1:] == [
+        ("together", 11, 2, True),
+        ("together", 10, 1, True),
+        *(("heads", left, 1, True) for left in (9, 8, 7, 6)),
+    ]
+    deep = prune_to_half(lambda _: (fixed_importance(12, 1), 1.0), everything(12, 1), PAPER)
+    assert trail(deep)[1:] == [("together", left, left, True) for left in range(11, 5, -1)]
+    wide = Preset("wide", heads_step=0.5)
+    few = prune_to_half(lambda _: (fixed_importance(4, 2), 1.0), everything(4, 2), wide)
+    assert trail(few)[1:] == [("together", 4, 3, True), ("mlps", 4, 2, True)]
+
+
+@given(st.integers(1, 7), st.integers(1, 7), st.sampled_from([0.05, 0.1, 0.4]), st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_half_is_reached_step_by_step_and_leaves_room_for_a_bad_one(layers, heads, step, seed):
+    measured = []
+
+    def measure(subnetwork):
+        draw = np.random.default_rng([seed, len(measured)])
+        found = Importance(draw.random((layers, heads)), draw.random(layers)), draw.random()
+        measured.append((subnetwork, *found))
+        return found
+
+    told = []
+    full = everything(layers, heads)
+    steps = prune_to_half(measure, full, Preset("any", heads_step=step), told.append)
+    assert told == steps
+    assert [each[0] for each in measured] == [each.subnetwork for each in steps]
+    assert [each[2] for each in measured] == [each.score for each in steps]
+    for (before, importance, _), (after, _, _) in pairwise(measured):
+        lost = [mine - theirs for mine, theirs in zip(counts(before), counts(after), strict=True)]
+        assert after == prune_least_important(before, importance, *lost)
+        assert sum(lost) > 0
+    good = good_subnetwork(steps)
+    assert good == steps[-1].subnetwork
+    assert counts(good) == (layers * heads // 2, layers // 2)
+    bad = bad_like(good, seed)
+    assert counts(bad) == counts(good)
+    assert not (bad.heads & good.heads).any()
+    assert not (bad.mlps & good.mlps).any()

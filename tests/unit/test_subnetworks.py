@@ -119,6 +119,21 @@ def test_equality_and_complement(subnetwork):
         assert (mine ^ theirs).all()
 
 
+@given(structured_values, st.sets(st.sampled_from(["heads", "mlps"])))
+@settings(max_examples=30, deadline=None)
+def test_a_complement_leaves_alone_what_was_not_searched(subnetwork, parts):
+    other = subnetwork.complement(tuple(parts))
+    for part in ("heads", "mlps"):
+        mine, theirs = getattr(subnetwork, part), getattr(other, part)
+        assert np.array_equal(theirs, ~mine if part in parts else mine)
+    assert other.complement(parts) == subnetwork
+    assert subnetwork.complement(("mlps", "heads")) == subnetwork.complement()
+
+
+def test_weights_have_no_parts():
+    assert weights().complement(("weights",)) == weights().complement()
+
+
 def test_one_bit_is_enough_to_differ():
     for one in (structured(), weights()):
         for part in range(len(flat(one))):

@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 
 from lotterylib.anatomy import prunable_weights, shape_of
-from lotterylib.batches import encode
+from lotterylib.batches import Encoded, encode, training_batches
 from lotterylib.errors import LotteryError
 from lotterylib.gates import gate_values, gated, remove
 from lotterylib.magnitude import rank
@@ -249,3 +249,123 @@ def test_weights_of_another_model_are_refused_before_anything_changes(
     with pytest.raises(LotteryError, match="not those of this model"):
         train(model, split, TASK, RECIPE, 0, half_of_the_weights(family_model("bert")))
     assert same(weights_of(model), start)
+
+
+# --- a part of the steps -------------------------------------------------------
+
+
+def plainly_trained(model, split, recipe, seed):
+    """The whole training, written out."""
+    order = torch.Generator().manual_seed(seed)
+    steps = []
+    for _ in range(recipe.epochs):
+        steps += training_batches(split.lengths, recipe.batch_size, recipe.order, order)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=recipe.learning_rate, eps=1e-8, weight_decay=0.0, fused=True
+    )
+    torch.manual_seed(seed)
+    model.train()
+    losses = []
+    for step, rows in enumerate(steps):
+        optimizer.param_groups[0]["lr"] = recipe.learning_rate * (1 - step / len(steps))
+        inputs, labels = split.batch(rows, torch.device("cpu"))
+        logits = model(**inputs).logits
+        loss = torch.nn.functional.cross_entropy(logits, labels, reduction="none").mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("order", ["buckets", "random"])
+def test_the_whole_is_the_plain_loop_bit_for_bit(order, tiny_model, split):
+    recipe = Recipe(learning_rate=1e-3, epochs=2, batch_size=8, order=order)
+    results = []
+    for seed, part in ((5, {}), (5, {"part": (0.0, 1.0)}), (5, None)):
+        model = tiny_model(seed=1)
+        with torch.random.fork_rng():
+            if part is None:
+                losses = plainly_trained(model, split, recipe, seed)
+            else:
+                losses = train(model, split, TASK, recipe, seed, **part)
+        results.append((losses, weights_of(model)))
+    assert results[0][0] == results[1][0] == results[2][0]
+    assert same(results[0][1], results[1][1])
+    assert same(results[0][1], results[2][1])
+
+
+@pytest.fixture
+def visited(monkeypatch):
+    """What training does: the rows and the learning rate of every step."""
+    rows, rates = [], []
+    real = Encoded.batch
+
+    def batch(split, chosen, device):
+        rows.append(list(chosen))
+        return real(split, chosen, device)
+
+    class Recorded(torch.optim.AdamW):
+        def step(self, closure=None):
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    monkeypatch.setattr(Encoded, "batch", batch)
+    monkeypatch.setattr(torch.optim, "AdamW", Recorded)
+    return rows, rates
+
+
+@pytest.mark.parametrize(
+    ("share", "first"), [(0.0, 0), (0.05, 0), (0.1, 1), (1 / 3, 2), (0.5, 3), (0.9, 5), (1.0, 6)]
+)
+def test_two_parts_visit_what_the_whole_visits(share, first, tiny_model, split, visited):
+    rows, rates = visited
+    train(tiny_model(), split, TASK, RECIPE, 4)
+    whole = rows.copy(), rates.copy()
+    rows.clear()
+    rates.clear()
+    model, told = tiny_model(), []
+    progress = lambda done, found: told.append(done)  # noqa: E731
+    before = train(model, split, TASK, RECIPE, 4, progress=progress, part=(0.0, share))
+    after = train(model, split, TASK, RECIPE, 4, progress=progress, part=(share, 1.0))
+    assert (len(before), len(after)) == (first, STEPS - first)
+    assert rows == whole[0]
+    assert rates == pytest.approx(whole[1], rel=1e-12)
+    assert rates[0] == 1e-3
+    assert told == pytest.approx([step / STEPS for step in range(1, STEPS + 1)])
+
+
+def test_the_first_part_is_the_beginning_of_the_whole(tiny_model, split):
+    whole, begun = tiny_model(), tiny_model()
+    losses = train(whole, split, TASK, RECIPE, 4)
+    assert train(begun, split, TASK, RECIPE, 4, part=(0.0, 0.5)) == losses[:3]
+    assert not same(weights_of(begun), weights_of(whole))
+
+
+def test_no_steps_change_nothing(tiny_model, split):
+    model = tiny_model()
+    start = weights_of(model)
+    assert train(model, split, TASK, RECIPE, 4, part=(0.0, 0.0)) == []
+    assert same(weights_of(model), start)
+    assert not model.training
+
+
+def test_pruned_weights_stay_zero_in_the_second_part(tiny_model, split):
+    model = tiny_model()
+    train(model, split, TASK, RECIPE, 4, part=(0.0, 0.5))
+    start = {name: p.detach().clone() for name, p in prunable_weights(model).items()}
+    subnetwork = half_of_the_weights(model)
+    assert len(train(model, split, TASK, RECIPE, 4, subnetwork, part=(0.5, 1.0))) == 3
+    for name, parameter in prunable_weights(model).items():
+        kept = torch.from_numpy(subnetwork.weights[name])
+        assert not parameter[~kept].any()
+        assert not torch.equal(parameter[kept], start[name][kept])
+
+
+def test_a_failure_in_a_part_names_the_step_of_the_whole(tiny_model, split):
+    model = tiny_model()
+    with torch.no_grad():
+        model.classifier.weight[0, 0] = torch.nan
+    with pytest.raises(LotteryError, match="at step 4 of 6"):
+        train(model, split, TASK, RECIPE, 0, part=(0.5, 1.0))

@@ -1,0 +1,151 @@
+"""Cells: the pieces of work that the pages of a task need, for the progress bar and the store.
+
+The pages themselves ask the experiment for what they show; computing the cells beforehand gives the
+same artefacts with progress and time left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from lotterylib.experiment import Experiment, Report
+from lotterylib.methods import ALL_METHODS, CORE, EXTRAS, GRIDS
+from lotterylib.pattern_counts import CONDITIONS, count_patterns, counts_key
+from lotterylib.store import Key
+
+ALL = (*CORE, *EXTRAS.values())
+"""Every page of a task."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One piece of work: a stage for a seed, and for a subnetwork where it has one.
+
+    Attributes:
+        stage: "baseline", "finetune", "search", "importance", "ablation", "patterns", or a phase of
+            `methods.PHASES` and those beside it.
+        seed: of fine-tuning; 0 for baselines, which have none.
+        method: a name in `methods.ALL_METHODS`, or empty.
+        kind: "good", "random", "bad" or "inverted"; for other stages their variant, or empty.
+        effort: about how long it takes, in units of one fine-tuning.
+    """
+
+    stage: str
+    seed: int
+    method: str = ""
+    kind: str = ""
+    effort: float = 1.0
+
+    @property
+    def label(self) -> str:
+        """The cell in a few words."""
+        return " ".join(part for part in (self.stage, self.method, self.kind) if part)
+
+
+def cells_of(experiment: Experiment, pages: Collection[str] = CORE) -> Iterator[Cell]:
+    """All work behind these pages of an experiment, in the order in which it is done.
+
+    Args:
+        experiment: one task.
+        pages: names of templates, without `.ipynb`.
+    """
+    regression = experiment.task.is_regression
+    yield Cell("baseline", 0, kind="frozen", effort=0.1)
+    if "09_how_bad_is_bad" in pages:
+        yield from (Cell("baseline", 0, kind=kind, effort=0.1) for kind in ("bag", "bilstm"))
+        if regression:
+            yield Cell("baseline", 0, kind="guess", effort=0.0)
+    scored = list(dict.fromkeys(s for page, grid in GRIDS.items() if page in pages for s in grid))
+    methods = dict.fromkeys(method for method, _, _ in scored)
+    if "union" in methods:
+        methods = dict.fromkeys([*(name for name in methods if name != "union"), "union"])
+    for seed in experiment.settings.seeds:
+        yield Cell("finetune", seed)
+        for method in methods:
+            iterative = ALL_METHODS[method].way == "iterative"
+            if ALL_METHODS[method].way != "agreement":
+                yield Cell("search", seed, method, effort=2.0 if iterative else 0.25)
+            if method != "super":
+                yield from _scores(seed, method, scored)
+        yield from _measurements(seed, pages)
+    if "super" in methods and len(experiment.settings.seeds) > 1:
+        inside = experiment.preset.attention_in_subnetwork and "07_attention_patterns" in pages
+        for seed in experiment.settings.seeds:
+            yield Cell("search", seed, "super", effort=0.0)
+            yield from _scores(seed, "super", scored)
+            for condition in CONDITIONS if inside else ():
+                yield Cell("patterns", seed, "super", condition, effort=0.05)
+
+
+def _scores(seed: int, method: str, scored: list[tuple[str, str, str]]) -> Iterator[Cell]:
+    effort = 0.5 if ALL_METHODS[method].is_structured else 1.0
+    for name, kind, phase in scored:
+        if name == method:
+            share = {"pruned": 0.02, "longer": 2 * effort}.get(phase, effort)
+            yield Cell(phase, seed, method, kind, effort=share)
+
+
+def _measurements(seed: int, pages: Collection[str]) -> Iterator[Cell]:
+    if "02_structured_pruning" in pages:
+        for accumulation in ("example", "batch", "cumulative"):
+            yield Cell("importance", seed, kind=accumulation, effort=0.03)
+    if "07_attention_patterns" in pages:
+        for condition in CONDITIONS:
+            yield Cell("patterns", seed, kind=condition, effort=0.05)
+    if "11_extensions" in pages:
+        yield Cell("ablation", seed, effort=0.5)
+
+
+def compute(experiment: Experiment, cell: Cell, report: Report) -> str:
+    """Compute a cell unless it is in the store, and say what was found in a few words."""
+    if cell.stage == "search":
+        subnetwork = experiment.subnetwork(cell.seed, cell.method, "good", report)
+        return f"keeps {subnetwork.density(experiment.shape):.0%} of the encoder"
+    if cell.stage == "importance":
+        experiment.importance(cell.seed, cell.kind)  # type: ignore[arg-type]
+        return "measured"
+    if cell.stage == "ablation":
+        lowest = experiment.ablation(cell.seed, report).min()
+        return f"without the head that matters most {lowest:.3f}"
+    if cell.stage == "patterns":
+        within = cell.method or "full"
+        counts = count_patterns(experiment, cell.seed, cell.kind, report, within)
+        return f"{counts.sum():,} maps classified"
+    if cell.stage == "baseline":
+        score = experiment.baseline(cell.kind, report)
+    elif cell.stage == "finetune":
+        score = experiment.full_score(cell.seed, report)
+    else:
+        score = experiment.score(cell.seed, cell.method, cell.kind, cell.stage, report)
+    constant = ", a constant predictor" if score.constant else ""
+    metric = experiment.task.metric
+    return f"{metric} {score.metrics[metric]:.3f}{constant}"
+
+
+def key_of(experiment: Experiment, cell: Cell) -> Key:
+    """Where the store keeps what the cell computes."""
+    if cell.stage == "search":
+        return experiment.search_key(cell.seed, cell.method)
+    if cell.stage == "importance":
+        return experiment.importance_key(cell.seed, cell.kind)
+    if cell.stage == "ablation":
+        return experiment.ablation_key(cell.seed)
+    if cell.stage == "patterns":
+        return counts_key(experiment, cell.seed, cell.kind, cell.method or "full")
+    if cell.stage == "baseline":
+        return experiment.baseline_key(cell.kind)
+    if cell.stage == "finetune":
+        return experiment.finetuned_key(cell.seed)
+    return experiment.score_key(cell.seed, cell.method, cell.kind, cell.stage)
+
+
+def is_done(experiment: Experiment, cell: Cell) -> bool:
+    """Whether the store has what the cell computes."""
+    return experiment.store.has(key_of(experiment, cell))
+
+
+def provenance(experiment: Experiment, cell: Cell) -> dict[str, Any]:
+    """Versions, device and seconds of a cell that is done."""
+    return experiment.store.provenance(key_of(experiment, cell))

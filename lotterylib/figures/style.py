@@ -1,0 +1,31 @@
+"""What all figures share: names of metrics, and axes in one style."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+METRIC_NAMES = {
+    "accuracy": "accuracy",
+    "matthews": "Matthews correlation",
+    "pearson": "Pearson correlation",
+    "pearson_spearman": "mean of Pearson and Spearman",
+}
+_STYLE = {"axes.spines.right": False, "axes.spines.top": False, "figure.dpi": 110}
+
+
+def new_axes(
+    columns: int, width: float, height: float, rows: int = 1, **options: Any
+) -> tuple[Figure, list[Axes]]:
+    """A figure of `rows` x `columns` axes, width and height in inches."""
+    with sns.axes_style("whitegrid", _STYLE), sns.plotting_context("notebook", font_scale=0.95):
+        figure, axes = plt.subplots(
+            rows, columns, figsize=(width, height), layout="constrained", squeeze=False, **options
+        )
+    # An open figure is shown twice in a notebook: once by the cell's value, once by pyplot.
+    plt.close(figure)
+    return figure, list(axes.ravel())

@@ -1,0 +1,220 @@
+"""Real attention maps with labels, to measure on them the classifiers that learnt from others.
+
+The maps that the authors and Kovaleva et al. labelled (section 5.2) cannot be had. In their place
+`labelled/` holds a few; its `PROTOCOL.md` says how they were drawn and read, and what it is worth.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from lotterylib.errors import LotteryError, unknown
+from lotterylib.patterns import PATTERNS
+
+KINDS, HALVES = ("raw", "normed"), ("tuning", "validation")
+FOLDER = Path(__file__).parent / "labelled"
+COLUMNS = (
+    *("id", "kind", "encoder", "task", "layer", "head", "length"),
+    *("label", "half", "annotator", "second_label"),
+)
+AUTHORS_LABELS = dict(zip(("vertical", "diagonal", "mix", "block", "other"), PATTERNS, strict=True))
+"""The authors' names of the classes and ours."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledMaps:
+    """Maps and what is known about each.
+
+    Attributes:
+        maps: float32[n, n] each, rows attending to columns, without padding.
+        table: a row per map in the same order, with the columns `COLUMNS`; `layer` and `head`
+            count from 0, `second_label` is empty where only one reader looked.
+    """
+
+    maps: tuple[np.ndarray, ...]
+    table: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.maps)
+
+    @property
+    def codes(self) -> np.ndarray:
+        """The label of each map as a place in `PATTERNS`: int64[maps]."""
+        return _codes(self.table["label"])
+
+    def part(self, kind: str, half: str) -> LabelledMaps:
+        """The maps of one kind and one half; it may be empty.
+
+        Raises:
+            LotteryError: there is no such kind or half.
+        """
+        for name, given, accepted in (("kind of map", kind, KINDS), ("half", half, HALVES)):
+            if given not in accepted:
+                raise unknown(name, given, accepted)
+        return self._rows((self.table["kind"] == kind) & (self.table["half"] == half))
+
+    def read_twice(self) -> tuple[np.ndarray, np.ndarray]:
+        """The first and the second reader's codes, int64 each, of the maps that both looked at."""
+        both = self.table[self.table["second_label"] != ""]
+        return _codes(both["label"]), _codes(both["second_label"])
+
+    def _rows(self, chosen: pd.Series) -> LabelledMaps:
+        maps = tuple(one for one, wanted in zip(self.maps, chosen, strict=True) if wanted)
+        return LabelledMaps(maps, self.table[chosen].reset_index(drop=True))
+
+
+def load_labelled(folder: Path | None = None) -> LabelledMaps:
+    """The labelled maps of a folder, checked as a whole.
+
+    The folder holds `labels.csv` with the columns `COLUMNS`, a file of maps per kind that it names
+    (`raw.safetensors`, `normed.safetensors`; the keys are the ids) and `checksums.json` with their
+    SHA-256.
+
+    Args:
+        folder: None for the one that comes with the library.
+
+    Raises:
+        LotteryError: a file is missing, unreadable or does not match its checksum; an unknown
+            label, kind or half; an id twice, without a map, or of a map of another length; a map
+            without a label.
+    """
+    folder = folder or FOLDER
+    table = _read_labels(folder / "labels.csv")
+    kinds = [kind for kind in KINDS if (table["kind"] == kind).any()]
+    maps: dict[str, np.ndarray] = {}
+    for kind in kinds:
+        found = _read_maps(folder, f"{kind}.safetensors")
+        _match(table[table["kind"] == kind], found, folder / f"{kind}.safetensors")
+        maps |= found
+    return LabelledMaps(tuple(maps[each].astype(np.float32) for each in table["id"]), table)
+
+
+def load_authors_archive(folder: Path, kind: str = "raw") -> LabelledMaps:
+    """Maps labelled by the authors, for those who have them.
+
+    Their repository lists `data/head_classification_data.tar.gz`, whose content could not be had,
+    so its format is not known here and this function has never seen it. To convert it, write each
+    map of one kind, without its padding, with `numpy.save` as a float array to
+    `<folder>/<label>/<id>.npy`, where the label is one of theirs: vertical, diagonal, mix, block,
+    other. Nothing is ever unpickled here; if the archive holds pickles, read them elsewhere.
+
+    Args:
+        folder: the converted maps.
+        kind: what they are; the table says it of each.
+
+    Returns:
+        The maps, all in the half "validation", in the order of labels and ids. Encoder and task
+        are empty in the table, layer and head -1.
+
+    Raises:
+        LotteryError: no folder, no maps, a folder that is no label, an id twice, or a file that is
+            no square array of numbers.
+    """
+    if kind not in KINDS:
+        raise unknown("kind of map", kind, KINDS)
+    if not folder.is_dir():
+        raise LotteryError(f"The folder of labelled maps {folder} does not exist.")
+    maps, rows = [], []
+    for files in sorted(part for part in folder.iterdir() if part.is_dir()):
+        if files.name not in AUTHORS_LABELS:
+            raise unknown(f"label in {folder},", files.name, AUTHORS_LABELS)
+        for file in sorted(files.glob("*.npy")):
+            maps.append(_read_array(file))
+            known = {"id": file.stem, "kind": kind, "length": len(maps[-1])}
+            label = {"label": AUTHORS_LABELS[files.name], "half": "validation"}
+            blank = {"encoder": "", "task": "", "layer": -1, "head": -1, "second_label": ""}
+            rows.append(known | label | blank | {"annotator": "authors"})
+    if not maps:
+        raise LotteryError(
+            f"{folder} holds no maps: they are looked for as <label>/<id>.npy, the label being "
+            f"one of {', '.join(AUTHORS_LABELS)}."
+        )
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    _refuse_repeated(table, folder)
+    return LabelledMaps(tuple(maps), table)
+
+
+def _codes(labels: pd.Series) -> np.ndarray:
+    return np.array([PATTERNS.index(label) for label in labels], dtype=np.int64)
+
+
+def _read_labels(file: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise LotteryError(f"{file} is not a readable table of labels: {error}.") from None
+    if missing := [column for column in COLUMNS if column not in table]:
+        raise LotteryError(
+            f"{file} lacks the column {missing[0]!r}; it has {', '.join(map(str, table))}."
+        )
+    if not len(table):
+        raise LotteryError(f"{file} holds no labels.")
+    table = table[list(COLUMNS)]
+    _refuse_repeated(table, file)
+    accepted = {"kind": KINDS, "half": HALVES, "label": PATTERNS, "second_label": ("", *PATTERNS)}
+    for column, names in accepted.items():
+        for each, given in zip(table["id"], table[column], strict=True):
+            if given not in names:
+                kind = f"{column.replace('_', ' ')} of map {each},"
+                raise unknown(kind, given, [name for name in names if name])
+    try:
+        return table.astype(dict.fromkeys(("layer", "head", "length"), int))
+    except ValueError:
+        raise LotteryError(f"{file} has a layer, head or length that is no whole number.") from None
+
+
+def _refuse_repeated(table: pd.DataFrame, where: Path) -> None:
+    repeated = table["id"][table["id"].duplicated()]
+    if len(repeated):
+        raise LotteryError(f"{where} has the id {repeated.iloc[0]} twice.")
+
+
+def _read_maps(folder: Path, name: str) -> dict[str, np.ndarray]:
+    file, sums = folder / name, folder / "checksums.json"
+    try:
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        wanted = json.loads(sums.read_text(encoding="utf-8"))[name]
+        found = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise LotteryError(f"The labelled maps in {folder} cannot be read: {error}.") from None
+    except (ValueError, KeyError, TypeError):
+        raise LotteryError(f"{sums} holds no checksum of {name}.") from None
+    if digest != wanted:
+        raise LotteryError(
+            f"{file} has the checksum {digest[:12]}..., not {str(wanted)[:12]}... as {sums.name} "
+            "says: its labels may belong to other maps."
+        )
+    return found
+
+
+def _match(table: pd.DataFrame, maps: dict[str, np.ndarray], file: Path) -> None:
+    labelled = dict(zip(table["id"], table["length"], strict=True))
+    for each, length in labelled.items():
+        if each not in maps:
+            raise LotteryError(f"The labels name the map {each}, but {file} does not hold it.")
+        if maps[each].shape != (length, length):
+            raise LotteryError(
+                f"The map {each} in {file} has the shape {maps[each].shape}, but its label was "
+                f"given to one of {length} tokens."
+            )
+    if unlabelled := sorted(maps.keys() - labelled.keys()):
+        raise LotteryError(f"The map {unlabelled[0]} in {file} has no label.")
+
+
+def _read_array(file: Path) -> np.ndarray:
+    try:
+        array = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise LotteryError(f"{file} is not a readable array of numbers: {error}.") from None
+    numeric = isinstance(array, np.ndarray) and np.issubdtype(array.dtype, np.floating)
+    if not numeric or array.ndim != 2 or array.shape[0] != array.shape[1]:
+        raise LotteryError(f"{file} is not a square array of floating-point numbers.")
+    return array.astype(np.float32)

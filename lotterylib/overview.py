@@ -1,0 +1,183 @@
+"""The overview: tables and sentences over all tasks of an encoder, from what its runs published."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from lotterylib import paper
+from lotterylib.errors import LotteryError
+from lotterylib.findings import claims, spell_interval
+from lotterylib.heterogeneity import correlation, pattern_shares
+from lotterylib.patterns import PATTERNS
+from lotterylib.published import Found
+from lotterylib.stability import PARTS, Part, agreement, stack
+from lotterylib.subnetworks import StructuredSubnetwork
+from lotterylib.super_survivors import super_survivors
+from lotterylib.task_overlap import TaskOverlap, task_overlap
+from lotterylib.tasks import TASKS
+
+Good = Mapping[str, Found]
+"""Good structured subnetworks by task, method and seed (`published.load_subnetworks`)."""
+
+
+def runs_table(results: pd.DataFrame) -> pd.DataFrame:
+    """What was run: a row per task with preset, budget, rows, epochs and seeds."""
+    rows = []
+    for task in (name for name in TASKS if name in set(results["task"])):
+        full = results[(results["task"] == task) & (results["subnetwork"] == "full")]
+        first = full.iloc[0]
+        rows.append(
+            {
+                "task": TASKS[task].title,
+                "preset": first["preset"],
+                "budget": first["budget"],
+                "training rows": first["train_rows"],
+                "dev rows": first["examples"],
+                "epochs": first["epochs"],
+                "seeds": ", ".join(map(str, full["seed"].unique())),
+            }
+        )
+    return pd.DataFrame(rows).set_index("task")
+
+
+def claims_table(results: pd.DataFrame) -> pd.DataFrame:
+    """How often each claim of `findings.claims` held: a row per method and claim."""
+    told = pd.concat([claims(part) for _, part in results.groupby("task")])
+    counts = told.groupby(["method", "claim"], sort=False)["verdict"].value_counts().unstack()
+    return counts.reindex(columns=["yes", "no", "undecided"]).fillna(0).astype(int)
+
+
+def stability_over_tasks(good: Good) -> pd.DataFrame:
+    """Agreement over the seeds of each task, a row per task and part, beside the paper's kappa.
+
+    Tasks with a single seed are left out.
+    """
+    known = paper.stability().set_index(["task", "part"])["kappa"]
+    rows = []
+    for task, part in ((task, part) for task in good for part in PARTS):
+        masks = list(good[task]["structured"].values())
+        if len(masks) < 2:
+            continue
+        found = agreement(stack(masks, part))
+        rows.append(
+            {
+                "task": TASKS[task].title,
+                "part": part,
+                "seeds": found.seeds,
+                "kappa": found.kappa,
+                "low": found.kappa_low,
+                "high": found.kappa_high,
+                "shared": found.overlap,
+                "by chance": found.chance,
+                "p": found.overlap_p,
+                "paper": known.get((task, part), np.nan),
+            }
+        )
+    return pd.DataFrame(rows).set_index(["task", "part"]).round(3)
+
+
+def overlap_of(good: Good, part: Part, of: str = "good") -> TaskOverlap:
+    """What the tasks' good subnetworks share, for the seeds that all tasks have.
+
+    Args:
+        good: subnetworks by task.
+        part: "heads" or "mlps".
+        of: "good" for the subnetworks seed by seed, "super" for what all of these seeds keep.
+
+    Raises:
+        LotteryError: the tasks have no seed in common.
+    """
+    seeds = [
+        seed
+        for seed in next(iter(good.values()))["structured"]
+        if all(seed in found["structured"] for found in good.values())
+    ]
+    if not seeds:
+        raise LotteryError("The tasks have no seed in common, so they cannot be compared.")
+    kept: dict[str, list[StructuredSubnetwork]] = {
+        task: [found["structured"][seed] for seed in seeds] for task, found in good.items()
+    }
+    if of == "super":
+        kept = {task: [super_survivors(each)] for task, each in kept.items()}
+    return task_overlap(kept, part)
+
+
+def patterns_over_tasks(patterns: pd.DataFrame, good: Good, condition: str) -> pd.DataFrame:
+    """Shares of the patterns among all heads and among super-survivors, for `figures.pattern_bars`.
+
+    Args:
+        patterns: `published.load_patterns`.
+        good: subnetworks by task.
+        condition: one of `pattern_counts.CONDITIONS`.
+
+    Returns:
+        Two rows per task (one where it has a single seed or nothing survives), a column per
+        pattern, shares from 0 to 1.
+    """
+    rows = {}
+    for task, part in patterns[patterns["condition"] == condition].groupby("task", sort=False):
+        counts = _counts(part)
+        title = TASKS[str(task)].title.replace(" (generated)", "")
+        seeds = list(good[str(task)]["structured"].values())
+        if len(seeds) > 1 and (survivors := super_survivors(seeds).heads).any():
+            rows[f"{title}, super-survivors"] = pattern_shares(counts, survivors)
+        rows[f"{title}, all heads"] = pattern_shares(counts)
+    return pd.DataFrame(rows).T[list(PATTERNS)]
+
+
+def survival_and_heterogeneity(
+    patterns: pd.DataFrame, good: Good, condition: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Survival and the share of heterogeneous maps of every head of every task.
+
+    Returns:
+        float[points] each: the share of seeds that keep the head, and the share of its maps.
+    """
+    survival, share = [], []
+    for task, part in patterns[patterns["condition"] == condition].groupby("task", sort=False):
+        counts = _counts(part)
+        kept = np.mean([found.heads for found in good[str(task)]["structured"].values()], axis=0)
+        survival.append(kept.ravel())
+        share.append((counts[..., PATTERNS.index("heterogeneous")] / counts.sum(-1)).ravel())
+    return np.concatenate(survival), np.concatenate(share)
+
+
+def describe(
+    results: pd.DataFrame, good: Good, patterns: pd.DataFrame, overlap: TaskOverlap
+) -> str:
+    """What holds over tasks, in sentences."""
+    table = stability_over_tasks(good)
+    kappas = table.xs("heads", level="part")["kappa"]
+    above = (table.xs("heads", level="part")["p"] < 0.05).sum()
+    pairs = np.tril_indices(len(overlap.tasks), -1)
+    gaps = (overlap.mean - overlap.chance)[pairs]
+    lines = [
+        f"* {results['task'].nunique()} tasks. Kappa of heads over seeds: {kappas.min():.2f} to "
+        f"{kappas.max():.2f}; above chance at 5% on {above} of {len(kappas)}.",
+    ]
+    if len(gaps):
+        surer = int((overlap.p[pairs] < 0.05).sum())
+        lines.append(
+            f"* Two tasks share {overlap.mean[pairs].mean():.1f} heads on average, by chance "
+            f"{overlap.chance[pairs].mean():.1f}; {surer} of {len(gaps)} pairs are above chance at "
+            "5%, not corrected for their number."
+        )
+    for condition in ("fine-tuned, raw", "fine-tuned, normed"):
+        if len(patterns):
+            points = survival_and_heterogeneity(patterns, good, condition)
+            r, low, high = correlation([points[0]], [points[1]])
+            lines.append(
+                f"* Survival and heterogeneous attention ({condition.split(', ')[1]} maps), over "
+                f"{len(points[0])} heads of tasks: r = {spell_interval(r, low, high)}."
+            )
+    return "\n".join(lines)
+
+
+def _counts(part: pd.DataFrame) -> np.ndarray:
+    """Counts over seeds, int[layers, heads, patterns]."""
+    summed = part.groupby(["layer", "head"])[list(PATTERNS)].sum()
+    layers, heads = (index.max() + 1 for index in (part["layer"], part["head"]))
+    return summed.to_numpy().reshape(layers, heads, len(PATTERNS))

@@ -1,0 +1,96 @@
+"""Super-survivors: the heads and MLPs that every seed of a task keeps (paper, 4.2 and Appendix E).
+
+Beside them stand a bad and a random subnetwork of exactly their size. All three are one subnetwork
+per task rather than one per seed. The rules follow the authors' `compute_super_masks.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lotterylib.errors import LotteryError
+from lotterylib.stability import PARTS, Part, stack
+from lotterylib.subnetworks import StructuredSubnetwork
+
+
+def super_survivors(good: Sequence[StructuredSubnetwork]) -> StructuredSubnetwork:
+    """The heads and MLPs that survive in all seeds; there may be none.
+
+    Args:
+        good: the good subnetworks of one task, one per seed, at least two.
+
+    Raises:
+        LotteryError: fewer than two subnetworks, or subnetworks of different encoders.
+    """
+    return _together([np.all(_kept(good, part), axis=0) for part in PARTS], good)
+
+
+def bad_super(good: Sequence[StructuredSubnetwork], seed: int) -> StructuredSubnetwork:
+    """As many heads and as many MLPs as super-survivors, drawn from those pruned in all seeds.
+
+    Where these are too few, all of them are taken, then elements that some seeds prune, and only
+    then super-survivors. (Where even the first two are too few, the authors draw from both the
+    others at random, so that their bad subnetwork then holds more super-survivors than it must.)
+
+    Args:
+        good: the good subnetworks of one task, one per seed, at least two.
+        seed: of the draw.
+
+    Raises:
+        LotteryError: fewer than two subnetworks, or subnetworks of different encoders.
+    """
+    draw = np.random.default_rng([seed, 3])
+    drawn = []
+    for part in PARTS:
+        kept = _kept(good, part)
+        always, never = np.all(kept, axis=0), ~np.any(kept, axis=0)
+        drawn.append(_draw(always.sum(), [never, ~always & ~never, always], draw))
+    return _together(drawn, good)
+
+
+def random_super(good: Sequence[StructuredSubnetwork], seed: int) -> StructuredSubnetwork:
+    """As many heads and as many MLPs as super-survivors, drawn from those that are neither
+    super-survivors nor in the bad subnetwork of this seed; topped up from both at random where
+    these are too few.
+
+    Args:
+        good: the good subnetworks of one task, one per seed, at least two.
+        seed: of the draw, and of the bad subnetwork to keep out of.
+
+    Raises:
+        LotteryError: fewer than two subnetworks, or subnetworks of different encoders.
+    """
+    bad = bad_super(good, seed)
+    draw = np.random.default_rng([seed, 4])
+    drawn = []
+    for part in PARTS:
+        always = np.all(_kept(good, part), axis=0)
+        taken = always | getattr(bad, part).ravel()
+        drawn.append(_draw(always.sum(), [~taken, taken], draw))
+    return _together(drawn, good)
+
+
+def _kept(good: Sequence[StructuredSubnetwork], part: Part) -> np.ndarray:
+    if len(good) < 2:
+        raise LotteryError(
+            f"Super-survivors need the subnetworks of at least two seeds, not of {len(good)}."
+        )
+    return stack(good, part)
+
+
+def _draw(size: int, pools: list[np.ndarray], draw: np.random.Generator) -> np.ndarray:
+    """`size` items: from the first pool, and from the next only when it is used up."""
+    drawn = np.zeros(pools[0].size, dtype=bool)
+    for pool in pools:
+        wanted = min(int(size - drawn.sum()), int(pool.sum()))
+        drawn[draw.choice(np.flatnonzero(pool), wanted, replace=False, shuffle=False)] = True
+    return drawn
+
+
+def _together(
+    parts: list[np.ndarray], like: Sequence[StructuredSubnetwork]
+) -> StructuredSubnetwork:
+    heads, mlps = parts
+    return StructuredSubnetwork(heads.reshape(like[0].heads.shape), mlps)

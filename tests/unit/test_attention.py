@@ -1,0 +1,322 @@
+"""Attention maps are the model's own, and their norm weighting is that of Kobayashi et al."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import PreTrainedModel
+
+from lotterylib.anatomy import layers_of
+from lotterylib.attention import attention_maps, maps_of
+from lotterylib.encoders import ARCHITECTURES
+from lotterylib.errors import LotteryError
+from lotterylib.gates import gate_values, gated, remove
+from lotterylib.loading import load_model, load_tokenizer
+from lotterylib.subnetworks import StructuredSubnetwork
+from lotterylib.tasks import find_task
+
+LAYERS, HEADS, HIDDEN = 3, 4, 24
+IMPLEMENTATIONS = [
+    (family, implementation)
+    for family in ARCHITECTURES
+    for implementation in ("eager", "sdpa")
+    if (family, implementation) != ("mpnet", "sdpa")  # transformers has it once only
+]
+every_family = pytest.mark.parametrize("family", ARCHITECTURES)
+
+
+def inside(inputs):
+    """[batch, 1, 1, length, length]: whether both tokens are the example's own."""
+    own = inputs["attention_mask"].bool()
+    return (own[:, :, None] & own[:, None, :])[:, None, None]
+
+
+@torch.no_grad()
+def reference(model, inputs, slices="columns"):
+    """Raw alpha[b,l,h,i,j] and f(x)[b,l,h,j,hidden], from transformers' own outputs.
+
+    It runs a copy, because transformers leaves hooks behind.
+    """
+    model = copy.deepcopy(model)
+    model.set_attn_implementation("eager")
+    outputs = model(**inputs, output_attentions=True, output_hidden_states=True)
+    heads = model.config.num_attention_heads
+    transformed = []
+    for layer, entering in zip(layers_of(model), outputs.hidden_states, strict=False):
+        width = layer.output.in_features // heads
+        per_head = []
+        for head in range(heads):
+            part = slice(head * width, (head + 1) * width)
+            value = entering @ layer.value.weight[part].T + layer.value.bias[part]
+            weight = layer.output.weight
+            per_head.append(value @ (weight[:, part].T if slices == "columns" else weight[part]))
+        transformed.append(torch.stack(per_head, 1))
+    return torch.stack(outputs.attentions, 1), torch.stack(transformed, 1)
+
+
+def slow_norms(alpha, transformed):
+    """||alpha f(x)|| with every vector written out."""
+    return (alpha.unsqueeze(-1) * transformed.unsqueeze(-3)).norm(dim=-1)
+
+
+@torch.no_grad()
+def projected(model, inputs):
+    """What W_O gives in every layer, without its bias: [batch, layers, length, hidden]."""
+    caught = []
+    handles = [
+        layer.output.register_forward_hook(
+            lambda module, _inputs, output: caught.append(output - module.bias)
+        )
+        for layer in layers_of(model)
+    ]
+    model(**inputs)
+    for handle in handles:
+        handle.remove()
+    return torch.stack(caught, 1)
+
+
+def hooks(model):
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
+def subnetwork(seed=2):
+    draw = np.random.default_rng(seed)
+    heads = draw.random((LAYERS, HEADS)) < 0.5
+    return StructuredSubnetwork(heads, np.array([True, False, True]))
+
+
+@pytest.mark.parametrize(("family", "implementation"), IMPLEMENTATIONS)
+def test_raw_maps_are_those_of_transformers(family, implementation, family_model, family_inputs):
+    model = family_model(family, implementation)
+    inputs = family_inputs(model)
+    maps = attention_maps(model, inputs)
+    assert maps.shape == (4, LAYERS, HEADS, 11, 11)
+    assert maps.dtype == torch.float32
+    assert not maps.requires_grad
+    alpha, _ = reference(model, inputs)
+    assert torch.equal(maps, alpha * inside(inputs))
+
+
+@every_family
+def test_rows_sum_to_one_over_own_tokens_and_padding_is_zero(family, family_model, family_inputs):
+    model = family_model(family)
+    inputs = family_inputs(model)
+    sums = attention_maps(model, inputs).sum(-1)
+    own = inputs["attention_mask"][:, None, None].expand_as(sums)
+    assert torch.allclose(sums, own.float(), rtol=0, atol=1e-6)
+    assert not (attention_maps(model, inputs, norm_weighted=True) * ~inside(inputs)).any()
+
+
+@every_family
+@pytest.mark.parametrize("norm_weighted", [False, True])
+def test_padding_changes_nothing(family, norm_weighted, family_model, family_inputs):
+    model = family_model(family)
+    inputs = family_inputs(model)
+    padded = attention_maps(model, inputs, norm_weighted)
+    for row, length in enumerate(inputs["attention_mask"].sum(1).tolist()):
+        own = {"input_ids": inputs["input_ids"][row : row + 1, :length]}  # also without any mask
+        alone = attention_maps(model, own, norm_weighted)[0]
+        assert torch.allclose(padded[row, ..., :length, :length], alone, rtol=1e-4, atol=1e-5)
+
+
+@every_family
+def test_contributions_of_the_heads_sum_to_what_w_o_gives(family, family_model, family_inputs):
+    model = family_model(family)
+    inputs = family_inputs(model)
+    wanted = projected(model, inputs)
+    alpha, transformed = reference(model, inputs)
+    assert torch.allclose((alpha @ transformed).sum(2), wanted, rtol=1e-4, atol=1e-4)
+    alpha, transposed = reference(model, inputs, "rows")
+    assert ((alpha @ transposed).sum(2) - wanted).abs().max() > 0.1 * wanted.abs().max()
+
+
+@pytest.mark.parametrize(("family", "implementation"), IMPLEMENTATIONS)
+@pytest.mark.parametrize("slices", ["columns", "rows"])
+def test_norm_weighted_maps_equal_the_norms_of_the_written_out_vectors(
+    family, implementation, slices, family_model, family_inputs
+):
+    model = family_model(family, implementation)
+    inputs = family_inputs(model)
+    maps = attention_maps(model, inputs, norm_weighted=True, slices=slices)
+    wanted = slow_norms(*reference(model, inputs, slices)) * inside(inputs)
+    assert torch.allclose(maps, wanted, rtol=2e-6, atol=1e-6)
+    other = {"columns": "rows", "rows": "columns"}[slices]
+    assert (maps - attention_maps(model, inputs, True, other)).abs().max() > 0.1
+
+
+def test_slices_do_not_concern_raw_maps(family_model, family_inputs):
+    model = family_model("bert")
+    inputs = family_inputs(model)
+    assert torch.equal(attention_maps(model, inputs), attention_maps(model, inputs, slices="rows"))
+
+
+@pytest.mark.parametrize(("family", "implementation"), IMPLEMENTATIONS)
+def test_the_model_is_left_as_it_was(family, implementation, family_model, family_inputs):
+    model = family_model(family, implementation)
+    inputs = family_inputs(model)
+    model.train()
+    layers_of(model)[1].module.eval()  # a mixture comes back as a mixture
+    modes = [module.training for module in model.modules()]
+    state = copy.deepcopy(model.state_dict())
+
+    def check():
+        configs = [m.config for m in model.modules() if isinstance(m, PreTrainedModel)]
+        assert {config._attn_implementation for config in configs} == {implementation}
+        assert [module.training for module in model.modules()] == modes
+        assert hooks(model) == 0
+        assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+        assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+    first = attention_maps(model, inputs, norm_weighted=True)
+    check()
+    assert torch.equal(attention_maps(model, inputs, norm_weighted=True), first)  # no dropout
+    with pytest.raises(IndexError):
+        attention_maps(model, {"input_ids": torch.full((1, 5), 10_000)})
+    check()
+
+
+@every_family
+@pytest.mark.parametrize("norm_weighted", [False, True])
+def test_gates_change_what_later_layers_see(family, norm_weighted, family_model, family_inputs):
+    model = family_model(family)
+    inputs = family_inputs(model)
+    full = attention_maps(model, inputs, norm_weighted)
+    with gated(model, *gate_values(subnetwork())):
+        inner = attention_maps(model, inputs, norm_weighted)
+    assert torch.equal(inner[:, 0], full[:, 0])
+    for later in range(1, LAYERS):
+        assert (inner[:, later] - full[:, later]).abs().amax((0, 2, 3)).max() > 1e-2
+    assert torch.equal(attention_maps(model, inputs, norm_weighted), full)
+
+
+@every_family
+def test_maps_in_a_subnetwork_are_those_of_the_smaller_model(family, family_model, family_inputs):
+    model = family_model(family)
+    inputs = family_inputs(model)
+    chosen = subnetwork()
+    with gated(model, *gate_values(chosen)):
+        maps = attention_maps(model, inputs)
+    smaller = remove(copy.deepcopy(model), chosen)
+    smaller.set_attn_implementation("eager")
+    with torch.no_grad():
+        attentions = smaller(**inputs, output_attentions=True).attentions
+    for layer, alpha in enumerate(attentions):
+        kept = maps[:, layer, chosen.heads[layer]]
+        assert torch.allclose(kept, alpha * inside(inputs)[:, 0], rtol=0, atol=1e-5)
+
+
+@every_family
+@pytest.mark.parametrize("gone", [[[0, 1, 1, 1], [1] * 4, [1] * 4], [[1] * 4, [0] * 4, [1] * 4]])
+def test_a_model_without_all_its_heads_is_refused(family, gone, family_model, family_inputs):
+    model = family_model(family)
+    smaller = StructuredSubnetwork(np.array(gone, dtype=bool), np.ones(LAYERS, dtype=bool))
+    with pytest.raises(LotteryError, match="heads have been removed"):
+        attention_maps(remove(model, smaller), family_inputs(model))
+
+
+def test_a_model_without_an_mlp_has_maps(family_model, family_inputs):
+    model = family_model("bert")
+    inputs = family_inputs(model)
+    chosen = StructuredSubnetwork(np.ones((LAYERS, HEADS), dtype=bool), np.array([1, 0, 1]) > 0)
+    with gated(model, *gate_values(chosen)):
+        wanted = attention_maps(model, inputs, norm_weighted=True)
+    maps = attention_maps(remove(model, chosen), inputs, norm_weighted=True)
+    assert torch.allclose(maps, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_unknown_slices_are_refused(family_model, family_inputs):
+    model = family_model("bert")
+    with pytest.raises(LotteryError, match=r"'row'.*Did you mean 'rows'.*columns, rows"):
+        attention_maps(model, family_inputs(model), norm_weighted=True, slices="row")
+
+
+class Largest(TorchDispatchMode):
+    """Within it, the number of elements of the largest tensor that any operation gives."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        sizes = [leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+        self.elements = max([self.elements, *sizes])
+        return result
+
+
+@every_family
+@pytest.mark.parametrize("slices", ["columns", "rows"])
+def test_no_vector_of_the_hidden_size_per_head(family, slices, family_model):
+    model = family_model(family)
+    batch, length = 16, 7
+    ids = torch.randint(5, 60, (batch, length), generator=torch.Generator().manual_seed(4))
+    limit = batch * HEADS * length * HIDDEN  # f(x) of every head, 1 / length of alpha * f(x)
+    with Largest() as largest:
+        attention_maps(model, {"input_ids": ids}, norm_weighted=True, slices=slices)
+    assert batch * LAYERS * HEADS * length**2 <= largest.elements < limit
+    with Largest() as largest:
+        slow_norms(*reference(model, {"input_ids": ids}))
+    assert largest.elements >= limit * length  # the probe would have seen it
+
+
+def test_maps_of_gives_each_example_in_the_order_of_the_rows(tiny_model, encoded):
+    model, split = tiny_model("entailment", rough=0.2), encoded("entailment", 60)
+    rows = np.random.default_rng(0).permutation(60)[:40].tolist()  # more than two batches
+    assert len({split.lengths[row] for row in rows}) > 5
+    for norm_weighted in (False, True):
+        together = maps_of(model, split, rows, norm_weighted)
+        assert len(together) == len(rows)
+        for row, maps in list(zip(rows, together, strict=True))[::4]:
+            length = split.lengths[row]
+            assert maps.shape == (3, 4, length, length)
+            assert maps.dtype == np.float32
+            (alone,) = maps_of(model, split, [row], norm_weighted)
+            np.testing.assert_allclose(maps, alone, rtol=1e-3, atol=1e-5)
+            inputs, _ = split.batch([row], model.device)
+            np.testing.assert_array_equal(alone, attention_maps(model, inputs, norm_weighted)[0])
+
+
+def test_maps_of_within_gates_are_those_of_the_subnetwork(tiny_model, encoded):
+    model, split = tiny_model("acceptability", rough=0.2), encoded("acceptability", 5)
+    full = maps_of(model, split, [3, 1], True, "rows")
+    with gated(model, *gate_values(subnetwork())):
+        inner = maps_of(model, split, [3, 1], True, "rows")
+    for before, after in zip(full, inner, strict=True):
+        np.testing.assert_array_equal(before[0], after[0])
+        assert np.abs(before[1:] - after[1:]).max() > 1e-2
+
+
+def test_token_types_matter_for_pairs_alone(tiny_model, encoded):
+    for task, paired in (("entailment", True), ("acceptability", False)):
+        model, split = tiny_model(task, rough=0.2), encoded(task, 4)
+        (kept,), (dropped,) = (
+            maps_of(model, split, [2], token_types=token_types) for token_types in (True, False)
+        )
+        assert np.array_equal(kept, dropped) is not paired
+        inputs, _ = split.batch([2], model.device)
+        inputs["token_type_ids"] = torch.zeros_like(inputs["token_type_ids"])
+        np.testing.assert_array_equal(dropped, attention_maps(model, inputs)[0])
+        if paired:
+            assert np.abs(kept - dropped).max() > 1e-2
+
+
+def test_the_same_row_twice_and_no_row_at_all(tiny_model, encoded):
+    model, split = tiny_model("acceptability", rough=0.2), encoded("acceptability", 3)
+    once, again = maps_of(model, split, [1, 1])
+    np.testing.assert_array_equal(once, again)
+    assert maps_of(model, split, []) == []
+
+
+def test_real_weights(minilm):
+    model = load_model(minilm, find_task("acceptability"), seed=0)
+    assert model.config._attn_implementation == "sdpa"
+    texts = ["The pilot that the judge saw slept.", "No one came."]
+    inputs = load_tokenizer(minilm)(texts, padding=True, return_tensors="pt")
+    for slices in ("columns", "rows"):
+        maps = attention_maps(model, inputs, norm_weighted=True, slices=slices)
+        wanted = slow_norms(*reference(model, inputs, slices)) * inside(inputs)
+        assert torch.allclose(maps, wanted, rtol=3e-6, atol=1e-7)
+    alpha, transformed = reference(model, inputs)
+    summed = (alpha @ transformed).sum(2)
+    assert torch.allclose(summed, projected(model, inputs), rtol=0, atol=1e-5)

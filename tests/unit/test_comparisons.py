@@ -1,0 +1,393 @@
+"""Comparisons: the tables of the further pages, from experiments whose every value is made up."""
+
+import itertools
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lotterylib import comparisons, paper
+from lotterylib.importance import Importance
+from lotterylib.methods import ALL_METHODS
+from lotterylib.presets import find_preset
+from lotterylib.results import COLUMNS
+from lotterylib.scoring import score_predictions
+from lotterylib.searches import HALVES_SEED
+from lotterylib.shape import Shape
+from lotterylib.structured import search_structured
+from lotterylib.subnetworks import StructuredSubnetwork, WeightSubnetwork, full_subnetwork
+from lotterylib.tasks import find_task
+
+SEEDS = (3, 1)
+SHAPE = Shape(layers=2, heads=2, hidden=4, intermediate=6, total=1000)
+# By hand: a head has 2 x (4 x 4 + 3) = 38 parameters, an MLP 2 x 4 x 6 + 4 + 6 = 58, and 4 biases
+# of each W_O belong to no head: 2 x (2 x 38 + 4 + 58) = 276 in all.
+HEAD, MLP, ALWAYS, ENCODER = 38, 58, 8, 276
+
+
+def made_up(task="sst2", seeds=SEEDS, heads_step=0.5, **methods):
+    """As much of an experiment as the tables ask for."""
+    return SimpleNamespace(
+        settings=SimpleNamespace(seeds=tuple(seeds)),
+        preset=SimpleNamespace(heads_step=heads_step, importance="example"),
+        shape=SHAPE,
+        task=find_task(task),
+        **methods,
+    )
+
+
+def structured(heads, mlps):
+    """From texts such as "10 11" (a layer a word) and "01"."""
+    rows = [[digit == "1" for digit in layer] for layer in heads.split()]
+    return StructuredSubnetwork(np.array(rows), np.array([digit == "1" for digit in mlps]))
+
+
+# Importance. Heads divided by their layer's norm: sqrt(5), 5. The order of A is 1 4 / 2 3.
+
+A = [[1.0, 2.0], [3.0, 4.0]]
+B = [[2.0, 1.0], [3.0, 4.0]]  # 4 1 / 2 3
+C = [[1.0, 2.0], [4.0, 3.0]]  # 1 4 / 3 2
+FLAT = [[2.0, 2.0], [5.0, 5.0]]
+
+
+def importance(heads, mlps):
+    return Importance(np.array(heads), np.array(mlps))
+
+
+def test_ways_of_accumulating_are_compared_by_rank_and_by_what_goes_first():
+    scores = {
+        (3, "example"): importance(A, [1.0, 2.0]),
+        (3, "batch"): importance(B, [5.0, 9.0]),
+        (3, "cumulative"): importance(C, [9.0, 5.0]),
+        (1, "example"): importance(A, [1.0, 2.0]),
+        (1, "batch"): importance(FLAT, [4.0, 4.0]),
+        (1, "cumulative"): importance(A, [1.0, 2.0]),
+    }
+    table = comparisons.accumulation_table(made_up(importance=lambda *key: scores[key]))
+    assert table[["seed", "one", "other"]].to_numpy().tolist() == [
+        [seed, *pair]
+        for seed in SEEDS
+        for pair in (("example", "batch"), ("example", "cumulative"), ("batch", "cumulative"))
+    ]
+    # 1 - 6 sum(d^2) / (n (n^2 - 1)): with 4 heads, 1 - sum(d^2) / 10
+    heads = table["heads, rank correlation"].tolist()
+    assert heads[:3] == pytest.approx([1 - 18 / 10, 1 - 2 / 10, 1 - 20 / 10])
+    assert heads[4] == 1
+    assert all(map(math.isnan, (heads[3], heads[5])))
+    mlps = table["MLPs, rank correlation"].tolist()
+    assert mlps[:3] == [1, -1, -1]
+    assert math.isnan(mlps[3])
+    # The two lowest: of A the first heads of both layers, of B the second and the third, of C
+    # (1 4 / 3 2) the first and the last. Ties go to the earlier layer.
+    assert table["pruned first by both"].tolist() == [
+        "1 of 2",
+        "1 of 2",
+        "0 of 2",
+        "1 of 2",
+        "2 of 2",
+        "1 of 2",
+    ]
+
+
+def test_importance_is_compared_between_every_two_seeds():
+    scores = {3: importance(A, [1.0, 2.0]), 1: importance(B, [2.0, 1.0]), 7: importance(C, [0, 1])}
+    asked = []
+
+    def measured(seed, way):
+        asked.append(way)
+        return scores[seed]
+
+    table = comparisons.importance_between_seeds(made_up(seeds=(3, 1, 7), importance=measured))
+    assert list(table.index) == ["3, 1", "3, 7", "1, 7"]
+    assert table["heads, rank correlation"].tolist() == pytest.approx([-0.8, 0.8, -1])
+    assert table["MLPs, rank correlation"].tolist() == [-1, 1, -1]
+    assert set(asked) == {"example"}
+
+
+def test_units_of_the_loss_do_not_matter():
+    scores = {3: importance(A, [1.0, 2.0]), 1: importance(1e-6 * np.array(A), [1e-6, 2e-6])}
+    table = comparisons.importance_between_seeds(made_up(importance=lambda seed, way: scores[seed]))
+    assert table.loc["3, 1"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(("layers", "heads"), [(12, 12), (6, 12), (3, 4), (2, 2)])
+def test_the_first_step_is_that_of_the_search(layers, heads, rng):
+    preset = find_preset("paper")
+    shape = Shape(layers, heads, hidden=12 * heads, intermediate=8, total=10**6)
+    drawn = Importance(rng.random((layers, heads)), rng.random(layers))
+    states = search_structured(lambda _: (drawn, 1.0), full_subnetwork(shape), preset)
+    pruned = layers * heads - states[1].subnetwork.heads.sum()
+    assert comparisons.first_step(SimpleNamespace(shape=shape, preset=preset)) == pruned
+
+
+# Subnetworks
+
+GOOD = {
+    (3, "structured"): structured("11 10", "10"),
+    (1, "structured"): structured("10 11", "11"),
+    (3, "super"): structured("10 10", "10"),
+    (1, "super"): structured("10 10", "10"),
+}
+
+
+def test_sizes_of_the_seeds_and_of_what_all_keep():
+    experiment = made_up(subnetwork=lambda seed, method, kind: GOOD[seed, method])
+    assert comparisons.good_structured(experiment) == {
+        seed: GOOD[seed, "structured"] for seed in SEEDS
+    }
+    table = comparisons.super_table(experiment)
+    assert list(table.index) == ["seed 3", "seed 1", "super-survivors"]
+    kept = {"seed 3": (3, 1), "seed 1": (3, 2), "super-survivors": (2, 1)}
+    for name, (heads, mlps) in kept.items():
+        size = ALWAYS + heads * HEAD + mlps * MLP
+        assert table.loc[name, "heads"] == heads
+        assert table.loc[name, "MLPs"] == mlps
+        assert table.loc[name, "of the encoder"] == f"{size / ENCODER:.1%}"
+        assert table.loc[name, "as printed"] == f"{1 - (ENCODER - size) / 1000 - 0.21:.1%}"
+    assert table.loc["super-survivors", "of the encoder"] == "51.4%"  # 142 of 276
+
+
+def test_shared_weights_and_what_chance_would_give():
+    def weights(first, second):
+        return WeightSubnetwork(
+            {"0.a": np.array(list(first)) == "1", "1.a": (np.array(list(second)) == "1")}
+        )
+
+    found = {
+        (3, "magnitude"): weights("1110", "100000"),
+        (3, "iterative"): weights("1100", "100100"),
+        (3, "before"): weights("0001", "011110"),
+        (1, "magnitude"): weights("1111", "111100"),
+        (1, "iterative"): weights("1111", "111100"),
+        (1, "before"): weights("1111", "001111"),
+    }
+    table = comparisons.shared_weights(
+        made_up(subnetwork=lambda seed, method, kind: found[seed, method])
+    )
+    assert table.index.tolist() == [3, 1]
+    assert table.columns.tolist() == ["with training in between", "before fine-tuning", "by chance"]
+    assert table.to_numpy().tolist() == [[0.75, 0, 0.4], [1, 0.75, 0.8]]
+
+
+# Held out
+
+
+def accuracy(guess, truth):
+    return sum(a == b for a, b in zip(guess, truth, strict=True)) / len(truth)
+
+
+def matthews(guess, truth):
+    pairs = list(zip(guess, truth, strict=True))
+    yes, no, wrong_yes, wrong_no = (pairs.count(p) for p in ((1, 1), (0, 0), (1, 0), (0, 1)))
+    scale = (yes + wrong_yes) * (yes + wrong_no) * (no + wrong_yes) * (no + wrong_no)
+    return (yes * no - wrong_yes * wrong_no) / math.sqrt(scale) if scale else 0.0
+
+
+def pearson(guess, truth):
+    return float(np.corrcoef(guess, truth)[0, 1])
+
+
+METRICS = {"sst2": accuracy, "cola": matthews, "stsb": pearson}
+PLACES = ("all of dev", "half of dev", "training rows")
+SUFFIXES = dict(zip(PLACES, ("", "-half-dev", "-train"), strict=True))
+DEV = 31
+
+
+@pytest.fixture(params=METRICS)
+def searched(request):
+    """Predictions of everything, drawn at random; they are what is stored."""
+    task, draw = find_task(request.param), np.random.default_rng(5)
+
+    def labels(rows):
+        return draw.random(rows) * 5 if task.is_regression else draw.integers(0, 2, rows)
+
+    truth = labels(DEV)
+    stored = {
+        (seed, method): score_predictions(labels(DEV), truth, task)
+        for seed, method in itertools.product(SEEDS, [*ALL_METHODS, "full"])
+    }
+    networks = {
+        (seed, method): structured("11 10", "10") if seed == 3 else structured("10 10", "10")
+        for seed, method in stored
+    }
+
+    def score(seed, method, kind, phase):
+        assert (kind, phase) == ("good", "pruned")
+        return stored[seed, method]
+
+    experiment = made_up(
+        request.param,
+        data=SimpleNamespace(train=range(80), dev={"label": truth.tolist()}),
+        score=score,
+        full_score=lambda seed: stored[seed, "full"],
+        subnetwork=lambda seed, method, kind: networks[seed, method],
+    )
+    return experiment, stored, truth
+
+
+def test_seen_and_unseen_are_scores_of_the_rows_seen_and_unseen(searched):
+    experiment, stored, truth = searched
+    table = comparisons.held_out_table(experiment)
+    names = ["method", "searched on", "seed"]
+    assert table[names].to_numpy().tolist() == [
+        list(row) for row in itertools.product(("structured", "magnitude"), PLACES, SEEDS)
+    ]
+    half = set(np.random.default_rng(HALVES_SEED).permutation(DEV)[: DEV // 2].tolist())
+    metric = METRICS[experiment.task.name]
+    for row in table.to_dict("records"):
+        seen = {"all of dev": set(range(DEV)), "half of dev": half, "training rows": set()}
+        seen = seen[row["searched on"]]
+        mine = stored[row["seed"], row["method"] + SUFFIXES[row["searched on"]]].predictions
+        full = stored[row["seed"], "full"].predictions
+        for name, rows in (("seen", seen), ("unseen", set(range(DEV)) - seen)):
+            if not rows:
+                assert math.isnan(row[name])
+                continue
+            gap = metric([mine[i] for i in rows], [truth[i] for i in rows]) - metric(
+                [full[i] for i in rows], [truth[i] for i in rows]
+            )
+            # stored predictions of a regression have five decimals
+            assert row[name] == pytest.approx(gap, abs=1e-4)
+        kept = {3: 3 * HEAD + MLP, 1: 2 * HEAD + MLP}[row["seed"]]
+        assert row["density"] == pytest.approx((ALWAYS + kept) / ENCODER)
+
+
+def test_a_subnetwork_that_says_what_the_full_model_says_loses_nothing(searched):
+    experiment, stored, _ = searched
+    experiment.score = lambda seed, method, kind, phase: stored[seed, "full"]
+    table = comparisons.held_out_table(experiment, ["magnitude"])
+    assert set(table["method"]) == {"magnitude"}
+    gaps = table.set_index("searched on")[["seen", "unseen"]]
+    assert gaps.loc["half of dev"].to_numpy().tolist() == [[0, 0], [0, 0]]
+    assert gaps.isna().to_numpy().sum(0).tolist() == [2, 2]
+
+
+# Ablation
+
+
+def test_importance_is_held_against_what_a_heads_removal_costs():
+    scores = {3: 0.9 - np.array([[0.1, 0.4], [-0.2, 0.0]]), 1: np.full((2, 2), 0.7)}
+    full = {3: 0.9, 1: 0.8}
+    experiment = made_up(
+        importance=lambda seed, way: importance(A, [1.0, 2.0]),
+        ablation=lambda seed: scores[seed],
+        full_score=lambda seed: SimpleNamespace(metrics={"accuracy": full[seed], "f1": 0.1}),
+    )
+    np.testing.assert_allclose(comparisons.score_lost(experiment, 3), [[0.1, 0.4], [-0.2, 0]])
+    table = comparisons.ablation_table(experiment)
+    assert table["seed"].tolist() == [3, 1]
+    # importance has the order 1 4 / 2 3, the loss 3 4 / 1 2: 1 - (4 + 0 + 1 + 1) / 10
+    assert table["rank correlation"].iloc[0] == pytest.approx(1 - 6 / 10)
+    assert math.isnan(table["rank correlation"].iloc[1])  # every head costs the same
+    assert table["largest loss"].tolist() == [0.4, 0.1]
+    # the last head costs 0.9 - 0.9, which is nothing
+    assert table["heads without loss"].tolist() == ["2 of 4", "0 of 4"]
+
+
+# Results
+
+
+def results_of(task, cells, metric="accuracy"):
+    """A results table from values by method, subnetwork and phase."""
+    rows = []
+    for (method, kind, phase), values in cells.items():
+        for seed, value in zip(SEEDS, values, strict=False):
+            for name, number in ((metric, value), ("other", -1.0)):
+                rows.append(
+                    dict.fromkeys(COLUMNS)
+                    | {"task": task, "seed": seed, "method": method, "subnetwork": kind}
+                    | {"phase": phase, "metric": name, "reported": name == metric}
+                    | {"value": number, "density": 0.4 if seed == 3 else 0.5}
+                )
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def test_variants_are_means_over_seeds():
+    found = {
+        (3, "structured", "good"): structured("11 10", "10"),
+        (1, "structured", "good"): structured("11 11", "10"),
+        (3, "heads", "inverted"): structured("00 01", "11"),
+        (1, "heads", "inverted"): structured("00 00", "11"),
+    }
+    results = results_of(
+        "sst2",
+        {
+            ("none", "full", "fine-tuned"): (0.9, 0.9),
+            ("structured", "good", "pruned"): (0.8, 0.9),
+            ("structured", "good", "retrained"): (0.85, 0.86),
+            ("heads", "inverted", "pruned"): (0.5, 0.6),
+            ("magnitude-95", "good", "pruned"): (0.7, 0.72),
+        },
+    )
+    table = comparisons.variant_table(made_up(subnetwork=lambda *place: found[place]), results)
+    assert table.to_dict("records") == [
+        {
+            "method": "heads and MLPs",
+            "subnetwork": "good",
+            "heads": "3.5",
+            "MLPs": "1.0",
+            "of the encoder": "45%",
+            "pruned": "0.850",
+            "retrained": "0.855",
+        },
+        {
+            "method": "heads alone",
+            "subnetwork": "inverted",
+            "heads": "0.5",
+            "MLPs": "2.0",
+            "of the encoder": "45%",
+            "pruned": "0.550",
+            "retrained": "",
+        },
+        {
+            "method": "weights, 95% kept",
+            "subnetwork": "good",
+            "heads": "",
+            "MLPs": "",
+            "of the encoder": "45%",
+            "pruned": "0.710",
+            "retrained": "",
+        },
+    ]
+
+
+CELLS = {
+    ("none", "majority", "none"): (0.0,),
+    ("none", "frozen", "linear layer"): (0.2,),
+    ("none", "full", "fine-tuned"): (0.5, 0.6),
+    ("structured", "good", "pruned"): (0.4, 0.5),
+    ("structured", "good", "longer"): (0.4, 0.5),
+    ("super", "bad", "retrained"): (0.125, 0.125),
+    ("union", "good", "pruned"): (0.3,),
+    ("matched", "good", "pruned"): (0.3, 0.3),
+}
+
+
+def test_beside_the_papers_numbers_stand_ours_where_both_have_them():
+    table = comparisons.beside_paper(results_of("cola", CELLS, "matthews"))
+    assert table[["method", "subnetwork", "phase"]].to_numpy().tolist() == [
+        ["none", "majority", "none"],
+        ["none", "full", "fine-tuned"],
+        ["structured", "good", "pruned"],
+        ["super", "bad", "retrained"],
+        ["union", "good", "pruned"],
+    ]
+    deviation = math.sqrt(0.005)  # of two values 0.1 apart
+    assert table["ours"].tolist() == [
+        "0.000",
+        f"0.550 ± {deviation:.3f}",
+        f"0.450 ± {deviation:.3f}",
+        "0.125 ± 0.000",
+        "0.300",
+    ]
+    names = table[["method", "subnetwork", "phase"]].to_numpy().tolist()
+    printed = [paper.score("cola", *setting) for setting in names]
+    assert table["paper"].tolist() == [f"{mean:.3f} ± {sd:.3f}" for mean, sd in printed]
+    assert table["paper"].iloc[1] == "0.560 ± 0.006"
+
+
+@pytest.mark.parametrize("task", ["acceptability", "entailment", "similarity"])
+def test_the_paper_has_nothing_on_generated_tasks(task):
+    assert comparisons.beside_paper(results_of(task, CELLS)).empty

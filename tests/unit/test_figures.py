@@ -1,0 +1,589 @@
+"""Figures: what is drawn stands at the numbers that were given."""
+
+import itertools
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from scipy import stats
+
+from lotterylib import figures, paper
+from lotterylib.importance import Importance
+from lotterylib.methods import ALL_METHODS
+from lotterylib.patterns import PATTERNS
+from lotterylib.task_overlap import TaskOverlap
+
+SEEDS = (1, 2, 3)
+CELLS = {
+    ("none", "majority", "none"): (0.5,),
+    ("none", "frozen", "linear layer"): (0.6,),
+    ("none", "full", "fine-tuned"): (0.90, 0.92, 0.97),
+    ("structured", "good", "pruned"): (0.81, 0.82, 0.83),
+    ("structured", "good", "retrained"): (0.88, 0.90, 0.95),
+    ("structured", "random", "pruned"): (0.50, 0.60, 0.55),
+    ("structured", "random", "retrained"): (0.70, 0.72, 0.77),
+    ("structured", "bad", "pruned"): (0.50, 0.50, 0.52),
+    ("structured", "bad", "retrained"): (0.61, 0.66, 0.68),
+    ("super", "good", "retrained"): (0.75, 0.77, 0.76),
+}
+
+
+def results_of(cells, task="sst2", constant=(), metric="accuracy"):
+    """A results table; `constant` names cells and the seeds whose predictor is constant."""
+    rows = []
+    for (method, kind, phase), values in cells.items():
+        for seed, value in zip(SEEDS, values, strict=False):
+            for name, number in ((metric, value), ("f1", 0.01)):
+                rows.append(
+                    {"encoder": "minilm", "task": task, "seed": seed, "method": method}
+                    | {"subnetwork": kind, "phase": phase, "metric": name, "value": number}
+                    | {"reported": name == metric, "density": 0.4}
+                    | {"constant": (method, kind, phase, seed) in constant}
+                )
+    return pd.DataFrame(rows)
+
+
+def hollow(dots):
+    """Which points of a scatter are white."""
+    return (dots.get_facecolors()[:, :3] == 1).all(axis=1)
+
+
+def line_of(axes, label):
+    (line,) = [line for line in axes.lines if line.get_label() == label]
+    return line
+
+
+def visible_texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def cells_of(axes):
+    """The values of a heatmap's panel, masked where nothing is shown."""
+    rows, columns = len(axes.get_yticks()), len(axes.get_xticks())
+    return np.ma.array(axes.collections[0].get_array()).reshape(rows, columns)
+
+
+def overlap_of(tasks, mean, chance, sd=None):
+    count = len(tasks)
+    sd = np.full((count, count), np.nan) if sd is None else np.array(sd, dtype=float)
+    p = np.full((count, count), np.nan)
+    return TaskOverlap("heads", tuple(tasks), np.array(mean, float), sd, np.array(chance, float), p)
+
+
+def shares_of(*rows):
+    return pd.DataFrame([dict(zip(PATTERNS, row, strict=True)) for row in rows])
+
+
+HELD_OUT = pd.DataFrame(
+    {
+        "method": ["structured"] * 6,
+        "searched on": ["all of dev"] * 2 + ["half of dev"] * 2 + ["training rows"] * 2,
+        "seed": [1, 2] * 3,
+        "seen": [-0.01, -0.03, 0.02, 0.04, np.nan, np.nan],
+        "unseen": [np.nan, np.nan, -0.05, -0.07, -0.08, -0.1],
+    }
+)
+OVERLAP = overlap_of(
+    ("cola", "rte", "entailment"),
+    [[3, 1, 2], [1, 2.5, 0], [2, 0, 4]],
+    [[1, 1.5, 1.5], [1.5, 1, 1], [1.5, 1, 1]],
+    [[1, 0.5, 0], [0.5, 0.25, 0], [0, 0, 2]],
+)
+STATES = pd.DataFrame(
+    {"left": [1, 0.5, 0.4], "score": [0.9, 0.85, 0.2], "held": [True, True, False]}
+)
+BOTH = CELLS | {
+    ("magnitude", kind, phase): tuple(v - 0.02 for v in CELLS["structured", kind, phase])
+    for kind in ("good", "random", "bad")
+    for phase in ("pruned", "retrained")
+}
+EVERY = {
+    "confusion_heatmap": lambda: figures.confusion_heatmap({"a": np.eye(5, dtype=int)}),
+    "importance_and_ablation": lambda: figures.importance_and_ablation(
+        np.eye(3), np.arange(9).reshape(3, 3) / 9
+    ),
+    "importance_evolution": lambda: figures.importance_evolution({1: []}),
+    "importance_histogram": lambda: figures.importance_histogram(np.eye(3), 1),
+    "kept_by_seeds": lambda: figures.kept_by_seeds({"heads": np.eye(2, 4, dtype=bool)}, 9),
+    "map_gallery": lambda: figures.map_gallery({"a": [np.eye(4)]}),
+    "overlap_heatmap": lambda: figures.overlap_heatmap(OVERLAP),
+    "overview_bars": lambda: figures.overview_bars(results_of(CELLS), "minilm", "structured"),
+    "pattern_bars": lambda: figures.pattern_bars(shares_of([0.2] * 5)),
+    "score_dots": lambda: figures.score_dots(
+        results_of(CELLS), [("good", "structured", "good", "pruned")]
+    ),
+    "search_curves": lambda: figures.search_curves({1: STATES}, "accuracy", 0.9, 0.5),
+    "seen_and_unseen": lambda: figures.seen_and_unseen(HELD_OUT, "accuracy"),
+    "subnetwork_bars": lambda: figures.subnetwork_bars(results_of(CELLS), "structured"),
+    "survival_and_pattern": lambda: figures.survival_and_pattern(
+        np.array([0, 0.5, 1]), np.array([0.1, 0.2, 0.3])
+    ),
+    "survival_heatmap": lambda: figures.survival_heatmap(np.ones((2, 3, 4)), np.ones((2, 3))),
+    "training_curves": lambda: figures.training_curves({1: [0.7, 0.6], 2: [0.7, 0.5]}),
+    "ways_beside_paper": lambda: figures.ways_beside_paper({"SST-2": results_of(BOTH)}),
+}
+
+
+def test_every_figure_is_listed_here():
+    functions = {name for name in figures.__all__ if callable(getattr(figures, name))}
+    assert functions - {"draw_subnetwork_bars"} == set(EVERY)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_figure_is_returned_closed_and_can_be_drawn(name):
+    before = plt.get_fignums()
+    figure = EVERY[name]()
+    assert isinstance(figure, Figure)
+    assert plt.get_fignums() == before
+    figure.draw_without_rendering()
+
+
+# Scores
+
+
+def test_bars_stand_at_the_means_and_points_at_the_seeds():
+    axes = figures.subnetwork_bars(results_of(CELLS), "structured").axes[0]
+    wanted = [
+        CELLS["structured", kind, phase]
+        for kind in ("good", "random", "bad")
+        for phase in ("pruned", "retrained")
+    ]
+    bars = [patch for patch in axes.patches if patch.get_width() == pytest.approx(0.36)]
+    assert [bar.get_height() for bar in bars] == pytest.approx([np.mean(v) for v in wanted])
+    for bar, dots, values in zip(bars, axes.collections, wanted, strict=True):
+        places = dots.get_offsets()
+        assert places[:, 1].tolist() == pytest.approx(values)
+        middle = bar.get_x() + bar.get_width() / 2
+        assert places[:, 0].mean() == pytest.approx(middle)
+        assert abs(places[:, 0] - middle).max() < bar.get_width() / 2
+    assert line_of(axes, "full model (±1 sd)").get_ydata()[0] == pytest.approx(0.93)
+    assert line_of(axes, "majority class").get_ydata()[0] == pytest.approx(0.5)
+    assert line_of(axes, "linear layer, frozen encoder").get_ydata()[0] == pytest.approx(0.6)
+    band = axes.patches[0]
+    spread = np.std(CELLS["none", "full", "fine-tuned"], ddof=1)
+    assert (band.get_y(), band.get_height()) == (
+        pytest.approx(0.93 - spread),
+        pytest.approx(2 * spread),
+    )
+    assert axes.get_title() == "structured, 40% of the encoder"
+    assert axes.get_ylabel() == "accuracy"
+
+
+def test_bars_of_a_single_seed_have_a_point_each():
+    one = results_of({name: values[:1] for name, values in CELLS.items()})
+    figure = figures.subnetwork_bars(one, "structured")
+    axes = figure.axes[0]
+    assert [len(dots.get_offsets()) for dots in axes.collections] == [1] * 6
+    figure.draw_without_rendering()
+    assert np.isfinite(axes.get_ylim()).all()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_constant_predictor_is_hollow_and_no_other_is(seed):
+    results = results_of(CELLS, constant={("structured", "random", "pruned", seed)})
+    axes = figures.subnetwork_bars(results, "structured").axes[0]
+    shown = [hollow(dots).tolist() for dots in axes.collections]
+    assert shown[2] == [each == seed for each in SEEDS]
+    assert not any(map(any, shown[:2] + shown[3:]))
+    dots = figures.score_dots(
+        results,
+        [("a", "structured", "good", "pruned"), ("b", "structured", "random", "pruned")],
+    )
+    shown = [hollow(points).tolist() for points in dots.axes[0].collections]
+    assert shown == [[False] * 3, [each == seed for each in SEEDS]]
+
+
+def test_panels_of_an_overview_are_those_of_each_task_and_encoder():
+    other = {name: tuple(v - 0.1 for v in values) for name, values in CELLS.items()}
+    results = pd.concat(
+        [
+            results_of(CELLS, "rte"),
+            results_of(other, "cola", metric="matthews"),
+            results_of(CELLS, "mrpc"),
+            results_of(CELLS, "qnli").assign(encoder="tiny"),
+        ]
+    )
+    figure = figures.overview_bars(results, "minilm", "structured")
+    shown = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_title() for axes in shown] == [
+        f"{title}\n40% of the encoder" for title in ("CoLA", "MRPC", "RTE")
+    ]
+    assert [axes.get_ylabel() for axes in shown] == ["Matthews correlation", *["accuracy"] * 2]
+    first = [patch.get_height() for patch in shown[0].patches if patch.get_width() < 0.4]
+    assert first[0] == pytest.approx(0.72)
+
+
+def test_an_overview_shows_only_tasks_that_have_the_method():
+    """A run of one seed has no super-survivors, and needs no panel that says "nan%"."""
+    without = {name: values for name, values in CELLS.items() if name[0] != "super"}
+    both = pd.concat([results_of(CELLS, "rte"), results_of(without, "cola")])
+    figure = figures.overview_bars(both, "minilm", "super")
+    assert not [axes for axes in figure.axes if axes.axison and "nan" in axes.get_title()]
+
+
+def test_dots_stand_at_the_seeds_in_the_order_of_the_rows():
+    rows = [
+        ("bad", "structured", "bad", "retrained"),
+        ("good", "structured", "good", "retrained"),
+        ("majority", "none", "majority", "none"),
+    ]
+    axes = figures.score_dots(results_of(CELLS), rows).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [name for name, *_ in rows]
+    means = [line for line in axes.lines if len(set(line.get_ydata())) == 2 and line.get_lw() > 2]
+    for place, ((_, *cell), dots, mean) in enumerate(
+        zip(rows, axes.collections, means, strict=True)
+    ):
+        points = dots.get_offsets()
+        assert points[:, 0].tolist() == pytest.approx(CELLS[tuple(cell)])
+        assert points[:, 1].tolist() == [place] * len(points)
+        assert mean.get_xdata() == pytest.approx([np.mean(CELLS[tuple(cell)])] * 2)
+        assert np.mean(mean.get_ydata()) == pytest.approx(place)
+    assert axes.yaxis_inverted()
+    assert line_of(axes, "full model (±1 sd)").get_xdata()[0] == pytest.approx(0.93)
+    spread = np.std(CELLS["none", "full", "fine-tuned"], ddof=1)
+    band = axes.patches[0]
+    assert (band.get_x(), band.get_width()) == (
+        pytest.approx(0.93 - spread),
+        pytest.approx(2 * spread),
+    )
+    assert axes.get_xlabel() == "accuracy"
+
+
+def test_rows_without_results_are_left_out():
+    rows = [
+        ("from scratch", "structured", "random", "from scratch"),
+        ("good", "structured", "good", "pruned"),
+        ("guess", "none", "guess", "none"),
+    ]
+    axes = figures.score_dots(results_of(CELLS), rows).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["good"]
+    assert len(axes.collections) == 1
+
+
+def test_the_band_of_a_single_full_model_has_no_width():
+    one = results_of({name: values[:1] for name, values in CELLS.items()})
+    axes = figures.score_dots(one, [("good", "structured", "good", "pruned")]).axes[0]
+    assert axes.patches[0].get_x() == pytest.approx(0.9)
+    assert axes.patches[0].get_width() == 0
+
+
+def test_seen_and_unseen_stand_in_rows_of_their_own():
+    axes = figures.seen_and_unseen(HELD_OUT, "accuracy").axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "structured, all of dev",
+        "structured, half of dev",
+        "structured, training rows",
+    ]
+    shown = [np.ma.filled(np.ma.array(dots.get_offsets()), np.nan) for dots in axes.collections]
+    columns = HELD_OUT[["seen", "unseen"]].to_numpy().reshape(3, 2, 2)  # place, seed, column
+    for dots, (place, column) in zip(shown, itertools.product(range(3), range(2)), strict=True):
+        np.testing.assert_allclose(dots[:, 0], columns[place, :, column])
+        given = np.isfinite(columns[place, :, column])
+        assert ((dots[given, 1] > place) == bool(column)).all()
+    means = [line.get_xdata()[0] for line in axes.lines if line.get_lw() == 2]
+    assert means == pytest.approx([-0.02, 0.03, -0.06, -0.09])  # none where there is nothing
+    assert "less the full model's" in axes.get_xlabel()
+
+
+def test_ways_from_majority_to_full_are_shared_with_the_paper():
+    lower = {name: tuple(v - 0.3 for v in values) for name, values in BOTH.items()}
+    runs = {"SST-2": results_of(BOTH), "RTE (ours)": results_of(lower, "rte")}
+    figure = figures.ways_beside_paper(runs)
+    assert [axes.get_title() for axes in figure.axes] == [
+        f"{title}, {method}" for title in runs for method in ("structured", "magnitude")
+    ]
+    settings = list(itertools.product(("good", "random", "bad"), ("pruned", "retrained")))
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
+        f"{kind} {phase}" for kind, phase in settings
+    ]
+    places = itertools.product(("sst2", "rte"), ("structured", "magnitude"))
+    for axes, (task, method) in zip(figure.axes, places, strict=True):
+        zero, one = (
+            paper.score(task, "none", *setting)[0]
+            for setting in (("majority", "none"), ("full", "fine-tuned"))
+        )
+        found = [line for line in axes.lines if line.get_marker() == "o"]
+        for setting, bar, ours in zip(settings, axes.containers, found, strict=True):
+            mean, deviation = paper.score(task, method, *setting)
+            point, _, (error,) = bar.lines
+            way = (mean - zero) / (one - zero)
+            assert point.get_xdata() == pytest.approx([way])
+            reach = deviation / (one - zero)
+            assert error.get_segments()[0][:, 0] == pytest.approx([way - reach, way + reach])
+            # our full model has 0.93, our majority class 0.5; what both lose does not matter
+            ways = [(value - 0.5) / 0.43 for value in BOTH[method, *setting]]
+            assert ours.get_xdata() == pytest.approx(ways)
+            assert abs(point.get_ydata()[0] - ours.get_ydata()[0]) < 0.5
+    assert figure.axes[0].yaxis_inverted()
+
+
+def test_training_losses_are_averaged_over_a_moving_window():
+    losses = {1: [4.0, 2.0, 0.0, 2.0], 7: [1.0]}
+    axes = figures.training_curves(losses, window=2).axes[0]
+    assert line_of(axes, "seed 1").get_ydata().tolist() == [4, 3, 1, 1]
+    assert line_of(axes, "seed 1").get_xdata().tolist() == [1, 2, 3, 4]
+    assert line_of(axes, "seed 7").get_ydata().tolist() == [1]
+
+
+def test_searches_of_all_seeds_share_a_panel():
+    lower = STATES.assign(score=STATES["score"] - 0.1)
+    axes = figures.search_curves({1: STATES, 2: lower}, "matthews", 0.9, 0.5).axes[0]
+    assert line_of(axes, "seed 2").get_xdata().tolist() == [100, 50]
+    assert line_of(axes, "seed 2").get_ydata().tolist() == pytest.approx([0.8, 0.75])
+    dashed = [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == "--"]
+    assert dashed == pytest.approx([0.9 * 0.9, 0.9 * 0.8])
+    undone = [line for line in axes.lines if line.get_mfc() == "white" and len(line.get_xdata())]
+    assert [line.get_ydata().tolist() for line in undone] == [[0.2], [pytest.approx(0.1)]]
+    assert (axes.get_ylabel(), axes.xaxis_inverted()) == ("Matthews correlation", True)
+
+
+# Masks
+
+
+def test_cells_of_a_survival_heatmap_are_means_over_seeds(rng):
+    heads, mlps = rng.random((3, 4, 5)), rng.random((3, 4))
+    left, right, bar = figures.survival_heatmap(heads, mlps, "what it is").axes
+    np.testing.assert_allclose(cells_of(left), heads.mean(0))
+    np.testing.assert_allclose(cells_of(right), mlps.mean(0)[:, None])
+    assert (
+        visible_texts(left)[7] == f"{heads[:, 1, 2].mean():.2f}\n±{heads[:, 1, 2].std(ddof=1):.2f}"
+    )
+    assert visible_texts(right)[2] == f"{mlps[:, 2].mean():.2f}\n±{mlps[:, 2].std(ddof=1):.2f}"
+    assert bar.get_ylabel() == "what it is"
+    assert all(axes.collections[0].get_clim() == (0, 1) for axes in (left, right))
+
+
+def test_one_mask_has_no_deviation():
+    left, right, _ = figures.survival_heatmap(np.ones((1, 2, 3)), np.zeros((1, 2))).axes
+    assert visible_texts(left) == ["1.00"] * 6
+    assert visible_texts(right) == ["0.00"] * 2
+
+
+@pytest.mark.parametrize("pruned", [1, 4, 14, 144])
+def test_the_dashed_line_parts_what_goes_first_from_the_rest(rng, pruned):
+    scores = rng.random((12, 12))
+    axes = figures.importance_histogram(scores, pruned).axes[0]
+    bars = [patch.get_height() for patch in axes.patches]
+    assert (len(bars), sum(bars)) == (24, 144)
+    np.testing.assert_array_equal(bars, np.histogram(scores, bins=24, range=(0, 1))[0])
+    (line,) = axes.lines
+    assert (scores < line.get_xdata()[0]).sum() == min(pruned, 143)
+    assert f"first {pruned} heads" in line.get_label()
+
+
+def test_the_order_of_importance_is_followed_from_its_first_state(rng):
+    traces = {
+        seed: [Importance(rng.random((3, 4)), rng.random(3)) for _ in range(states)]
+        for seed, states in ((7, 4), (2, 3))
+    }
+    axes = figures.importance_evolution(traces).axes[0]
+    for seed, states in traces.items():
+        order = [stats.rankdata(state.normalised().heads) for state in states]
+        wanted = [np.corrcoef(order[0], later)[0, 1] for later in order]
+        line = line_of(axes, f"seed {seed}")
+        assert line.get_ydata() == pytest.approx(wanted)
+        assert line.get_xdata().tolist() == list(range(len(states)))
+        assert line.get_ydata()[0] == pytest.approx(1)
+
+
+def expected_counts(kept):
+    """How many items 0, 1, ... seeds keep if each draws its number of items at random."""
+    seeds, items = kept.shape
+    chance = kept.sum(1) / items
+    expected = np.zeros(seeds + 1)
+    for choice in itertools.product((0, 1), repeat=seeds):
+        probability = math.prod(
+            p if kept_ else 1 - p for p, kept_ in zip(chance, choice, strict=True)
+        )
+        expected[sum(choice)] += items * probability
+    return expected
+
+
+def chance_of(axes):
+    """The diamonds of `kept_by_seeds` and the ends of their ranges."""
+    (container,) = [c for c in axes.containers if hasattr(c, "has_yerr") and c.has_yerr]
+    points, _, (bars,) = container.lines
+    return points.get_ydata(), np.array([segment[:, 1] for segment in bars.get_segments()])
+
+
+def test_diamonds_stand_at_what_chance_would_give():
+    draw = np.random.default_rng(2)
+    masks = {
+        "heads": np.array([draw.permutation(144) < size for size in (95, 81, 116, 40)]),
+        "MLPs": np.array([draw.permutation(12) < size for size in (9, 8, 0, 12)]),
+    }
+    figure = figures.kept_by_seeds(masks, permutations=4000)
+    for axes, (name, kept) in zip(figure.axes, masks.items(), strict=True):
+        assert axes.get_ylabel() == name
+        bars = [patch.get_height() for patch in axes.patches]
+        assert bars == [(kept.sum(0) == seeds).sum() for seeds in range(5)]
+        mean, ends = chance_of(axes)
+        assert mean == pytest.approx(expected_counts(kept), abs=0.15 if name == "heads" else 0.06)
+        assert mean.sum() == pytest.approx(kept.shape[1])
+        assert (ends[:, 0] <= mean + 1e-9).all()
+        assert (mean <= ends[:, 1] + 1e-9).all()
+
+
+def test_the_range_of_chance_is_that_of_all_draws():
+    """Two seeds keep two of four items: 36 pairs of masks, of which 6 are the same."""
+    kept = np.array([[1, 1, 0, 0], [1, 0, 1, 0]], dtype=bool)
+    masks = [np.isin(range(4), chosen) for chosen in itertools.combinations(range(4), 2)]
+    counts = [
+        np.bincount(np.add(one, other, dtype=int), minlength=3)
+        for one, other in itertools.product(masks, masks)
+    ]
+    mean, ends = chance_of(figures.kept_by_seeds({"heads": kept}, permutations=3000).axes[0])
+    assert mean == pytest.approx(np.mean(counts, axis=0), abs=0.05)
+    low, high = np.quantile(counts, [0.025, 0.975], axis=0)
+    np.testing.assert_allclose(ends, np.stack([low, high], axis=1), atol=0.01)
+
+
+def test_masks_of_all_or_nothing_leave_nothing_to_chance():
+    kept = np.array([[True] * 6, [False] * 6])
+    mean, ends = chance_of(figures.kept_by_seeds({"heads": kept}, permutations=20).axes[0])
+    assert mean.tolist() == [0, 6, 0]
+    assert (ends == mean[:, None]).all()
+
+
+def test_an_overlap_is_shown_once_and_its_diagonal_is_what_survives():
+    left, right = figures.overlap_heatmap(OVERLAP).axes
+    shown = cells_of(left)
+    np.testing.assert_array_equal(shown.mask, np.triu(np.ones((3, 3), dtype=bool), 1))
+    np.testing.assert_array_equal(np.diag(shown), [3, 2.5, 4])
+    assert shown.compressed().tolist() == [3, 1, 2.5, 2, 0, 4]
+    assert visible_texts(left) == [
+        "3.0\n±1.0",
+        "1.0\n±0.5",
+        "2.5\n±0.2",
+        "2.0",
+        "0.0",
+        "4.0\n±2.0",
+    ]
+    above = cells_of(right)
+    np.testing.assert_array_equal(above.mask, np.triu(np.ones((3, 3), dtype=bool)))
+    assert above.compressed().tolist() == [-0.5, 0.5, -1]
+    assert visible_texts(right) == ["-0.5", "+0.5", "-1.0"]
+    assert right.collections[0].get_clim() == (-1, 1)  # zero is in the middle
+    assert [t.get_text() for t in left.get_xticklabels()] == ["CoLA", "RTE", "Entailment"]
+    assert left.get_title() == "heads in common"
+
+
+def test_super_survivors_have_no_deviation_to_show():
+    overlap = overlap_of(("cola", "rte"), [[3, 1], [1, 2]], [[1, 1], [1, 1]])
+    left, _ = figures.overlap_heatmap(overlap).axes
+    assert visible_texts(left) == ["3.0", "1.0", "2.0"]
+
+
+def test_a_single_task_has_only_its_own_cell():
+    figure = figures.overlap_heatmap(overlap_of(("cola",), [[3]], [[1]]))
+    left, right = figure.axes
+    assert (visible_texts(left), visible_texts(right)) == (["3.0"], [])
+    figure.draw_without_rendering()
+
+
+def test_importance_stands_against_the_loss_of_the_same_head(rng):
+    importance, loss = rng.random((3, 4)), rng.normal(size=(3, 4))
+    axes, bar = figures.importance_and_ablation(importance, loss).axes
+    (dots,) = axes.collections
+    np.testing.assert_allclose(dots.get_offsets(), np.stack([importance, loss], -1).reshape(-1, 2))
+    np.testing.assert_array_equal(dots.get_array(), np.repeat([1, 2, 3], 4))
+    assert bar.get_ylabel() == "layer"
+
+
+# Attention
+
+
+def test_a_gallery_has_a_row_per_pattern_and_shows_every_map(rng):
+    maps = {"vertical": [rng.random((5, 5)), rng.random((7, 7))], "block": [rng.random((4, 4))]}
+    figure = figures.map_gallery(maps)
+    panels = np.array(figure.axes, dtype=object).reshape(2, 2)
+    for line, (name, row) in zip(panels, maps.items(), strict=True):
+        assert line[0].get_ylabel() == name
+        shown = [image.get_array() for axes in line for image in axes.images]
+        assert len(shown) == len(row)
+        for image, weights in zip(shown, row, strict=True):
+            np.testing.assert_array_equal(image, weights)
+    assert not panels[1, 1].axison
+
+
+def test_shares_are_stacked_up_to_100(rng):
+    shares = shares_of(*rng.dirichlet(np.ones(5), 3), [0.05, 0.3, 0, 0.6, 0.05])
+    shares.index = ["CoLA, super-survivors", "CoLA, all heads", "RTE, all heads", "SST-2"]
+    figure = figures.pattern_bars(shares)
+    (axes,) = figure.axes
+    assert len(axes.containers) == len(PATTERNS)
+    ends = np.zeros(4)
+    for pattern, bars in zip(PATTERNS, axes.containers, strict=True):
+        assert bars.get_label() == pattern
+        assert [bar.get_x() for bar in bars] == pytest.approx(ends.tolist())
+        assert [bar.get_width() for bar in bars] == pytest.approx((100 * shares[pattern]).tolist())
+        ends = np.array([bar.get_x() + bar.get_width() for bar in bars])
+    assert ends == pytest.approx([100] * 4)
+    assert axes.get_xlim() == (0, 100)
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(shares.index)
+    # slices too narrow for a number have none
+    last = [text for text in axes.texts if text.get_position()[1] == 3]
+    assert [text.get_text() for text in last] == ["30", "60"]
+    assert [text.get_position()[0] for text in last] == pytest.approx([20, 65])
+    assert len(axes.texts) == (100 * shares[list(PATTERNS)] >= 7).to_numpy().sum()
+
+
+def test_the_order_of_the_columns_does_not_matter():
+    shares = shares_of([0.1, 0.2, 0.3, 0.15, 0.25])
+    (axes,) = figures.pattern_bars(shares[sorted(PATTERNS)]).axes
+    widths = {bars.get_label(): bars[0].get_width() for bars in axes.containers}
+    assert widths == pytest.approx({name: 100 * shares[name][0] for name in PATTERNS})
+
+
+@pytest.mark.parametrize("tables", [1, 2, 3])
+def test_confusions_show_counts_and_are_coloured_by_the_share_of_their_row(rng, tables):
+    given = {f"table {i}": rng.integers(0, 30, (5, 5)) for i in range(tables)}
+    given["table 0"][2] = 0  # a pattern that no map has
+    figure = figures.confusion_heatmap(given)
+    shown = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_title() for axes in shown] == list(given)
+    for axes, counts in zip(shown, given.values(), strict=True):
+        assert visible_texts(axes) == [str(count) for count in counts.ravel()]
+        wanted = [[n / sum(row) if sum(row) else 0 for n in row] for row in counts.tolist()]
+        np.testing.assert_allclose(cells_of(axes), wanted)
+        assert (axes.get_xlabel(), axes.get_ylabel()) == ("classifier says", "label")
+
+
+def test_heads_stand_at_their_survival_and_a_line_at_each_levels_mean():
+    survival = np.array([0, 0, 0.5, 1, 1, 1])
+    share = np.array([0.2, 0.4, 0.5, 0.1, 0.2, 0.9])
+    axes = figures.survival_and_pattern(survival, share).axes[0]
+    points = axes.collections[0].get_offsets()
+    assert points[:, 1].tolist() == pytest.approx((100 * share).tolist())
+    assert abs(points[:, 0] - survival).max() <= 0.02  # only so much aside as to be told apart
+    lines = {np.mean(line.get_xdata()): line.get_ydata()[0] for line in axes.lines}
+    assert lines == pytest.approx({0.0: 30, 0.5: 50, 1.0: 40})
+
+
+# Colours
+
+
+def test_the_two_phases_have_colours_of_their_own():
+    axes = figures.subnetwork_bars(results_of(CELLS), "structured").axes[0]
+    bars = [patch for patch in axes.patches if patch.get_width() == pytest.approx(0.36)]
+    pruned, retrained = ({to_rgb(bar.get_facecolor()) for bar in bars[side::2]} for side in (0, 1))
+    assert len(pruned) == len(retrained) == 1
+    assert pruned != retrained
+
+
+@pytest.mark.parametrize("method", ["super", "disjoint", "union"])
+def test_a_method_beside_the_papers_two_is_named_in_words(method):
+    cells = {
+        (method if name == "structured" else name, *rest): values
+        for (name, *rest), values in CELLS.items()
+        if name != "super"
+    }
+    results = results_of(cells)
+    title = figures.subnetwork_bars(results, method).axes[0].get_title()
+    assert title == f"{ALL_METHODS[method].told}, 40% of the encoder"
+    over = figures.overview_bars(results, "minilm", method).axes[0].get_title()
+    assert over == "SST-2\n40% of the encoder"

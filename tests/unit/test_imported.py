@@ -1,0 +1,486 @@
+"""The importer: the authors' layout in, subnetworks out, and nothing written on any fault."""
+
+import io
+import os
+import pickle
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+
+import lotterylib.store
+from lotterylib.anatomy import shape_of
+from lotterylib.errors import LotteryError
+from lotterylib.imported import BERT_BASE, FOLDERS, import_masks, load_imported, read_masks
+from lotterylib.presets import PAPER_SEEDS
+from lotterylib.store import Key, RunStore
+from lotterylib.tasks import TASKS
+
+GLUE = ("CoLA", "SST-2", "MRPC", "QQP", "STS-B", "MNLI", "QNLI", "RTE", "WNLI")
+LAYERS, HEADS = 3, 4
+
+
+@pytest.fixture(autouse=True)
+def _no_commit(monkeypatch):
+    """What the commit is does not matter here, and asking for it takes a process."""
+    monkeypatch.setattr(lotterylib.store, "_commit", lambda: "0123456789ab")
+
+
+@pytest.fixture
+def store(tmp_path):
+    return RunStore(tmp_path / "runs")
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """A repository in the authors' layout: two tasks, two seeds, all three searches."""
+    draw = np.random.default_rng(0)
+    for method, names in (
+        ("heads_mlps", ("head_mask", "mlp_mask")),
+        ("heads", ("head_mask",)),
+        ("mlps", ("mlp_mask",)),
+    ):
+        for task in ("CoLA", "STS-B"):
+            for seed in (42, 7):
+                for name in names:
+                    shape = (LAYERS, HEADS) if name == "head_mask" else (LAYERS,)
+                    save(tmp_path, method, task, seed, name, draw.random(shape) < 0.5)
+    return tmp_path / "authors"
+
+
+@pytest.fixture(scope="module")
+def authors():
+    folder = os.environ.get("LOTTERY_AUTHORS_DIR", "")
+    if not folder:
+        pytest.skip("LOTTERY_AUTHORS_DIR is not set: no masks of the authors")
+    return Path(folder)
+
+
+def save(root, method, task, seed, name, mask, dtype=np.float32):
+    folder = root / "authors" / "masks" / method / task / f"seed_{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / f"{name}.npy", mask.astype(dtype))
+
+
+def mask_of(repository, method="heads_mlps", task="CoLA", seed=42, name="head_mask"):
+    return repository / "masks" / method / task / f"seed_{seed}" / f"{name}.npy"
+
+
+def by_name(found):
+    return {(each.method, each.task, each.seed): each.subnetwork for each in found}
+
+
+def test_masks_become_subnetworks(repository):
+    found = read_masks(repository)
+    assert [(each.method, each.task, each.seed) for each in found] == [
+        (method, task, seed)
+        for method in ("structured", "heads", "mlps")
+        for task in ("cola", "stsb")
+        for seed in (7, 42)
+    ]
+    for each in found:
+        folder, title = FOLDERS[each.method], TASKS[each.task].tsv_folder
+        for name, mask in (
+            ("head_mask", each.subnetwork.heads),
+            ("mlp_mask", each.subnetwork.mlps),
+        ):
+            path = mask_of(repository, folder, title, each.seed, name)
+            if path.exists():
+                np.testing.assert_array_equal(mask, np.load(path) == 1)
+            else:
+                assert mask.all()
+            assert mask.shape == ((LAYERS, HEADS) if name == "head_mask" else (LAYERS,))
+
+
+def test_the_folder_may_be_the_repository_or_its_masks(repository):
+    assert read_masks(repository) == read_masks(repository / "masks")
+
+
+def test_all_nine_tasks_have_a_folder(tmp_path):
+    for task in GLUE:
+        save(tmp_path, "heads_mlps", task, 1, "head_mask", np.ones((2, 2)))
+        save(tmp_path, "heads_mlps", task, 1, "mlp_mask", np.ones(2))
+    found = read_masks(tmp_path / "authors")
+    assert [TASKS[each.task].tsv_folder for each in found] == list(GLUE)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float16, np.int64, np.uint8, bool])
+def test_zeros_and_ones_of_any_type_of_number_will_do(repository, dtype):
+    wanted = read_masks(repository)[0].subnetwork
+    for path in repository.rglob("*.npy"):
+        np.save(path, np.load(path).astype(dtype))
+    assert read_masks(repository)[0].subnetwork == wanted
+
+
+def test_whatever_else_the_repository_holds_is_left_alone(repository):
+    wanted = read_masks(repository)
+    for extra in ("heads_mlps_bad_1", "heads_mlps_hans/HANS/seed_1", "global"):
+        (repository / "masks" / extra).mkdir(parents=True)
+        (repository / "masks" / extra / "head_mask.npy").write_bytes(b"nonsense")
+    (repository / "masks" / "heads_mlps" / "notes.txt").write_text("notes")
+    (repository / "masks" / "heads_mlps" / ".cache").mkdir()
+    seed = mask_of(repository).parent
+    (seed / "head_importance.npy").write_bytes(b"nonsense")
+    (seed / "impacttracker").mkdir()
+    assert read_masks(repository) == wanted
+
+
+def test_masks_of_mlps_alone_are_of_the_encoder_that_the_other_masks_are_of(repository, tmp_path):
+    assert by_name(read_masks(repository))["mlps", "cola", 7].heads.shape == (LAYERS, HEADS)
+    save(tmp_path / "alone", "mlps", "RTE", 3, "mlp_mask", np.ones(12))
+    (alone,) = read_masks(tmp_path / "alone" / "authors")
+    assert alone.subnetwork.heads.shape == (12, BERT_BASE.heads)
+
+
+def test_what_is_imported_is_loaded_again(repository, store):
+    imported = import_masks(repository, store)
+    loaded = load_imported(store.root)
+    assert list(loaded) == ["structured", "heads", "mlps"]
+    assert list(loaded["structured"]) == ["cola", "stsb"]
+    assert list(loaded["structured"]["cola"]) == [7, 42]
+    flat = {
+        (method, task, seed): subnetwork
+        for method, tasks in loaded.items()
+        for task, seeds in tasks.items()
+        for seed, subnetwork in seeds.items()
+    }
+    assert flat == by_name(imported)
+
+
+def test_imports_lie_in_the_run_store_under_their_source(repository, store):
+    for each in import_masks(repository, store):
+        assert each.key == Key(
+            "bert-base-uncased-authors",
+            each.task,
+            f"imported-{each.method}",
+            {
+                "source": "sai-prasanna/bert-experiments",
+                "method": each.method,
+                "sha256": each.sha256,
+            },
+            each.seed,
+        )
+        assert (store.root / each.key.path / "good.safetensors").is_file()
+        assert len(each.sha256) == 64
+
+
+def test_the_digest_changes_with_any_bit_of_its_task_and_with_nothing_else(repository):
+    before = {(each.method, each.task): each.sha256 for each in read_masks(repository)}
+    assert len(set(before.values())) == len(before)
+    path = mask_of(repository, seed=7, name="mlp_mask")
+    np.save(path, 1 - np.load(path))
+    after = {(each.method, each.task): each.sha256 for each in read_masks(repository)}
+    assert {name for name in before if before[name] != after[name]} == {("structured", "cola")}
+    for task in ("CoLA", "STS-B"):
+        rename(mask_of(repository, "mlps", task, name="mlp_mask").parent, "seed_43")
+    renamed = {(each.method, each.task): each.sha256 for each in read_masks(repository)}
+    assert {name[0] for name in after if after[name] != renamed[name]} == {"mlps"}
+
+
+def test_importing_twice_changes_nothing(repository, store):
+    import_masks(repository, store)
+    before = {path: path.stat().st_mtime_ns for path in store.root.rglob("*.safetensors")}
+    import_masks(repository, store)
+    after = {path: path.stat().st_mtime_ns for path in store.root.rglob("*.safetensors")}
+    assert before == after
+    assert len(before) == 12
+
+
+def test_nothing_was_imported(tmp_path):
+    assert load_imported(tmp_path / "nowhere") == {}
+
+
+def array_bytes(array, **options):
+    buffer = io.BytesIO()
+    np.save(buffer, array, **options)
+    return buffer.getvalue()
+
+
+def zip_bytes():
+    buffer = io.BytesIO()
+    np.savez(buffer, mask=np.ones((LAYERS, HEADS)))
+    return buffer.getvalue()
+
+
+def spoil(array, value):
+    array = array.astype(np.float32)
+    array.flat[1] = value
+    return array
+
+
+ONES = np.ones((LAYERS, HEADS), dtype=np.float32)
+BAD_CONTENT = {
+    "half": (array_bytes(spoil(ONES, 0.5)), "holds the value 0.5"),
+    "two": (array_bytes((ONES * 2).astype(int)), "holds the value 2"),
+    "minus": (array_bytes(spoil(ONES, -1)), "holds the value -1.0"),
+    "nan": (array_bytes(spoil(ONES, np.nan)), "holds the value nan"),
+    "objects": (array_bytes(ONES.astype(object), allow_pickle=True), "not a readable array"),
+    "pickle": (pickle.dumps(ONES), "not a readable array"),
+    "cut": (array_bytes(ONES)[:-5], "not a readable array"),
+    "empty file": (b"", "not a readable array"),
+    "text": (array_bytes(np.full((LAYERS, HEADS), "1")), "not an array of numbers"),
+    "complex": (array_bytes(ONES.astype(complex)), "not an array of numbers"),
+    "archive": (zip_bytes(), "not an array of numbers"),
+    "flat": (array_bytes(ONES.ravel()), r"shape \(12,\); it must be \[layers, heads\]"),
+    "nothing": (array_bytes(ONES[:0]), r"shape \(0, 4\); it must be \[layers, heads\]"),
+    "narrow": (array_bytes(ONES[:, 1:]), r"shape \(3, 3\), but it must be \(3, 4\)"),
+    "tall": (array_bytes(np.ones((5, HEADS))), r"shape \(5, 4\), but it must be \(3, 4\)"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_CONTENT)
+def test_a_bad_file_is_named_and_nothing_is_written(repository, store, fault):
+    data, words = BAD_CONTENT[fault]
+    path = mask_of(repository, "heads", "STS-B")  # read after most of the others
+    path.write_bytes(data)
+    with pytest.raises(LotteryError, match=words) as caught:
+        import_masks(repository, store)
+    assert str(path) in str(caught.value)
+    assert str(caught.value).endswith(".")
+    assert not store.root.exists()
+
+
+def test_a_pickle_is_not_run(repository, store, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "sprung",)
+
+    trapped = np.array([[Trap()]], dtype=object)
+    mask_of(repository).write_bytes(array_bytes(trapped, allow_pickle=True))
+    with pytest.raises(LotteryError, match="not a readable array"):
+        import_masks(repository, store)
+    mask_of(repository).write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(LotteryError, match="not a readable array"):
+        import_masks(repository, store)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_mlps_of_another_depth_are_refused(repository, store):
+    path = mask_of(repository, name="mlp_mask")
+    np.save(path, np.ones(LAYERS + 1))
+    with pytest.raises(LotteryError, match=r"shape \(4,\), but it must be \(3,\)") as caught:
+        import_masks(repository, store)
+    assert str(path) in str(caught.value)
+    assert not store.root.exists()
+
+
+def drop(path):
+    for file in path.iterdir():
+        file.unlink()
+    path.rmdir()
+
+
+def rename(path, name):
+    path.rename(path.with_name(name))
+
+
+BAD_LAYOUT = {
+    "no head mask": (lambda r: mask_of(r).unlink(), r"seed_42 has no head_mask\.npy"),
+    "no MLP mask": (
+        lambda r: mask_of(r, "mlps", name="mlp_mask").unlink(),
+        r"mlps/CoLA/seed_42 has no mlp_mask\.npy",
+    ),
+    "a folder for a mask": (
+        lambda r: (mask_of(r).unlink(), mask_of(r).mkdir()),
+        r"seed_42 has no head_mask\.npy",
+    ),
+    "no seed": (
+        lambda r: drop(mask_of(r, task="STS-B").parent),
+        r"heads_mlps masks are missing: stsb lacks seed 42, which another task has",
+    ),
+    "two tasks lack seeds": (
+        lambda r: [
+            drop(mask_of(r, task=t, seed=s).parent) for t, s in (("STS-B", 42), ("CoLA", 7))
+        ],
+        "cola lacks seed 7; stsb lacks seed 42",
+    ),
+    "unknown task": (
+        lambda r: rename(mask_of(r).parents[1], "Cola"),
+        r"Unknown task folder in .*heads_mlps: 'Cola'\. Did you mean 'CoLA'\? Accepted: CoLA,",
+    ),
+    "no number": (lambda r: rename(mask_of(r).parent, "seed_x"), "seed_x is no folder of a seed"),
+    "a sign": (lambda r: rename(mask_of(r).parent, "seed_-1"), "seed_-1 is no folder of a seed"),
+    "a zero before": (lambda r: rename(mask_of(r).parent, "seed_042"), "seed_042 is no folder"),
+    "other digits": (lambda r: rename(mask_of(r).parent, "seed_४२"), "is no folder of a seed"),
+    "an empty task": (
+        lambda r: [drop(mask_of(r, seed=s).parent) for s in (7, 42)],
+        "CoLA has no folder of a seed",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_LAYOUT)
+def test_a_bad_folder_is_named_and_nothing_is_written(repository, store, fault):
+    damage, words = BAD_LAYOUT[fault]
+    damage(repository)
+    with pytest.raises(LotteryError, match=words) as caught:
+        import_masks(repository, store)
+    assert str(caught.value).endswith(".")
+    assert not store.root.exists()
+
+
+def test_several_missing_seeds_are_all_named(repository, tmp_path, store):
+    for seed in (1, 2):
+        save(tmp_path, "heads", "CoLA", seed, "head_mask", ONES)
+    with pytest.raises(LotteryError, match="stsb lacks seeds 1, 2, which another task has"):
+        import_masks(repository, store)
+
+
+@pytest.mark.parametrize("inside", ["", "masks", "masks/heads_mlps"])
+def test_a_folder_without_masks(tmp_path, store, inside):
+    (tmp_path / "empty" / inside).mkdir(parents=True)
+    for folder in (tmp_path / "empty", tmp_path / "missing"):
+        with pytest.raises(LotteryError, match=f"no masks in {folder}: .*heads_mlps/<TASK>/seed_"):
+            import_masks(folder, store)
+    assert not store.root.exists()
+
+
+@pytest.mark.parametrize("file", ["good.safetensors", "config.json", "manifest.json"])
+@pytest.mark.parametrize("how", ["changed", "gone"])
+def test_a_damaged_import_is_refused_and_mended_by_importing_again(repository, store, file, how):
+    imported = import_masks(repository, store)
+    path = store.root / imported[3].key.path / file
+    if how == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-7] + b"garbage")
+    with warnings.catch_warnings(action="error"):
+        with pytest.raises(LotteryError, match="is damaged; run the import again") as caught:
+            load_imported(store.root)
+        assert str(path.parent) in str(caught.value)
+        with pytest.raises(LotteryError, match=r"run the import again|run it again"):
+            load_imported(store.root)  # nor is a part of it passed off as the whole
+    with warnings.catch_warnings(action="ignore"):
+        import_masks(repository, store)
+    loaded = load_imported(store.root)
+    assert loaded["structured"]["stsb"][42] == imported[3].subnetwork
+
+
+def test_a_configuration_that_is_not_the_folders_own_is_damage(repository, store):
+    imported = import_masks(repository, store)
+    one, other = (store.root / imported[n].key.path / "config.json" for n in (0, 4))
+    one.write_bytes(other.read_bytes())
+    with pytest.raises(LotteryError, match="is damaged"):
+        load_imported(store.root)
+
+
+def test_two_imports_of_different_masks_are_not_mixed(repository, store):
+    import_masks(repository, store)
+    path = mask_of(repository)
+    np.save(path, 1 - np.load(path))
+    import_masks(repository, store)
+    with pytest.raises(LotteryError, match=r"two imports of different masks, .*; delete one"):
+        load_imported(store.root)
+
+
+def test_bert_base_has_the_parameters_of_bert_base():
+    embeddings = (30522 + 512 + 2) * 768 + 2 * 768
+    layer = 4 * (768 * 768 + 768) + 2 * 768 * 3072 + 3072 + 768 + 2 * 2 * 768
+    pooler, head = 768 * 768 + 768, 2 * 768 + 2
+    assert (embeddings, layer, pooler, head) == (23_837_184, 7_087_872, 590_592, 1_538)
+    assert embeddings + 12 * layer + pooler + head == BERT_BASE.total
+    with torch.device("meta"):
+        model = BertForSequenceClassification(BertConfig(num_labels=2))
+    assert shape_of(model) == BERT_BASE
+    assert round(BERT_BASE.encoder_parameters / 1e6, 2) == 85.02
+
+
+def test_masks_and_their_statistics_need_no_torch():
+    modules = ("imported", "stability", "super_survivors", "task_overlap")
+    code = "; ".join(f"import lotterylib.{module}" for module in modules)
+    code += "; import sys; raise SystemExit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+# Heads and MLPs in the order of the paper's seeds; mean and standard deviation of the percentage in
+# the titles of the paper's Figure 2; mean share of the encoder's weights in percent.
+PUBLISHED = {
+    "cola": ([95, 81, 116, 102, 67], [11, 12, 10, 11, 10], 65, 5, 81),
+    "sst2": ([88, 74, 67, 60, 46], [8, 7, 8, 9, 7], 47, 5, 59),
+    "mrpc": ([88, 81, 95, 81, 102], [8, 9, 11, 9, 9], 57, 5, 72),
+    "qqp": ([67, 67, 88, 102, 67], [8, 9, 9, 9, 8], 53, 5, 66),
+    "stsb": ([74, 74, 81, 88, 67], [8, 7, 8, 5, 9], 47, 5, 59),
+    "mnli": ([95, 102, 95, 88, 95], [9, 9, 9, 7, 8], 55, 5, 69),
+    "qnli": ([81, 95, 88, 74, 88], [9, 9, 9, 9, 8], 55, 2, 69),
+    "rte": ([18, 116, 74, 74, 88], [11, 11, 7, 8, 9], 54, 9, 68),
+    "wnli": ([0, 0, 144, 0, 0], [0, 0, 0, 0, 0], 7, 12, 7),
+}
+# The same shares to four decimals: title and its deviation, encoder and its deviation.
+SHARES = {
+    "cola": (0.6451, 0.0456, 0.8134, 0.0587),
+    "sst2": (0.4704, 0.0486, 0.5885, 0.0626),
+    "mrpc": (0.5711, 0.0547, 0.7181, 0.0704),
+    "qqp": (0.5251, 0.0476, 0.6588, 0.0613),
+    "stsb": (0.4708, 0.054, 0.5889, 0.0695),
+    "mnli": (0.5466, 0.0459, 0.6866, 0.0592),
+    "qnli": (0.5463, 0.0217, 0.6861, 0.0279),
+    "rte": (0.5434, 0.0948, 0.6824, 0.1221),
+    "wnli": (0.0653, 0.1158, 0.0667, 0.1491),
+}
+HEADS_ALONE = {
+    "cola": [116, 88, 130, 102, 88],
+    "sst2": [32, 46, 32, 32, 60],
+    "mrpc": [60, 74, 74, 74, 60],
+    "qqp": [60, 46, 60, 46, 60],
+    "stsb": [32, 46, 32, 32, 32],
+    "mnli": [88, 60, 74, 60, 74],
+    "qnli": [88, 88, 60, 88, 60],
+    "rte": [32, 74, 46, 18, 74],
+    "wnli": [12, 12, 12, 88, 12],
+}
+MLPS_ALONE = {
+    "cola": [10, 12, 10, 11, 10],
+    "sst2": [8, 8, 8, 7, 5],
+    "mrpc": [8, 7, 10, 11, 9],
+    "qqp": [5, 5, 5, 6, 5],
+    "stsb": [6, 6, 7, 8, 6],
+    "mnli": [7, 10, 7, 7, 7],
+    "qnli": [6, 7, 6, 6, 7],
+    "rte": [8, 11, 8, 8, 9],
+    "wnli": [0, 0, 0, 0, 0],
+}
+
+
+def of_task(folder, method, task):
+    found = by_name(read_masks(folder))
+    if not any(name[0] == method for name in found):
+        pytest.skip(f"there is no masks/{FOLDERS[method]} in LOTTERY_AUTHORS_DIR")
+    return [found[method, task, seed] for seed in PAPER_SEEDS]
+
+
+@pytest.mark.parametrize("task", PUBLISHED)
+def test_the_authors_masks_have_the_published_sizes(authors, task):
+    good = of_task(authors, "structured", task)
+    heads, mlps, title, spread, encoder = PUBLISHED[task]
+    assert [each.heads.sum() for each in good] == heads
+    assert [each.mlps.sum() for each in good] == mlps
+    printed = np.array([each.printed_share(BERT_BASE) for each in good])
+    density = np.array([each.density(BERT_BASE) for each in good])
+    assert round(100 * printed.mean()) == title
+    assert round(100 * printed.std(ddof=1)) == spread
+    assert round(100 * density.mean()) == encoder
+    # The authors remove a layer's bias of W_O with its last head; `density` counts it as kept.
+    bare = np.array([(~each.heads.any(1)).sum() * BERT_BASE.hidden for each in good])
+    printed -= bare / BERT_BASE.total
+    density -= bare / BERT_BASE.encoder_parameters
+    found = (printed.mean(), printed.std(ddof=1), density.mean(), density.std(ddof=1))
+    assert [round(value, 4) for value in found] == list(SHARES[task])
+
+
+@pytest.mark.parametrize("task", PUBLISHED)
+def test_the_authors_separate_masks_have_the_published_sizes(authors, task):
+    assert [s.heads.sum() for s in of_task(authors, "heads", task)] == HEADS_ALONE[task]
+    assert [s.mlps.sum() for s in of_task(authors, "mlps", task)] == MLPS_ALONE[task]
+
+
+def test_the_authors_masks_survive_the_run_store(authors, store):
+    found = import_masks(authors, store)
+    loaded = load_imported(store.root)
+    assert {each.task for each in found} == set(PUBLISHED)
+    for each in found:
+        assert loaded[each.method][each.task][each.seed] == each.subnetwork

@@ -1,0 +1,290 @@
+"""Labels and maps belong together, or the loader says in a sentence why they do not."""
+
+import hashlib
+import json
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from lotterylib.errors import LotteryError
+from lotterylib.labelled_maps import (
+    COLUMNS,
+    FOLDER,
+    HALVES,
+    KINDS,
+    load_authors_archive,
+    load_labelled,
+)
+from lotterylib.patterns import PATTERNS, classify_by_rules
+
+
+def seal(folder):
+    """Record the maps' checksums anew."""
+    sums = {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in folder.glob("*.safetensors")
+    }
+    (folder / "checksums.json").write_text(json.dumps(sums))
+
+
+def change(folder, edit):
+    """Edit the table of labels."""
+    table = pd.read_csv(folder / "labels.csv", dtype=str, keep_default_na=False)
+    edit(table).to_csv(folder / "labels.csv", index=False)
+
+
+def change_maps(folder, edit, name="raw.safetensors"):
+    maps = load_file(folder / name)
+    edit(maps)
+    save_file(maps, folder / name)
+    seal(folder)
+
+
+@pytest.fixture
+def folder(tmp_path, rng):
+    """Six raw and two normed maps."""
+    rows, files = [], {"raw": {}, "normed": {}}
+    for number in range(8):
+        kind, length = ("raw", "normed")[number > 5], 4 + number
+        name = f"{kind}-{number}"
+        files[kind][name] = rng.random((length, length)).astype(np.float16)
+        what = [name, kind, "tiny", "cola", number % 3, number % 4, length]
+        label = [PATTERNS[number % 5], HALVES[number % 2], "reader 1"]
+        second = {2: "block", 3: PATTERNS[3]}.get(number, "")
+        rows.append([*what, *label, second])
+    pd.DataFrame(rows, columns=COLUMNS).to_csv(tmp_path / "labels.csv", index=False)
+    for kind, maps in files.items():
+        save_file(maps, tmp_path / f"{kind}.safetensors")
+    seal(tmp_path)
+    return tmp_path
+
+
+def test_maps_and_labels_come_in_the_order_of_the_table(folder):
+    change(folder, lambda table: table.iloc[::-1])
+    labelled = load_labelled(folder)
+    stored = load_file(folder / "raw.safetensors") | load_file(folder / "normed.safetensors")
+    assert len(labelled) == 8
+    assert labelled.table["id"].iloc[0] == "normed-7"
+    assert labelled.codes.tolist() == [number % 5 for number in reversed(range(8))]
+    for row, found in zip(labelled.table.itertuples(), labelled.maps, strict=True):
+        assert found.dtype == np.float32
+        assert np.array_equal(found, stored[row.id])
+        assert len(found) == row.length
+    assert labelled.table["layer"].dtype.kind == "i"
+
+
+def test_parts_divide_the_whole(folder):
+    labelled = load_labelled(folder)
+    parts = {(kind, half): labelled.part(kind, half) for kind in KINDS for half in HALVES}
+    names = [set(part.table["id"]) for part in parts.values()]
+    assert set.union(*names) == set(labelled.table["id"])
+    assert sum(map(len, names)) == 8
+    assert set(parts["raw", "tuning"].table["id"]) == {"raw-0", "raw-2", "raw-4"}
+    assert parts["raw", "tuning"].codes.tolist() == [0, 2, 4]
+    assert [len(each) for each in parts["raw", "tuning"].maps] == [4, 6, 8]
+    assert parts["raw", "tuning"].table.index.tolist() == [0, 1, 2]
+
+
+def test_unknown_parts_are_refused(folder):
+    labelled = load_labelled(folder)
+    with pytest.raises(LotteryError, match=r"kind of map 'normd'. Did you mean 'normed'"):
+        labelled.part("normd", "tuning")
+    with pytest.raises(LotteryError, match="half 'test'"):
+        labelled.part("raw", "test")
+
+
+def test_two_readers_are_compared_on_what_both_read(folder):
+    first, second = load_labelled(folder).read_twice()
+    assert first.tolist() == [2, 3]
+    assert second.tolist() == [3, 3]
+
+
+def test_one_kind_alone_is_enough(folder):
+    change(folder, lambda table: table[table["kind"] == "raw"])
+    (folder / "normed.safetensors").unlink()
+    seal(folder)
+    labelled = load_labelled(folder)
+    assert len(labelled) == 6
+    assert len(labelled.part("normed", "tuning")) == 0
+    assert labelled.part("normed", "tuning").codes.shape == (0,)
+
+
+def relabel(column, value):
+    def edit(table):
+        table.loc[table["id"] == "raw-3", column] = value
+        return table
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (relabel("label", "diagnoal"), "raw-3, 'diagnoal'. Did you mean 'diagonal'"),
+        (relabel("label", ""), "label of map raw-3"),
+        (relabel("second_label", "blok"), "second label of map raw-3, 'blok'.*'block'"),
+        (relabel("kind", "norm"), "kind of map raw-3.*'normed'"),
+        (relabel("half", "train"), "half of map raw-3"),
+        (relabel("id", "raw-2"), "raw-2 twice"),
+        (relabel("id", "raw-33"), "name the map raw-33, but"),
+        (relabel("length", "9"), r"raw-3.*\(7, 7\).*9 tokens"),
+        (relabel("layer", "two"), "no whole number"),
+        (lambda table: table[table["id"] != "raw-3"], "map raw-3 in .* has no label"),
+        (lambda table: table.drop(columns="half"), "lacks the column 'half'"),
+        (lambda table: table[:0], "holds no labels"),
+    ],
+)
+def test_a_wrong_table_is_refused(folder, edit, words):
+    change(folder, edit)
+    with pytest.raises(LotteryError, match=words):
+        load_labelled(folder)
+
+
+def test_missing_and_surplus_maps_are_refused(folder):
+    change_maps(folder, lambda maps: maps.pop("raw-1"))
+    with pytest.raises(LotteryError, match=r"name the map raw-1, but .*raw\.safetensors"):
+        load_labelled(folder)
+    change_maps(folder, lambda maps: maps.update({"raw-1": np.zeros((5, 5), np.float16)}))
+    change_maps(folder, lambda maps: maps.update({"raw-9": np.zeros((5, 5), np.float16)}))
+    with pytest.raises(LotteryError, match=r"map raw-9 in .* has no label"):
+        load_labelled(folder)
+
+
+def test_changed_maps_are_noticed(folder):
+    file = folder / "normed.safetensors"
+    damaged = bytearray(file.read_bytes())
+    damaged[-3] ^= 1
+    file.write_bytes(bytes(damaged))
+    with pytest.raises(LotteryError, match=r"normed\.safetensors has the checksum"):
+        load_labelled(folder)
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "raw.safetensors", "checksums.json"])
+def test_a_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(LotteryError, match=name):
+        load_labelled(folder)
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "not JSON"])
+def test_a_file_without_checksums_is_refused(folder, text):
+    (folder / "checksums.json").write_text(text)
+    with pytest.raises(LotteryError, match=r"holds no checksum of raw\.safetensors"):
+        load_labelled(folder)
+
+
+# the maps that come with the library
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return load_labelled()
+
+
+def test_the_shipped_maps_are_what_the_protocol_says(shipped):
+    table = shipped.table
+    protocol = (FOLDER / "PROTOCOL.md").read_text(encoding="utf-8")
+    assert len(shipped) == 640
+    assert table.groupby("kind").size().to_dict() == {"raw": 320, "normed": 320}
+    assert table.groupby(["kind", "task"]).size().eq(40).all()
+    assert set(table.groupby(["kind", "layer", "head"]).size()) == {4, 5}
+    assert table["length"].between(12, 48).all()
+    for kind in KINDS:
+        counts = [int((table[table["kind"] == kind]["label"] == name).sum()) for name in PATTERNS]
+        assert f"| {kind} | {' | '.join(map(str, counts))} |" in protocol
+    first, second = shipped.read_twice()
+    assert f"Of the {len(first)} maps that were read twice, {(first == second).sum()} " in protocol
+    number = table["id"].str.split("-").str[1].astype(int)
+    twice = table["second_label"] != ""
+    assert twice.equals((table["kind"] == "raw") & (number % 5 == 0))
+
+
+def test_both_maps_of_a_draw_are_in_the_same_half(shipped):
+    table = shipped.table.assign(draw=shipped.table["id"].str.split("-").str[1])
+    for column in ("half", "task", "layer", "head", "length"):
+        assert table.groupby("draw")[column].nunique().eq(1).all()
+    assert table.groupby(["kind", "half"]).size().eq(160).all()
+
+
+def test_a_normed_map_is_its_raw_map_with_the_columns_rescaled(shipped):
+    maps = dict(zip(shipped.table["id"], shipped.maps, strict=True))
+    for number in range(1, 321):
+        raw, normed = maps[f"raw-{number:03d}"], maps[f"normed-{number:03d}"]
+        np.testing.assert_allclose(raw.sum(axis=1), 1, atol=5e-3)
+        factor = normed.sum(axis=0) / raw.sum(axis=0)
+        np.testing.assert_allclose(normed, raw * factor, atol=2e-3 * normed.max() + 1e-6)
+
+
+@pytest.mark.parametrize(("kind", "least"), [("raw", 0.75), ("normed", 0.75)])
+def test_the_rules_do_better_than_naming_the_commonest_label(shipped, kind, least):
+    from sklearn.metrics import f1_score
+
+    part = shipped.part(kind, "validation")
+    score = f1_score(part.codes, classify_by_rules(part.maps), average="weighted")
+    commonest = np.full(len(part), np.bincount(part.codes).argmax())
+    assert score > least
+    assert score > f1_score(part.codes, commonest, average="weighted") + 0.15
+
+
+# the authors' maps, converted
+
+
+@pytest.fixture
+def archive(tmp_path, rng):
+    for number, label in enumerate(("vertical", "diagonal", "mix", "block", "other")):
+        (tmp_path / label).mkdir()
+        for copy in range(number + 1):
+            np.save(tmp_path / label / f"{label}-{copy}.npy", rng.random((6 + number,) * 2))
+    return tmp_path
+
+
+def test_the_authors_labels_become_ours(archive):
+    labelled = load_authors_archive(archive, "normed")
+    assert len(labelled) == 15
+    named = dict(zip(labelled.table["id"], labelled.table["label"], strict=True))
+    assert named["mix-0"] == "vertical+diagonal"
+    assert named["other-4"] == "heterogeneous"
+    assert np.bincount(labelled.codes).tolist() == [1, 2, 3, 4, 5]
+    for row, found in zip(labelled.table.itertuples(), labelled.maps, strict=True):
+        wanted = np.load(archive / row.id.split("-")[0] / f"{row.id}.npy").astype(np.float32)
+        assert np.array_equal(found, wanted)
+    assert len(labelled.part("normed", "validation")) == 15
+    assert tuple(labelled.table.columns) == COLUMNS
+
+
+def test_nothing_is_unpickled(archive):
+    class Trap:
+        def __reduce__(self):
+            return (pytest.fail, ("a pickle was loaded",))
+
+    (archive / "mix" / "trap.npy").write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(LotteryError, match=r"trap\.npy is not a readable array"):
+        load_authors_archive(archive)
+    np.save(archive / "mix" / "trap.npy", np.array([None]), allow_pickle=True)
+    with pytest.raises(LotteryError, match=r"trap\.npy is not a readable array"):
+        load_authors_archive(archive)
+
+
+@pytest.mark.parametrize("array", [np.zeros((3, 4)), np.zeros((3, 3), int), np.zeros(4)])
+def test_what_is_no_map_is_refused(archive, array):
+    np.save(archive / "block" / "odd.npy", array)
+    with pytest.raises(LotteryError, match=r"odd\.npy is not a square array"):
+        load_authors_archive(archive)
+
+
+def test_wrong_archives_are_refused(archive, tmp_path_factory):
+    with pytest.raises(LotteryError, match="does not exist"):
+        load_authors_archive(archive / "nowhere")
+    with pytest.raises(LotteryError, match=r"holds no maps.*<label>/<id>\.npy"):
+        load_authors_archive(tmp_path_factory.mktemp("empty"))
+    with pytest.raises(LotteryError, match=r"kind of map 'row'. Did you mean 'raw'"):
+        load_authors_archive(archive, "row")
+    np.save(archive / "other" / "mix-0.npy", np.zeros((3, 3)))
+    with pytest.raises(LotteryError, match="mix-0 twice"):
+        load_authors_archive(archive)
+    (archive / "vertcal").mkdir()
+    with pytest.raises(LotteryError, match=r"'vertcal'. Did you mean 'vertical'"):
+        load_authors_archive(archive)

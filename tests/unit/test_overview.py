@@ -1,0 +1,322 @@
+"""The overview: tables over tasks, from published folders whose answers are known."""
+
+import itertools
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import pearsonr
+
+from lotterylib import overview, paper
+from lotterylib.errors import LotteryError
+from lotterylib.findings import spell_interval
+from lotterylib.patterns import PATTERNS
+from lotterylib.published import check_overview, load_patterns, load_subnetworks
+from lotterylib.results import COLUMNS, load_results, save_results
+from lotterylib.task_overlap import TaskOverlap
+
+RAW, NORMED = "fine-tuned, raw", "fine-tuned, normed"
+SHAPE = {"layers": 2, "heads": 2, "hidden": 8, "intermediate": 16, "total": 5000}
+
+# heads of both layers in a row, then MLPs; by task and seed
+KEPT = {
+    "entailment": {42: ("1100", "11"), 1: ("1100", "01")},
+    "cola": {1: ("1100", "10"), 2: ("1010", "10"), 42: ("1110", "01")},
+    "rte": {42: ("0011", "00")},
+}
+
+
+def good(task):
+    return {
+        str(seed): {"heads": [heads[:2], heads[2:]], "mlps": [mlps]}
+        for seed, (heads, mlps) in KEPT[task].items()
+    }
+
+
+def counts(task, seed):
+    """Of ten maps, head h of task t shows t + h heterogeneous ones; the rest are vertical."""
+    place = list(KEPT).index(task)
+    rows = []
+    for condition, head in itertools.product((RAW, NORMED), range(4)):
+        other = place + head + (1 if seed == 42 else 0) if condition == RAW else 3 * (head == 3)
+        rows.append(
+            {"condition": condition, "seed": seed, "layer": head // 2, "head": head % 2}
+            | dict.fromkeys(PATTERNS, 0)
+            | {"vertical": 10 - other, "heterogeneous": other}
+        )
+    return rows
+
+
+def scores(task, seeds):
+    """In "cola" everything holds by a wide margin; in the others good and bad are alike."""
+    holds = task == "cola"
+    rows = [
+        ("none", 0, "majority", "none", 0.5),
+        ("none", 0, "frozen", "linear layer", 0.6),
+        *(("none", seed, "full", "fine-tuned", 0.9) for seed in seeds),
+    ]
+    for (place, seed), kind, phase in itertools.product(
+        enumerate(seeds), ("good", "random", "bad"), ("pruned", "retrained")
+    ):
+        for method in ("structured", "magnitude"):
+            value = 0.9 if kind == "good" or not holds else 0.8
+            rows.append((method, seed, kind, phase, value - 0.001 * (kind == "bad") * place))
+    named = ("method", "seed", "subnetwork", "phase", "value")
+    fixed = {
+        "encoder": "minilm",
+        "task": task,
+        "preset": "paper",
+        "budget": "laptop",
+        "metric": "accuracy",
+        "reported": True,
+        "density": 0.4,
+        "constant": False,
+        "examples": 400,
+        "train_rows": 1000,
+        "epochs": 3,
+    }
+    rows = [fixed | dict(zip(named, row, strict=True)) for row in rows]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+@pytest.fixture
+def pages(tmp_path):
+    """What three runs published; their folders are made in the order of no table."""
+    for task in KEPT:
+        folder = tmp_path / "minilm" / task
+        save_results(scores(task, list(KEPT[task])), folder / "results.csv")
+        text = json.dumps({"shape": SHAPE, "good": {"structured": good(task)}})
+        (folder / "subnetworks.json").write_text(text)
+        rows = [row for seed in KEPT[task] for row in counts(task, seed)]
+        pd.DataFrame(rows).to_csv(folder / "patterns.csv", index=False)
+    return tmp_path
+
+
+@pytest.fixture
+def subnetworks(pages):
+    return load_subnetworks(pages, "minilm")[1]
+
+
+@pytest.fixture
+def patterns(pages):
+    return load_patterns(pages, "minilm")
+
+
+def test_runs_are_listed_in_the_order_of_the_tasks_with_what_was_used(pages):
+    table = overview.runs_table(load_results(pages))
+    assert list(table.index) == ["CoLA", "RTE", "Entailment (generated)"]
+    assert table.loc["CoLA"].to_dict() == {
+        "preset": "paper",
+        "budget": "laptop",
+        "training rows": 1000,
+        "dev rows": 400,
+        "epochs": 3,
+        "seeds": "1, 2, 42",
+    }
+    assert table["seeds"].tolist() == ["1, 2, 42", "42", "42, 1"]
+
+
+def test_claims_are_counted_over_tasks(pages):
+    table = overview.claims_table(load_results(pages))
+    assert list(table.columns) == ["yes", "no", "undecided"]
+    assert (table.sum(axis=1) == 3).all()
+    assert set(table.index.get_level_values("method")) == {"structured", "magnitude"}
+    for method in ("structured", "magnitude"):
+        told = table.loc[method]
+        assert told.loc["good subnetworks, retrained, match the full model"].tolist() == [3, 0, 0]
+        # a single seed (rte) and differences of 0 and 0.001 (entailment) decide nothing
+        assert told.loc["good subnetworks beat bad ones, retrained"].tolist() == [1, 0, 2]
+        assert told.loc["bad subnetworks remain trainable"].tolist() == [3, 0, 0]
+
+
+def test_claims_that_never_fail_still_have_their_column(pages):
+    results = load_results(pages)
+    table = overview.claims_table(results[results["task"] == "cola"])
+    assert (table["no"] == 0).all()
+    assert table["no"].dtype.kind == "i"
+
+
+def test_stability_beside_the_papers(subnetworks):
+    table = overview.stability_over_tasks(subnetworks)
+    assert table.index.tolist() == [
+        ("CoLA", "heads"),
+        ("CoLA", "mlps"),
+        ("Entailment (generated)", "heads"),
+        ("Entailment (generated)", "mlps"),
+    ]  # one seed (RTE) has nobody to agree with
+    assert table["seeds"].tolist() == [3, 3, 2, 2]
+    # Entailment, heads: 1100 twice. MLPs: 11 and 01; agreement 1/2, by chance 3/4^2 + 1/4^2 = 5/8.
+    assert table["kappa"].tolist()[2:] == [1, pytest.approx((1 / 2 - 5 / 8) / (3 / 8), abs=5e-4)]
+    # CoLA, heads: 1100, 1010, 1110: kept by 3, 2, 2 and 0 of 3 seeds.
+    alike = (1 + 1 / 3 + 1 / 3 + 1) / 4
+    chance = (7 / 12) ** 2 + (5 / 12) ** 2
+    assert table["kappa"].iloc[0] == pytest.approx((alike - chance) / (1 - chance), abs=5e-4)
+    assert table["shared"].tolist() == pytest.approx([(1 + 2 + 2) / 3, 1 / 3, 2, 1], abs=5e-4)
+    expected = [(4 / 4 + 6 / 4 + 6 / 4) / 3, 1 / 2, 2 * 2 / 4, 2 * 1 / 2]
+    assert table["by chance"].tolist() == pytest.approx(expected, abs=5e-4)
+    # two masks of two heads out of four are the same by chance in one of six cases
+    assert table["p"].iloc[2] == pytest.approx(1 / 6, abs=0.03)
+    known = paper.stability().set_index(["task", "part"])["kappa"]
+    assert table["paper"].tolist()[:2] == pytest.approx(
+        [known["cola", "heads"], known["cola", "mlps"]], abs=5e-4
+    )
+    assert table["paper"].isna().tolist() == [False, False, True, True]
+
+
+def test_tasks_are_compared_in_the_seeds_that_all_have(subnetworks):
+    two = {task: subnetworks[task] for task in ("cola", "entailment")}  # both have 1 and 42
+    heads = overview.overlap_of(two, "heads")
+    assert heads.tasks == ("cola", "entailment")
+    # cola keeps 1100 and 1110, entailment 1100 twice
+    np.testing.assert_allclose(heads.mean, [[2.5, 2], [2, 2]])
+    np.testing.assert_allclose(heads.chance, [[(4 + 9) / 8, (4 + 6) / 8], [(4 + 6) / 8, 1]])
+    assert heads.sd[0, 0] == pytest.approx(np.std([2, 3], ddof=1))
+    # MLPs of seeds 1 and 42: cola 10 and 01, entailment 01 and 11; seed by seed they share 0 and 1
+    np.testing.assert_allclose(overview.overlap_of(two, "mlps").mean, [[1, 0.5], [0.5, 1.5]])
+    # all three have only 42 in common: 1110, 0011, 1100
+    three = overview.overlap_of(subnetworks, "heads")
+    assert three.tasks == ("cola", "rte", "entailment")
+    np.testing.assert_allclose(three.mean, [[3, 1, 2], [1, 2, 0], [2, 0, 2]])
+
+
+def test_the_order_of_a_tasks_seeds_does_not_matter(subnetworks):
+    two = {task: subnetworks[task] for task in ("cola", "entailment")}
+    turned = {
+        task: {"structured": dict(reversed(found["structured"].items()))}
+        for task, found in two.items()
+    }
+    for part in ("heads", "mlps"):
+        one, other = overview.overlap_of(two, part), overview.overlap_of(turned, part)
+        np.testing.assert_allclose(one.mean, other.mean)
+
+
+def test_super_survivors_are_compared_once(subnetworks):
+    two = {task: subnetworks[task] for task in ("cola", "entailment")}
+    found = overview.overlap_of(two, "heads", "super")
+    # of seeds 1 and 42 both tasks keep 1100
+    np.testing.assert_array_equal(found.mean, [[2, 2], [2, 2]])
+    assert np.isnan(found.sd).all()
+    # cola's seed 2 keeps but one of them, and is not asked
+    np.testing.assert_array_equal(overview.overlap_of(two, "mlps", "super").mean, [[0, 0], [0, 1]])
+
+
+def test_tasks_without_a_common_seed_are_refused_in_a_sentence(subnetworks):
+    apart = {
+        "cola": {"structured": {1: subnetworks["cola"]["structured"][1]}},
+        "rte": subnetworks["rte"],
+    }
+    for of in ("good", "super"):
+        with pytest.raises(LotteryError, match=r"no seed in common.*\.$"):
+            overview.overlap_of(apart, "heads", of)
+
+
+def test_patterns_of_all_heads_and_of_survivors(patterns, subnetworks):
+    table = overview.patterns_over_tasks(patterns, subnetworks, RAW)
+    assert list(table.columns) == list(PATTERNS)
+    assert list(table.index) == [
+        "CoLA, super-survivors",
+        "CoLA, all heads",
+        "RTE, all heads",  # one seed has no survivors of several
+        "Entailment, super-survivors",
+        "Entailment, all heads",
+    ]
+    assert table.sum(axis=1).tolist() == pytest.approx([1] * 5)
+    # Heterogeneous maps of ten: CoLA's head h has h + 1, 2 + h under seed 42; head 0 survives.
+    expected = [
+        (1 + 1 + 2) / 30,
+        (2 * (1 + 2 + 3 + 4) + (2 + 3 + 4 + 5)) / 120,
+        (3 + 4 + 5 + 6) / 40,
+        (0 + 1 + 1 + 2) / 40,
+        ((0 + 1 + 2 + 3) + (1 + 2 + 3 + 4)) / 80,
+    ]
+    assert table["heterogeneous"].tolist() == pytest.approx(expected)
+    assert table["vertical"].tolist() == pytest.approx([1 - share for share in expected])
+    other = overview.patterns_over_tasks(patterns, subnetworks, NORMED)
+    assert other.loc["RTE, all heads", "heterogeneous"] == pytest.approx(3 / 40)
+
+
+def test_no_survivors_no_row(patterns, subnetworks):
+    apart = dict(subnetworks)
+    masks = subnetworks["cola"]["structured"]
+    apart["cola"] = {"structured": {1: masks[1], 2: masks[1].complement()}}
+    table = overview.patterns_over_tasks(patterns, apart, RAW)
+    assert [name for name in table.index if name.startswith("CoLA")] == ["CoLA, all heads"]
+
+
+def test_every_head_of_every_task_is_a_point(patterns, subnetworks):
+    survival, share = overview.survival_and_heterogeneity(patterns, subnetworks, RAW)
+    by_task = {  # in the order of the task table
+        "cola": ([1, 2 / 3, 2 / 3, 0], [(3 * h + 4) / 30 for h in range(4)]),
+        "rte": ([0, 0, 1, 1], [(3 + h) / 10 for h in range(4)]),
+        "entailment": ([1, 1, 0, 0], [(2 * h + 1) / 20 for h in range(4)]),
+    }
+    assert survival == pytest.approx([x for kept, _ in by_task.values() for x in kept])
+    assert share == pytest.approx([y for _, shares in by_task.values() for y in shares])
+
+
+def test_sentences_hold_the_numbers(pages, patterns, subnetworks):
+    overlap = TaskOverlap(
+        part="heads",
+        tasks=("cola", "rte", "entailment"),
+        mean=np.array([[3, 1, 2], [1, 2, 0], [2, 0, 2]], dtype=float),
+        sd=np.full((3, 3), np.nan),
+        chance=np.array([[9 / 4, 1.5, 1.5], [1.5, 1, 1], [1.5, 1, 1]]),
+        p=np.array([[np.nan, 0.2, 0.04], [0.2, np.nan, 0.049], [0.04, 0.049, np.nan]]),
+    )
+    table = overview.stability_over_tasks(subnetworks).xs("heads", level="part")
+    told = overview.describe(load_results(pages), subnetworks, patterns, overlap)
+    assert "3 tasks. Kappa of heads over seeds: 0.31 to 1.00;" in told
+    assert f"above chance at 5% on {(table['p'] < 0.05).sum()} of 2." in told
+    assert "share 1.0 heads on average, by chance 1.3; 2 of 3 pairs are above chance" in told
+    for condition, kind in ((RAW, "raw"), (NORMED, "normed")):
+        x, y = overview.survival_and_heterogeneity(patterns, subnetworks, condition)
+        line = next(line for line in told.splitlines() if f"({kind} maps)" in line)
+        assert "over 12 heads of tasks" in line
+        assert f"r = {pearsonr(x, y).statistic:.3f} (95% interval" in line
+    assert len(told.splitlines()) == 4
+
+
+def test_one_task_has_no_pairs(pages, patterns, subnetworks):
+    only = {"cola": subnetworks["cola"]}
+    results = load_results(pages)
+    told = overview.describe(
+        results[results["task"] == "cola"],
+        only,
+        patterns[patterns["task"] == "cola"],
+        overview.overlap_of(only, "heads"),
+    )
+    assert "Two tasks share" not in told
+    assert told.startswith("* 1 task")
+    assert "over 4 heads of tasks" in told
+
+
+def test_survival_without_any_difference_is_not_correlated(patterns, subnetworks):
+    masks = subnetworks["rte"]["structured"][42]
+    everything = type(masks)(np.ones((2, 2), dtype=bool), np.ones(2, dtype=bool))
+    flat = {task: {"structured": {1: everything, 42: everything}} for task in subnetworks}
+    results = pd.DataFrame({"task": list(KEPT)})
+    told = overview.describe(results, flat, patterns, overview.overlap_of(flat, "heads"))
+    assert told.count(f"r = {spell_interval(np.nan, np.nan, np.nan)}.") == 2
+
+
+def test_tasks_of_one_seed_leave_a_table_without_rows(subnetworks):
+    table = overview.stability_over_tasks({"rte": subnetworks["rte"]})
+    assert len(table) == 0
+    assert table.index.names == ["task", "part"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"encodr": "minilm"}, "Unknown parameter 'encodr'. Did you mean 'encoder'"),
+        ({"page": "here"}, "Unknown parameter 'page'. Did you mean 'pages'"),
+        ({"encoder": "miniml"}, "Unknown encoder.*Did you mean 'minilm'"),
+        ({"pages": "nowhere"}, "folder of pages nowhere does not exist"),
+    ],
+)
+def test_parameters_are_checked_first(pages, change, message):
+    names = {"encoder": "minilm", "pages": str(pages), "__name__": "__main__"}
+    assert check_overview(names) == pages
+    with pytest.raises(LotteryError, match=message):
+        check_overview(names | change)

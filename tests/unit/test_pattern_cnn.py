@@ -1,0 +1,166 @@
+"""The network is the paper's, learns, keeps its best epoch, and decides the same after loading."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lotterylib.errors import LotteryError
+from lotterylib.pattern_cnn import (
+    PatternCNN,
+    classify_by_cnn,
+    load_cnn,
+    save_cnn,
+    train_cnn,
+)
+from lotterylib.patterns import PATTERNS, generate_maps
+
+LENGTHS = (8, 30)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return generate_maps(500, seed=0, noise=(0.0, 0.2), lengths=LENGTHS)
+
+
+@pytest.fixture(scope="module")
+def told():
+    return []
+
+
+@pytest.fixture(scope="module")
+def trained(data, told):
+    return train_cnn(*data, seed=0, epochs=12, progress=lambda *news: told.append(news))
+
+
+def test_the_layers_are_the_paper_s():
+    model = PatternCNN()
+    convolutions = [part for part in model.layers if isinstance(part, nn.Conv2d)]
+    assert [(c.out_channels, c.kernel_size[0]) for c in convolutions] == [
+        *((16, 3), (16, 3), (32, 3), (32, 3), (64, 3), (64, 3)),
+        *((16, 1), (len(PATTERNS), 1)),
+    ]
+    kinds = [type(part).__name__ for part in model.layers]
+    assert kinds.count("MaxPool2d") == 2
+    assert kinds.count("ReLU") == 7
+    assert kinds.index("AdaptiveAvgPool2d") == len(kinds) - 3  # before the last convolution
+    for convolution in convolutions:
+        fans = (convolution.in_channels + convolution.out_channels) * convolution.kernel_size[
+            0
+        ] ** 2
+        weight = convolution.weight.detach()
+        assert weight.abs().max() <= (6 / fans) ** 0.5  # Xavier's uniform
+        assert weight.std().item() == pytest.approx((2 / fans) ** 0.5, rel=0.2)
+        assert not convolution.bias.any()
+
+
+def test_it_learns_patterns_it_has_not_seen(trained):
+    maps, codes = generate_maps(200, seed=99, noise=(0.0, 0.2), lengths=LENGTHS)
+    assert (classify_by_cnn(trained, maps) == codes).mean() > 0.7
+    assert trained.validation_accuracy > 0.7
+
+
+def test_the_best_epoch_is_kept(trained, told):
+    shares, texts = zip(*told, strict=True)
+    assert list(shares) == pytest.approx([(epoch + 1) / 12 for epoch in range(12)])
+    accuracies = [float(text.rsplit(" ", 1)[1]) for text in texts]
+    assert max(accuracies) == pytest.approx(trained.validation_accuracy, abs=5e-4)
+    assert len(set(accuracies)) > 1
+
+
+def test_fewer_epochs_give_the_same_network_when_the_best_one_is_among_them(data):
+    """The later epochs of the longer training must not leak into what is kept."""
+    told = []
+    small = [each for each in data[0][:60]], data[1][:60]
+    longer = train_cnn(*small, seed=1, epochs=5, progress=lambda *news: told.append(news[1]))
+    accuracies = [float(text.rsplit(" ", 1)[1]) for text in told]
+    best = accuracies.index(max(accuracies)) + 1
+    shorter = train_cnn(*small, seed=1, epochs=best)
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(longer.state_dict().values(), shorter.state_dict().values(), strict=True)
+    )
+
+
+def test_the_seed_decides_everything_and_torch_is_left_alone(data):
+    small = data[0][:50], data[1][:50]
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    first = train_cnn(*small, seed=3, epochs=1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(6)
+    again, other = train_cnn(*small, seed=3, epochs=1), train_cnn(*small, seed=4, epochs=1)
+    weights = [model.layers[0].weight for model in (first, again, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_decisions_depend_neither_on_the_company_nor_on_the_unit(trained, data):
+    maps = data[0][:300]
+    together = classify_by_cnn(trained, maps)
+    assert together.dtype == np.int64
+    assert together.tolist() == [int(classify_by_cnn(trained, [one])[0]) for one in maps]
+    assert together.tolist() == classify_by_cnn(trained, [3.7 * one for one in maps]).tolist()
+
+
+@pytest.mark.parametrize("n", [2, 5, 16, 128])
+def test_any_length_can_be_classified(trained, n, rng):
+    assert 0 <= classify_by_cnn(trained, [rng.random((n, n))])[0] < len(PATTERNS)
+
+
+def test_no_maps_give_no_codes(trained):
+    assert classify_by_cnn(trained, []).shape == (0,)
+
+
+def test_a_loaded_network_decides_as_the_saved_one(trained, data, tmp_path):
+    save_cnn(trained, tmp_path / "cnn.safetensors")
+    loaded = load_cnn(tmp_path / "cnn.safetensors")
+    assert loaded.validation_accuracy == trained.validation_accuracy
+    assert not loaded.training
+    for name, weight in trained.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], weight)
+    assert np.array_equal(classify_by_cnn(loaded, data[0]), classify_by_cnn(trained, data[0]))
+
+
+def test_what_is_no_saved_network_is_refused(trained, tmp_path):
+    from safetensors.torch import save_file
+
+    with pytest.raises(LotteryError, match="not a readable classifier"):
+        load_cnn(tmp_path / "missing.safetensors")
+    save_cnn(trained, tmp_path / "cut.safetensors")
+    whole = (tmp_path / "cut.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[:-100])
+    with pytest.raises(LotteryError, match="not a readable classifier"):
+        load_cnn(tmp_path / "cut.safetensors")
+    save_file({"heads": torch.zeros(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(LotteryError, match="no classifier"):
+        load_cnn(tmp_path / "other.safetensors")
+    save_file(trained.state_dict(), tmp_path / "bare.safetensors")
+    with pytest.raises(LotteryError, match="no classifier"):
+        load_cnn(tmp_path / "bare.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("codes", "epochs", "words"),
+    [
+        (np.arange(24) % 5, 1, "25 attention maps but codes of shape"),
+        (np.full(25, 7), 1, "vertical, diagonal"),
+        (np.arange(25) % 5 - 1, 1, "whole number from 0"),
+        (np.arange(25) % 5 + 0.0, 1, "whole number"),
+        (np.array([0] * 24 + [1]), 1, "two of each pattern"),
+        (np.arange(25) % 5, 0, "epochs is 0"),
+    ],
+)
+def test_impossible_training_is_refused(data, codes, epochs, words):
+    with pytest.raises(LotteryError, match=words):
+        train_cnn(data[0][:25], codes, seed=0, epochs=epochs)
+
+
+@pytest.mark.parametrize("count", [0, 4, 10, 24])
+def test_too_few_maps_are_refused(data, count):
+    with pytest.raises(LotteryError, match="too few"):
+        train_cnn(data[0][:count], np.arange(count) % 5, seed=0, epochs=1)
+
+
+def test_the_fewest_maps_that_are_not_too_few_can_be_trained_on(data):
+    assert isinstance(train_cnn(data[0][:25], np.arange(25) % 5, seed=0, epochs=1), PatternCNN)

@@ -1,0 +1,299 @@
+"""Counts of patterns: every map of every head once, measured where the preset says."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy.stats import pearsonr
+
+import lotterylib.batches
+import lotterylib.data
+import lotterylib.experiment
+from lotterylib import pattern_counts
+from lotterylib.attention import maps_of
+from lotterylib.experiment import open_experiment
+from lotterylib.gates import gate_values, gated
+from lotterylib.heterogeneity import correlation, pattern_shares
+from lotterylib.pattern_counts import (
+    CONDITIONS,
+    EXAMPLES,
+    classifier,
+    count_patterns,
+    counts_key,
+    shares_table,
+)
+from lotterylib.patterns import PATTERNS
+from lotterylib.presets import PRESETS
+from lotterylib.searches import find_good
+from lotterylib.settings import parse_settings
+from lotterylib.store import RunStore
+from lotterylib.subnetworks import StructuredSubnetwork
+
+
+def by_hand(attention):
+    """A made-up classifier that any change of a map moves."""
+    return int(attention[:, 0].astype(float).mean() * 1e4) % 5
+
+
+def about_half(made, seed, name, report):
+    """What a structured search might have found; at least one head and MLP for all seeds."""
+    if name == "super":
+        return find_good(made, seed, name, report)
+    draw = np.random.default_rng(seed)
+    heads, mlps = draw.random((3, 4)) < 0.6, draw.random(3) < 0.6
+    heads[0, 1] = heads[2, 0] = mlps[1] = True
+    heads[0, 0] = False
+    return [], StructuredSubnetwork(heads, mlps)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lotterylib.data, "BUNDLED_ROWS", {"train": 60, "validation": 60})
+        patch.setattr(lotterylib.batches, "MAX_LENGTH", 24)
+        patch.setattr(lotterylib.experiment, "find_good", about_half)
+        patch.setattr(pattern_counts, "EXAMPLES", 23)  # more than one batch of 20
+        patch.setattr(pattern_counts, "classifier", lambda store: None)
+        patch.setattr(
+            pattern_counts, "classify_by_cnn", lambda cnn, maps: np.array(list(map(by_hand, maps)))
+        )
+        yield
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    """Experiments on pairs, in one store."""
+    root = tmp_path_factory.mktemp("runs")
+
+    def make(preset="paper", seeds=(3, 1), **fields):
+        settings = parse_settings(
+            "entailment",
+            encoder="tiny",
+            preset=preset,
+            budget="smoke",
+            seeds=seeds,
+            train_rows=16,
+            dev_rows=30,
+            learning_rate=3e-3,
+            store=str(root),
+        )
+        made = open_experiment(settings)
+        made.preset = dataclasses.replace(made.preset, **fields)
+        return made
+
+    return make
+
+
+def slow(made, model, condition, seed, **options):
+    """Every map of every head of the chosen examples, one by one."""
+    dev = made.splits[1]
+    chosen = np.random.default_rng([seed, 3]).permutation(len(dev))[:23]
+    counts = np.zeros((3, 4, 5), dtype=int)
+    for row in chosen.tolist():
+        (maps,) = maps_of(model, dev, [row], condition.endswith("normed"), **options)
+        for layer, head in np.ndindex(3, 4):
+            counts[layer, head, by_hand(maps[layer, head])] += 1
+    return counts
+
+
+def close(counts, wanted):
+    """Nearly equal: maps computed in another batch differ in their last digits."""
+    return np.abs(counts - wanted).sum() <= 0.05 * wanted.sum()
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_counts_sum_to_examples_times_heads(opened, condition):
+    for preset in PRESETS:
+        counts = count_patterns(opened(preset), 3, condition)
+        assert counts.dtype == np.int64
+        assert counts.shape == (3, 4, len(PATTERNS))
+        assert (counts.sum(axis=2) == 23).all()
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_counts_equal_a_slow_count_under_the_papers_preset(opened, condition):
+    made = opened()
+    model = made.finetuned(1) if condition.startswith("fine-tuned") else made.pretrained(1)
+    wanted = slow(made, model, condition, 1)
+    counts = count_patterns(made, 1, condition)
+    assert close(counts, wanted)
+    others = [count_patterns(made, 1, other) for other in CONDITIONS if other != condition]
+    assert not any(close(other, wanted) for other in others)
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_the_official_preset_takes_rows_and_no_token_types(opened, condition):
+    official, paper = PRESETS["official"], PRESETS["paper"]
+    options = {"slices": official.attention_slices, "token_types": official.attention_token_types}
+    assert options == {"slices": "rows", "token_types": False}
+    assert (paper.attention_slices, paper.attention_token_types) == ("columns", True)
+    made = opened("official")
+    model = made.finetuned(3) if condition.startswith("fine-tuned") else made.pretrained(3)
+    assert close(count_patterns(made, 3, condition), slow(made, model, condition, 3, **options))
+    assert not close(count_patterns(opened(), 3, condition), count_patterns(made, 3, condition))
+
+
+def test_each_of_the_two_alone_makes_a_difference(opened):
+    base = count_patterns(opened(), 3, "fine-tuned, normed")
+    for fields in ({"attention_slices": "rows"}, {"attention_token_types": False}):
+        assert not close(count_patterns(opened(**fields), 3, "fine-tuned, normed"), base)
+
+
+def test_inside_a_subnetwork_the_maps_are_those_of_the_gated_model(opened):
+    made = opened()
+    survivors = made.subnetwork(3, "super", "good")
+    model = made.finetuned(3)
+    with gated(model, *gate_values(survivors)):
+        wanted = slow(made, model, "fine-tuned, raw", 3)
+    inside = count_patterns(made, 3, "fine-tuned, raw", within="super")
+    assert close(inside, wanted)
+    full = count_patterns(made, 3, "fine-tuned, raw")
+    assert not close(inside, full)
+    assert np.array_equal(inside[0], full[0])  # nothing is closed before the first layer
+    assert (inside.sum(axis=2) == 23).all()
+
+
+def test_progress_ends_with_the_last_example(opened, tmp_path):
+    made, told = opened(), []
+    made.store = RunStore(tmp_path)
+    count_patterns(made, 3, "pre-trained, raw", lambda share, words: told.append((share, words)))
+    assert told == [(pytest.approx(20 / 23), "pre-trained, raw"), (1.0, "pre-trained, raw")]
+
+
+# --- Figure 4 ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_table_is_of_all_heads_and_super_survivors_where_the_preset_says(opened, preset):
+    made = opened(preset)
+    table = shares_table(made)
+    keys = table[["weights", "maps", "heads"]].agg(", ".join, axis=1).tolist()
+    assert keys == [f"{c}, {heads}" for c in CONDITIONS for heads in ("all", "super")]
+    inside = {"paper": "full", "official": "super"}[preset]
+    for row in table.to_dict("records"):
+        condition, means = f"{row['weights']}, {row['maps']}", np.zeros(5)
+        for seed in (3, 1):
+            if row["heads"] == "all":
+                totals = count_patterns(made, seed, condition).sum(axis=(0, 1))
+            else:
+                counts = count_patterns(made, seed, condition, within=inside)
+                kept = made.subnetwork(seed, "super", "good").heads
+                totals = sum(counts[place] for place in zip(*np.nonzero(kept), strict=True))
+            means += totals / totals.sum() / 2
+        assert [row[pattern] for pattern in PATTERNS] == pytest.approx(means.tolist())
+        assert sum(means) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_only_the_official_preset_measures_inside_and_only_super_survivors(
+    opened, preset, monkeypatch
+):
+    asked = []
+
+    def count(made, seed, condition, report=None, within="full"):
+        asked.append(within)
+        return np.ones((3, 4, 5), dtype=int)
+
+    monkeypatch.setattr(pattern_counts, "count_patterns", count)
+    shares_table(opened(preset))
+    of_super = "super" if PRESETS[preset].attention_in_subnetwork else "full"
+    assert asked == ["full", "full", of_super, of_super] * 4
+    assert PRESETS["official"].attention_in_subnetwork
+    assert not PRESETS["paper"].attention_in_subnetwork
+
+
+def test_one_seed_has_no_super_survivors(opened):
+    assert shares_table(opened(seeds=[3]))["heads"].tolist() == ["all"] * 4
+
+
+# --- keys ----------------------------------------------------------------------
+
+
+def test_keys_differ_where_maps_do(opened):
+    made = opened()
+    for condition in CONDITIONS:
+        base = counts_key(made, 3, condition)
+        for field, changes in (
+            ("attention_slices", condition.endswith("normed")),
+            ("attention_token_types", True),
+            ("attention_in_subnetwork", False),
+            ("importance", False),
+        ):
+            other = opened(**{field: getattr(PRESETS["official"], field)})
+            assert (counts_key(other, 3, condition).digest != base.digest) == changes
+        inside = counts_key(made, 3, condition, "super")
+        assert inside.path != counts_key(made, 3, condition, "structured").path != base.path
+        stale = opened(stale_importance=True)
+        assert counts_key(stale, 3, condition, "super").digest != inside.digest
+    paths = {counts_key(made, seed, c).path for c in CONDITIONS for seed in (3, 1)}
+    assert len(paths) == 8
+
+
+def test_the_classifier_is_trained_once_per_store(tmp_path, monkeypatch):
+    trained = []
+
+    def train(maps, codes, seed):
+        assert len(maps) == len(codes) == 10
+        trained.append(seed)
+        return "a classifier"
+
+    monkeypatch.setattr(pattern_counts, "GENERATED", 10)
+    monkeypatch.setattr(pattern_counts, "train_cnn", train)
+    monkeypatch.setattr(pattern_counts, "save_cnn", lambda cnn, path: path.write_text(cnn))
+    monkeypatch.setattr(pattern_counts, "load_cnn", lambda path: path.read_text())
+    store = RunStore(tmp_path)
+    assert [classifier(store) for _ in range(3)] == ["a classifier"] * 3
+    assert trained == [pattern_counts.CNN_SEED]
+
+
+def test_the_paper_takes_a_hundred_examples():
+    assert EXAMPLES == 100
+
+
+# --- sums over heads -----------------------------------------------------------
+
+
+def test_shares_are_of_the_maps_of_the_heads_that_count():
+    counts = np.zeros((2, 2, 5), dtype=int)
+    counts[0, 0] = [1, 2, 3, 4, 0]
+    counts[1, 1] = [0, 0, 0, 5, 5]
+    counts[1, 0] = [10, 0, 0, 0, 0]
+    counts[0, 1] = [0, 0, 10, 0, 0]
+    everything = pattern_shares(counts)
+    assert list(everything) == list(PATTERNS)
+    assert list(everything.values()) == pytest.approx([11 / 40, 2 / 40, 13 / 40, 9 / 40, 5 / 40])
+    diagonal = pattern_shares(counts, np.eye(2, dtype=bool))
+    assert list(diagonal.values()) == pytest.approx([0.05, 0.1, 0.15, 0.45, 0.25])
+    assert all(np.isnan(v) for v in pattern_shares(counts, np.zeros((2, 2), bool)).values())
+
+
+def test_survival_is_correlated_over_heads_of_all_tasks():
+    draw = np.random.default_rng(0)
+    survival = [draw.random((3, 4)), draw.random((3, 4)) < 0.5]
+    shares = [0.5 * np.asarray(array) + 0.3 * draw.random((3, 4)) for array in survival]
+    value, low, high = correlation(survival, shares, draws=400)
+    flat = [np.concatenate([array.ravel() for array in arrays]) for arrays in (survival, shares)]
+    assert value == pytest.approx(pearsonr(*flat).statistic)
+    assert -1 <= low < value < high <= 1
+    assert correlation(survival, shares, draws=400) == (value, low, high)
+    assert correlation(survival, shares, draws=400, seed=1)[1:] != (low, high)
+    assert correlation(survival, [-array for array in shares], draws=50)[0] == -value
+
+
+def test_the_interval_is_that_of_points_drawn_anew():
+    draw = np.random.default_rng(1)
+    x = draw.random(40)
+    y = x + draw.normal(0, 0.5, 40)
+    slowly = []
+    for _ in range(2000):
+        rows = draw.integers(0, 40, 40)
+        slowly.append(np.corrcoef(x[rows], y[rows])[0, 1])
+    _, low, high = correlation([x.reshape(10, 4)], [y.reshape(10, 4)])
+    assert (low, high) == pytest.approx(tuple(np.quantile(slowly, [0.025, 0.975])), abs=0.04)
+
+
+@pytest.mark.parametrize("flat", [0, 1])
+def test_what_does_not_vary_has_no_correlation(flat):
+    arrays = [np.random.default_rng(0).random((3, 4)) for _ in range(2)]
+    arrays[flat] = np.full((3, 4), 0.2)
+    assert np.isnan(correlation([arrays[0]], [arrays[1]])).all()

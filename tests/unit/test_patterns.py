@@ -1,0 +1,243 @@
+"""Maps of known pattern have it, features equal loops, and the rules tell clear patterns apart."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score
+
+from lotterylib.errors import LotteryError
+from lotterylib.patterns import (
+    PATTERNS,
+    Features,
+    brightness,
+    classify_by_rules,
+    features,
+    generate_maps,
+)
+
+
+def rows(picture):
+    return picture / picture.sum(axis=1, keepdims=True)
+
+
+def column_map(n, columns, rest=0.1):
+    picture = np.full((n, n), rest / n)
+    picture[:, columns] = 1
+    return rows(picture)
+
+
+def diagonal_map(n, offset=0, rest=0.01):
+    return rows(np.eye(n, k=offset) + rest / n)
+
+
+def block_map(n, middle, rest=0.02):
+    segment = np.arange(n) > middle
+    return rows((segment[:, None] == segment) + rest)
+
+
+def noise_map(n, seed=0):
+    return rows(np.random.default_rng(seed).gamma(1.0, size=(n, n)))
+
+
+def brightness_by_sorting(attention):
+    cells = sorted(attention.ravel().tolist(), reverse=True)
+    scale = cells[len(attention) // 2 - 1]
+    return np.minimum(attention / scale, 1)
+
+
+@pytest.mark.parametrize("n", [2, 3, 7, 20])
+def test_brightness_equals_a_sort(n, rng):
+    attention = rng.random((n, n))
+    np.testing.assert_allclose(brightness(attention), brightness_by_sorting(attention), rtol=1e-6)
+
+
+@given(st.integers(2, 30), st.floats(1e-4, 1e4), st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_brightness_does_not_depend_on_the_unit(n, unit, seed):
+    attention = np.random.default_rng(seed).random((n, n)) + 1e-3
+    bright = brightness(attention)
+    np.testing.assert_allclose(brightness(attention * unit), bright, rtol=1e-4)
+    assert bright.min() >= 0
+    assert bright.max() == 1
+    assert (bright == 1).sum() >= n // 2
+
+
+def test_brightness_of_empty_and_nearly_empty_maps():
+    assert not brightness(np.zeros((5, 5))).any()
+    single = np.zeros((8, 8))
+    single[2, 3] = 0.4
+    assert brightness(single)[2, 3] == 1
+    assert brightness(single).sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("attention", "words"),
+    [
+        (np.zeros((3, 4)), r"square.*\(3, 4\)"),
+        (np.zeros(9), "square"),
+        (np.zeros((1, 1)), "at least 2 tokens"),
+        (np.full((3, 3), np.nan), "not finite"),
+        (np.full((3, 3), np.inf), "not finite"),
+        (np.eye(3) - 0.1, "negative"),
+    ],
+)
+def test_what_is_no_map_is_refused(attention, words):
+    for function in (brightness, features, lambda each: classify_by_rules([each])):
+        with pytest.raises(LotteryError, match=words):
+            function(attention)
+
+
+def features_by_loops(attention):
+    """The docstrings of `Features`, cell by cell."""
+    bright = brightness_by_sorting(attention)
+    n = len(bright)
+    reach = 2 if n < 30 else 3
+    visible = {j for j in range(n) if sorted(bright[:, j])[(n - 1) // 3] >= 0.25}
+    cells = [(i, j) for i in range(n) for j in range(n) if j not in visible]
+    near = [(i, j) for i, j in cells if abs(i - j) <= reach]
+    far = [(i, j) for i, j in cells if abs(i - j) > reach]
+    total = sum(bright[c] for c in cells)
+    chance = len(near) / len(cells)
+    peaks = [max([bright[c] for c in near if c[0] == i], default=0) for i in range(n)]
+    contrasts = []
+    for split in range(max(2, n // 5), n - max(2, n // 5) + 1):
+        inside = [bright[c] for c in far if (c[0] < split) == (c[1] < split)]
+        outside = [bright[c] for c in far if (c[0] < split) != (c[1] < split)]
+        inner, outer = sum(inside) / max(len(inside), 1), sum(outside) / max(len(outside), 1)
+        contrasts.append((inner - outer) / (inner + outer))
+    means = bright.mean(axis=0)
+    return Features(
+        agreement=((means - means.mean()) ** 2).mean() / ((bright - bright.mean()) ** 2).mean(),
+        diagonal=sorted(peaks)[(n - 1) // 3],
+        concentration=(sum(bright[c] for c in near) / total - chance) / (1 - chance),
+        block=max(contrasts),
+    )
+
+
+@pytest.mark.parametrize("number", range(15))
+def test_features_equal_loops(number):
+    attention = generate_maps(15, seed=4, lengths=(8, 33))[0][number]
+    found, wanted = features(attention), features_by_loops(attention)
+    for name in ("agreement", "diagonal", "concentration", "block"):
+        assert getattr(found, name) == pytest.approx(getattr(wanted, name), rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("empty", [np.zeros((9, 9)), np.full((9, 9), 0.2)], ids=["zero", "even"])
+def test_maps_without_contrast_have_features_and_are_heterogeneous(empty):
+    assert np.isfinite(list(vars(features(empty)).values())).all()
+    assert classify_by_rules([empty]).tolist() == [PATTERNS.index("heterogeneous")]
+
+
+@pytest.mark.parametrize("n", [12, 25, 60, 128])
+def test_rules_name_clear_patterns_at_any_length(n):
+    middle = n // 2
+    both = 0.5 * column_map(n, [0]) + 0.5 * diagonal_map(n, -1)
+    clear = {
+        "vertical": [column_map(n, [0]), column_map(n, [middle, n - 1]), column_map(n, [3])],
+        "diagonal": [diagonal_map(n, offset) for offset in (-1, 0, 1)],
+        "vertical+diagonal": [both, 0.6 * column_map(n, [n - 1]) + 0.4 * diagonal_map(n)],
+        "block": [block_map(n, middle), block_map(n, n // 3)] if n > 20 else [],
+        "heterogeneous": [noise_map(n, seed) for seed in range(3)],
+    }
+    for name, maps in clear.items():
+        assert [PATTERNS[code] for code in classify_by_rules(maps)] == [name] * len(maps)
+
+
+def test_weighting_the_columns_of_special_tokens_down_uncovers_the_diagonal():
+    n = 24
+    raw = 0.7 * column_map(n, [0]) + 0.3 * diagonal_map(n, 1)
+    norms = np.ones(n)
+    norms[0] = 0.03
+    assert [PATTERNS[c] for c in classify_by_rules([raw, raw * norms])] == [
+        "vertical+diagonal",
+        "diagonal",
+    ]
+
+
+def test_rules_on_no_maps():
+    assert classify_by_rules([]).shape == (0,)
+
+
+def test_rules_do_well_on_generated_maps_and_worse_in_noise():
+    scores = []
+    for noise in (0.3, 0.9):
+        maps, codes = generate_maps(400, seed=11, noise=noise)
+        scores.append(f1_score(codes, classify_by_rules(maps), average="weighted"))
+    assert scores[0] > 0.8
+    assert scores[0] > scores[1] + 0.05
+
+
+def test_generated_maps_are_reproducible_balanced_and_of_the_lengths_asked_for():
+    maps, codes = generate_maps(103, seed=3, lengths=(9, 12))
+    again, same = generate_maps(103, seed=3, lengths=(9, 12))
+    other, _ = generate_maps(103, seed=4, lengths=(9, 12))
+    assert all(np.array_equal(a, b) for a, b in zip(maps, again, strict=True))
+    assert np.array_equal(codes, same)
+    assert not all(
+        a.shape == b.shape and np.allclose(a, b) for a, b in zip(maps, other, strict=True)
+    )
+    assert np.bincount(codes).tolist() == [21, 21, 21, 20, 20]
+    assert {len(each) for each in maps} == {9, 10, 11, 12}
+    assert codes.dtype == np.int64
+
+
+def test_half_of_the_generated_maps_are_raw_and_half_weighted():
+    maps, codes = generate_maps(600, seed=0, lengths=(8, 20))
+    raw = np.array([np.allclose(each.sum(axis=1), 1, atol=1e-5) for each in maps])
+    for code in range(len(PATTERNS)):
+        assert 0.35 < raw[codes == code].mean() < 0.65
+    assert all(each.dtype == np.float32 and np.isfinite(each).all() for each in maps)
+    assert min(each.min() for each in maps) >= 0
+
+
+@pytest.mark.parametrize("length", [4, 5, 6])
+def test_the_shortest_maps_can_be_generated(length):
+    maps, _ = generate_maps(100, seed=1, lengths=(length, length))
+    assert all(each.shape == (length, length) and np.isfinite(each).all() for each in maps)
+    classify_by_rules(maps)
+
+
+def test_bare_patterns_look_as_their_names_say():
+    maps, codes = generate_maps(300, seed=7, noise=0.0, lengths=(20, 50))
+    found = {name: [] for name in PATTERNS}
+    for each, code in zip(maps, codes, strict=True):
+        found[PATTERNS[code]].append(features(each))
+
+    def median(name, feature):
+        return np.median([getattr(one, feature) for one in found[name]])
+
+    for feature, high in (
+        ("agreement", {"vertical"}),
+        ("concentration", {"diagonal", "vertical+diagonal"}),
+        ("block", {"block"}),
+    ):
+        lowest = min(median(name, feature) for name in high)
+        highest = max(median(name, feature) for name in PATTERNS if name not in high)
+        assert lowest > highest + 0.15, feature
+
+
+def test_noise_covers_the_pattern():
+    def concentration(noise):
+        maps, codes = generate_maps(200, seed=5, noise=noise, lengths=(20, 40))
+        return np.mean(
+            [features(m).concentration for m, c in zip(maps, codes, strict=True) if c == 1]
+        )
+
+    assert concentration(0.0) > concentration(0.4) > concentration(0.9)
+
+
+@pytest.mark.parametrize(
+    ("given_", "words"),
+    [
+        ({"count": 0}, "number of maps to generate is 0"),
+        ({"noise": 1.0}, "below 1"),
+        ({"noise": -0.1}, "noise"),
+        ({"noise": (0.5, 0.2)}, "noise"),
+        ({"lengths": (3, 10)}, "4 or more"),
+        ({"lengths": (12, 10)}, r"\(12, 10\)"),
+    ],
+)
+def test_impossible_requests_are_refused(given_, words):
+    with pytest.raises(LotteryError, match=words):
+        generate_maps(**({"count": 5, "seed": 0} | given_))

@@ -1,0 +1,183 @@
+"""What a run publishes is read back equal, without weights, data or a run store."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import lotterylib.batches
+import lotterylib.data
+import lotterylib.experiment
+import lotterylib.pattern_counts
+from lotterylib.errors import LotteryError
+from lotterylib.experiment import open_experiment
+from lotterylib.methods import CORE, EXTRAS, GRIDS
+from lotterylib.patterns import PATTERNS
+from lotterylib.published import (
+    check_overview,
+    load_patterns,
+    load_subnetworks,
+    patterns_of,
+    publish,
+)
+from lotterylib.results import load_results
+from lotterylib.searches import find_good
+from lotterylib.settings import parse_settings
+from lotterylib.subnetworks import StructuredSubnetwork
+
+PAGES = ("02_structured_pruning", "06_super_survivors", "07_attention_patterns")
+
+
+def about_half(made, seed, name, report):
+    """What a structured search might have found."""
+    if name == "super":
+        return find_good(made, seed, name, report)
+    draw = np.random.default_rng([seed, len(name)])
+    return [], StructuredSubnetwork(draw.random((3, 4)) < 0.7, draw.random(3) < 0.7)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A published run, its pages, and what was computed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lotterylib.data, "BUNDLED_ROWS", {"train": 60, "validation": 60})
+        patch.setattr(lotterylib.batches, "MAX_LENGTH", 24)
+        patch.setattr(lotterylib.experiment, "find_good", about_half)
+        patch.setattr(lotterylib.pattern_counts, "classifier", lambda store: None)
+        patch.setattr(
+            lotterylib.pattern_counts,
+            "classify_by_cnn",
+            lambda cnn, maps: np.array([int(attention.argmax()) % 5 for attention in maps]),
+        )
+        settings = parse_settings(
+            "similarity",
+            encoder="tiny",
+            budget="smoke",
+            seeds=[3, 1],
+            train_rows=16,
+            dev_rows=16,
+            store=str(tmp_path_factory.mktemp("runs")),
+        )
+        made = open_experiment(settings)
+        pages = tmp_path_factory.mktemp("pages")
+        publish(made, pages / "tiny" / "similarity", PAGES)
+        yield made, pages
+
+
+def test_published_subnetworks_are_read_back_equal(run):
+    made, pages = run
+    shape, found = load_subnetworks(pages, "tiny")
+    assert shape == made.shape
+    assert found.keys() == {"similarity"}
+    methods = {method for page in PAGES if page in GRIDS for method, _, _ in GRIDS[page]}
+    assert found["similarity"].keys() == methods == {"structured", "super"}
+    for method, seeds in found["similarity"].items():
+        assert list(seeds) == [3, 1]
+        for seed, subnetwork in seeds.items():
+            assert subnetwork == made.subnetwork(seed, method, "good")
+            assert 0 < subnetwork.heads.sum() < 12
+    assert found["similarity"]["structured"][3] != found["similarity"]["structured"][1]
+
+
+def test_published_scores_are_those_of_the_pages(run):
+    made, pages = run
+    table = load_results(pages)
+    scored = {entry for page in PAGES if page in GRIDS for entry in GRIDS[page]}
+    rows = table[table["method"] != "none"]
+    found = set(map(tuple, rows[["method", "subnetwork", "phase"]].to_numpy()))
+    assert found == scored
+    for row in rows[rows["reported"]].itertuples():
+        score = made.score(row.seed, row.method, row.subnetwork, row.phase)
+        assert row.value == pytest.approx(score.metrics["pearson"], rel=1e-5)
+
+
+def test_published_patterns_are_the_counts(run):
+    made, pages = run
+    table = load_patterns(pages, "tiny")
+    pd.testing.assert_frame_equal(table.drop(columns="task"), patterns_of(made))
+    assert set(table["task"]) == {"similarity"}
+    assert (table[list(PATTERNS)].sum(axis=1) == 16).all()  # each head sees every dev example
+    assert len(table) == 4 * 2 * 3 * 4
+    for condition in lotterylib.pattern_counts.CONDITIONS:
+        counts = lotterylib.pattern_counts.count_patterns(made, 1, condition)
+        one = table[(table["condition"] == condition) & (table["seed"] == 1)]
+        for row in one.itertuples():
+            wanted = counts[row.layer, row.head].tolist()
+            assert one.loc[row.Index, list(PATTERNS)].tolist() == wanted
+
+
+def test_the_same_run_publishes_the_same_bytes(run, tmp_path):
+    made, pages = run
+    folder = pages / "tiny" / "similarity"
+    publish(made, tmp_path, PAGES)
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"results.csv", "subnetworks.json", "patterns.csv"}
+    for name in names:
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_without_the_page_there_are_no_patterns(run, tmp_path):
+    made, _ = run
+    publish(made, tmp_path / "tiny" / "similarity", PAGES[:1])
+    assert load_patterns(tmp_path, "tiny").empty
+    _, found = load_subnetworks(tmp_path, "tiny")
+    assert found["similarity"].keys() == {"structured"}
+    assert set(PAGES) <= {*CORE, *EXTRAS.values()}
+
+
+def placed(pages, source, task, encoder="tiny", **shape):
+    """A copy of a published run under another name, of an encoder of other sizes."""
+    content = json.loads((source / "tiny" / "similarity" / "subnetworks.json").read_text())
+    content["shape"] |= shape
+    folder = pages / encoder / task
+    folder.mkdir(parents=True)
+    (folder / "subnetworks.json").write_text(json.dumps(content))
+
+
+def test_tasks_come_in_the_order_of_their_table(run, tmp_path):
+    _, source = run
+    for task in ("similarity", "cola", "wnli", "sst2"):
+        placed(tmp_path, source, task)
+    placed(tmp_path, source, "rte", encoder="other")
+    _, found = load_subnetworks(tmp_path, "tiny")
+    assert list(found) == ["cola", "sst2", "wnli", "similarity"]
+
+
+def test_task_layers_of_other_sizes_are_the_same_encoder(run, tmp_path):
+    made, source = run
+    placed(tmp_path, source, "mnli", total=made.shape.total + 33)
+    placed(tmp_path, source, "similarity")
+    shape, found = load_subnetworks(tmp_path, "tiny")
+    assert dataclasses.replace(shape, total=0) == dataclasses.replace(made.shape, total=0)
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize("change", [{"layers": 6}, {"heads": 12}, {"hidden": 64}])
+def test_encoders_of_different_sizes_in_one_folder_are_refused(run, change, tmp_path):
+    _, source = run
+    placed(tmp_path, source, "cola", **change)
+    placed(tmp_path, source, "similarity")
+    with pytest.raises(LotteryError, match=r"runs under .*tiny are of encoders of different sizes"):
+        load_subnetworks(tmp_path, "tiny")
+
+
+def test_no_runs_of_an_encoder_is_a_sentence(run, tmp_path):
+    _, source = run
+    for pages in (source, tmp_path):
+        with pytest.raises(LotteryError, match=r"no subnetworks of encoder 'minilm'.*lottery run"):
+            load_subnetworks(pages, "minilm")
+    assert load_patterns(source, "minilm").empty
+
+
+def test_the_overview_is_of_an_encoder_that_has_runs(run, tmp_path):
+    _, pages = run
+    assert check_overview({"encoder": "tiny", "pages": str(pages), "_hidden": 1}) == pages
+    for given, message in (
+        ({"encoder": "tyni", "pages": str(pages)}, r"'tyni'. Did you mean 'tiny'\?"),
+        ({"encoder": "tiny", "pages": str(tmp_path / "no")}, "pages .*no does not exist"),
+        ({"encoder": "tiny", "pages": str(pages), "encodr": "x"}, r"Did you mean 'encoder'\?"),
+    ):
+        with pytest.raises(LotteryError, match=message):
+            check_overview(given)

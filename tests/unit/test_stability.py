@@ -1,0 +1,359 @@
+"""Agreement of seeds: slow references, hand-computed cases, and the authors' own numbers."""
+
+import itertools
+import os
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import stats
+
+from lotterylib.errors import LotteryError
+from lotterylib.imported import read_masks
+from lotterylib.presets import PAPER_SEEDS
+from lotterylib.stability import (
+    PARTS,
+    Agreement,
+    agreement,
+    pairs_table,
+    stability_table,
+    stack,
+)
+from lotterylib.subnetworks import StructuredSubnetwork
+
+some_masks = st.tuples(st.integers(2, 5), st.integers(1, 9)).flatmap(lambda s: arrays(bool, s))
+
+
+@pytest.fixture(scope="module")
+def authors():
+    """The authors' good subnetworks by task, in the paper's order of seeds."""
+    folder = os.environ.get("LOTTERY_AUTHORS_DIR", "")
+    if not folder:
+        pytest.skip("LOTTERY_AUTHORS_DIR is not set: no masks of the authors")
+    found = {
+        (each.task, each.seed): each.subnetwork
+        for each in read_masks(Path(folder))
+        if each.method == "structured"
+    }
+    return {task: [found[task, seed] for seed in PAPER_SEEDS] for task, _ in found}
+
+
+def masks_of(rows):
+    """Rows such as "1101" as masks."""
+    return np.array([[letter == "1" for letter in row] for row in rows.split()])
+
+
+def pairwise_alpha(masks):
+    """Krippendorff's nominal alpha by counting coincidences, pair of raters by pair of raters."""
+    seeds, items = masks.shape
+    coincidences = np.zeros((2, 2))
+    for item in range(items):
+        for a, b in itertools.permutations(range(seeds), 2):
+            coincidences[int(masks[a, item]), int(masks[b, item])] += 1 / (seeds - 1)
+    totals, n = coincidences.sum(1), coincidences.sum()
+    observed = coincidences[0, 1] + coincidences[1, 0]
+    expected = 2 * totals[0] * totals[1] / (n - 1)
+    return 1 - observed / expected
+
+
+def pairwise_kappa(masks):
+    """Fleiss' kappa from the share of agreeing pairs of raters."""
+    agree = np.mean([a == b for a, b in itertools.combinations(masks, 2)])
+    by_chance = masks.mean() ** 2 + (1 - masks.mean()) ** 2
+    return (agree - by_chance) / (1 - by_chance)
+
+
+def all_shuffles_p(masks):
+    """The exact p-value: every way to place each seed's survivors is equally likely."""
+
+    def shared(rows):
+        return sum((a & b).sum() for a, b in itertools.combinations(rows, 2))
+
+    places = [
+        [np.isin(np.arange(len(row)), kept) for kept in itertools.combinations(range(len(row)), n)]
+        for row, n in zip(masks, masks.sum(1), strict=True)
+    ]
+    return np.mean([shared(rows) >= shared(masks) for rows in itertools.product(*places)])
+
+
+@settings(max_examples=60, deadline=None)
+@given(some_masks)
+def test_kappa_alpha_jaccard_and_overlap_equal_their_slow_references(masks):
+    found = agreement(masks, permutations=1)
+    if masks.all() or not masks.any():
+        assert np.isnan([found.kappa, found.alpha, found.kappa_low, found.kappa_high]).all()
+    else:
+        assert found.kappa == pytest.approx(pairwise_kappa(masks))
+        assert found.alpha == pytest.approx(pairwise_alpha(masks))
+    pairs = list(itertools.combinations([set(np.flatnonzero(row)) for row in masks], 2))
+    jaccards = [len(a & b) / len(a | b) if a | b else 0 for a, b in pairs]
+    assert found.jaccard == pytest.approx(np.mean(jaccards))
+    assert found.overlap == pytest.approx(np.mean([len(a & b) for a, b in pairs]))
+    assert found.pairs == len(pairs)
+    assert found.identical_pairs == sum(a == b for a, b in pairs)
+
+
+@settings(max_examples=60, deadline=None)
+@given(some_masks, st.randoms(use_true_random=False))
+def test_the_order_of_seeds_and_of_items_does_not_matter(masks, random):
+    rows, columns = list(range(len(masks))), list(range(masks.shape[1]))
+    random.shuffle(rows)
+    random.shuffle(columns)
+    one, other = agreement(masks, 1), agreement(masks[rows][:, columns], 1)
+    for field in fields(Agreement):
+        if field.name != "overlap_p":
+            wanted = pytest.approx(getattr(one, field.name), nan_ok=True)
+            assert getattr(other, field.name) == wanted, field.name
+
+
+def test_a_case_by_hand():
+    # Rows 1100, 1010, 1100: agreeing pairs per item 3, 1, 1, 3 of 3, so observed agreement 2/3;
+    # half of all ratings are 1, so chance is 1/2 and kappa 1/3.
+    found = agreement(masks_of("1100 1010 1100"), permutations=10)
+    assert found.kappa == pytest.approx(1 / 3)
+    assert found.alpha == pytest.approx(1 / 3 + (2 / 3) / 12)
+    assert (found.pairs, found.identical_pairs, found.similar_pairs) == (3, 1, 2)
+    assert found.cochran_q == 0
+    assert found.cochran_p == 1
+    assert found.jaccard == pytest.approx((1 / 3 + 1 + 1 / 3) / 3)
+    assert found.overlap == pytest.approx((1 + 2 + 1) / 3)
+    assert found.chance == 1
+
+
+def test_the_interval_is_the_jackknifes_with_students_t():
+    masks = np.random.default_rng(7).random((4, 25)) < np.linspace(0.05, 0.95, 25)
+    without = [pairwise_kappa(np.delete(masks, item, axis=1)) for item in range(25)]
+    error = np.sqrt(24 / 25 * ((without - np.mean(without)) ** 2).sum())
+    reach = stats.t.ppf(0.975, 24) * error
+    found = agreement(masks, permutations=1)
+    assert found.kappa_low == pytest.approx(found.kappa - reach)
+    assert found.kappa_high == pytest.approx(found.kappa + reach)
+    assert -1 / 3 < found.kappa_low < found.kappa_high < 1
+
+
+def test_the_interval_stays_within_what_kappa_can_be():
+    found = agreement(masks_of("1100 1010 1100"), permutations=1)
+    assert (found.kappa_low, found.kappa_high) == (-1 / 2, 1)
+
+
+def test_cochran_tests_counts_and_not_which_items_are_kept():
+    halves = np.zeros((4, 40), dtype=bool)
+    halves[::2, :20] = halves[1::2, 20:] = True  # as many each, but opposite ones
+    opposite = agreement(halves, permutations=200)
+    assert opposite.cochran_p == 1
+    assert opposite.similar_pairs == 4
+    assert opposite.kappa < 0
+    assert opposite.overlap_p > 0.5
+    nested = np.zeros((3, 60), dtype=bool)
+    for row, size in zip(nested, (10, 30, 50), strict=True):
+        row[:size] = True  # all that a smaller one keeps, the larger ones keep too
+    different = agreement(nested, permutations=200)
+    assert different.cochran_p < 1e-6
+    assert different.similar_pairs == 0
+    assert different.overlap_p == pytest.approx(1 / 201)
+
+
+def test_cochran_of_two_seeds_is_mcnemar():
+    masks = masks_of("1111110000000 0000001110001")
+    lost, won = 6, 4
+    wanted = (lost - won) ** 2 / (lost + won)
+    found = agreement(masks, permutations=1)
+    assert found.cochran_q == pytest.approx(wanted)
+    assert found.cochran_p == pytest.approx(stats.chi2.sf(wanted, 1))
+
+
+def test_seeds_that_agree_on_everything():
+    same = agreement(masks_of("1101000 1101000 1101000"), permutations=500)
+    assert (same.kappa, same.kappa_low, same.kappa_high, same.alpha) == (1, 1, 1, 1)
+    assert np.isnan([same.cochran_q, same.cochran_p]).all()
+    assert (same.similar_pairs, same.identical_pairs, same.pairs) == (0, 3, 3)
+    assert same.jaccard == 1
+    assert same.overlap == 3
+    assert same.overlap_p < 0.01
+
+
+@pytest.mark.parametrize(("kept", "jaccard", "overlap"), [(False, 0, 0), (True, 1, 6)])
+def test_where_nothing_or_everything_survives(kept, jaccard, overlap):
+    found = agreement(np.full((4, 6), kept), permutations=50)
+    undefined = (found.kappa, found.kappa_low, found.kappa_high, found.alpha, found.cochran_q)
+    assert np.isnan(undefined).all()
+    assert (found.jaccard, found.overlap, found.chance) == (jaccard, overlap, overlap)
+    assert found.overlap_p == 1
+
+
+def test_an_interval_that_hangs_on_one_item_is_undefined():
+    found = agreement(masks_of("11110 11111"), permutations=1)
+    assert np.isfinite(found.kappa)
+    assert np.isnan([found.kappa_low, found.kappa_high]).all()
+
+
+def test_the_interval_holds_the_true_kappa_in_about_95_of_100_draws():
+    # items kept with probability p ~ Beta(2, 1.5): the true kappa is 1 / (2 + 1.5 + 1)
+    draw, truth, hits = np.random.default_rng(5), 1 / 4.5, 0
+    for _ in range(200):
+        kept = draw.random((5, 144)) < draw.beta(2, 1.5, 144)
+        found = agreement(kept, permutations=1)
+        hits += found.kappa_low <= truth <= found.kappa_high
+    assert 182 <= hits <= 198
+
+
+@pytest.mark.parametrize("rows", ["11000 11000", "11000 10100 11010", "11100 11000", "10010 01100"])
+def test_the_permutation_test_is_near_the_exact_one(rows):
+    masks = masks_of(rows)
+    exact = all_shuffles_p(masks)
+    assert agreement(masks, permutations=3000).overlap_p == pytest.approx(exact, abs=0.03)
+
+
+def test_two_seeds_agree_with_fishers_exact_test():
+    draw = np.random.default_rng(2)
+    masks = draw.random((2, 30)) < np.linspace(0.1, 0.9, 30)
+    (a, b), shared = masks.sum(1), (masks[0] & masks[1]).sum()
+    exact = stats.hypergeom.sf(shared - 1, 30, a, b)
+    assert 0.001 < exact < 0.5
+    assert agreement(masks, permutations=4000).overlap_p == pytest.approx(exact, abs=0.03)
+
+
+def test_random_masks_are_seldom_significant_and_chance_is_their_mean_overlap():
+    draw, p_values, gaps = np.random.default_rng(3), [], []
+    for _ in range(200):
+        sizes = (20, 25, 30)
+        masks = np.stack([draw.permutation(np.arange(40) < size) for size in sizes])
+        found = agreement(masks, permutations=99)
+        p_values.append(found.overlap_p)
+        gaps.append(found.overlap - found.chance)
+    assert 0 < np.mean(np.array(p_values) <= 0.05) < 0.1
+    assert abs(np.mean(gaps)) < 3 * np.std(gaps) / np.sqrt(200)
+
+
+def test_the_permutations_are_those_of_the_seed_and_touch_nothing_else():
+    masks = np.random.default_rng(4).random((4, 20)) < 0.5
+    before = masks.copy()
+    one, same = agreement(masks, 99, seed=1), agreement(masks, 99, seed=1)
+    assert one == same
+    assert len({agreement(masks, 99, seed=seed).overlap_p for seed in range(8)}) > 1
+    np.testing.assert_array_equal(masks, before)
+
+
+def test_the_table_of_pairs():
+    table = pairs_table(masks_of("1100 1010 0000 1010"), [7, 8, 9, 10])
+    assert len(table) == 6
+    first, empty = table.iloc[0], table.iloc[1]
+    assert (first.seed_a, first.seed_b, first.size_a, first.size_b) == (7, 8, 2, 2)
+    assert (first.shared, first.expected) == (1, 1)
+    assert first.jaccard == pytest.approx(1 / 3)
+    assert first.mcnemar_p == 1
+    assert (empty.seed_b, empty.size_b, empty.shared, empty.expected, empty.jaccard) == (
+        9,
+        *[0] * 4,
+    )
+    assert empty.mcnemar_p == pytest.approx(stats.chi2.sf(2, 1))
+    assert table.set_index(["seed_a", "seed_b"]).mcnemar_p.isna().to_dict()[8, 10]
+
+
+def test_the_table_of_a_task_has_heads_and_mlps_apart():
+    draw = np.random.default_rng(6)
+    good = [StructuredSubnetwork(draw.random((3, 4)) < 0.5, draw.random(3) < 0.7) for _ in range(4)]
+    table = stability_table(good)
+    assert list(table.index) == ["heads", "mlps"]
+    assert list(table.columns) == [field.name for field in fields(Agreement)]
+    assert list(table["items"]) == [12, 3]
+    assert list(table["seeds"]) == [4, 4]
+    heads = np.array([subnetwork.heads.ravel() for subnetwork in good])
+    assert table.loc["heads", "kappa"] == agreement(heads).kappa
+
+
+def test_requests_that_cannot_be_met():
+    rng = np.random.default_rng(0)
+    masks = rng.random((2, 5)) < 0.5
+    small = StructuredSubnetwork(np.ones((2, 3), dtype=bool), np.ones(2, dtype=bool))
+    large = StructuredSubnetwork(np.ones((4, 3), dtype=bool), np.ones(4, dtype=bool))
+    for ask, words in (
+        (lambda: agreement(masks[:1]), "at least two seeds, not of 1"),
+        (lambda: agreement(masks.astype(float)), "array of booleans"),
+        (lambda: agreement(masks[0]), "one row per seed"),
+        (lambda: agreement(masks[:, :0]), "no items"),
+        (lambda: agreement(masks, permutations=0), "at least one permutation, not 0"),
+        (lambda: pairs_table(masks, [1, 2, 3]), "2 seeds but 3 names"),
+        (lambda: stability_table([]), "no subnetworks"),
+        (lambda: stability_table([small]), "at least two seeds"),
+        (
+            lambda: stability_table([small, large]),
+            r"one has 2x3 heads \(layers x heads\), another 4x3",
+        ),
+        (lambda: stack([small], "mlp"), "Did you mean 'mlps'"),
+    ):
+        with pytest.raises(LotteryError, match=words) as caught:
+            ask()
+        assert str(caught.value).endswith(".")
+
+
+# What follows holds for the masks that the authors published: kappa, Q, p, Jaccard, recomputed from
+# them; kappa, alpha and the number of similar pairs are also what their notebook
+# `statistics_on_pruning.ipynb` printed (cells 6, 7, 8, 44, 45; none for the MLPs' kappa).
+NAN = float("nan")
+HEADS = {
+    "cola": (0.2281, 55.891, 2.114e-11, 0.5615, 0.22920627475942013, 3),
+    "sst2": (0.3245, 40.496, 3.418e-08, 0.4649, 0.32545842217484, 2),
+    "mrpc": (0.2153, 12.526, 0.01384, 0.5409, 0.21637124992829693, 7),
+    "qqp": (0.1912, 35.945, 2.971e-07, 0.4585, 0.1923483546980309, 4),
+    "stsb": (0.2215, 9.133, 0.05787, 0.4668, 0.2226213727678572, 9),
+    "mnli": (0.2576, 4.083, 0.3948, 0.5965, 0.25860365198711066, 9),
+    "qnli": (0.3015, 10.486, 0.033, 0.5557, 0.30249353262431733, 6),
+    "rte": (0.1799, 172.746, 2.692e-36, 0.4104, 0.1810617760617761, 2),
+    "wnli": (-0.25, 576.0, 2.422e-123, 0.0, -0.24826388888888884, 0),
+}
+MLPS = {
+    "cola": (0.4444, 4.667, 0.3232, 0.8955, 0.4537037037037036, 9),
+    "sst2": (0.0476, 1.077, 0.8979, 0.5009, 0.06349206349206349, 10),
+    "mrpc": (0.0217, 2.286, 0.6834, 0.6364, 0.03804347826086951, 9),
+    "qqp": (0.015, 0.5, 0.9735, 0.5729, 0.03146374829001364, 10),
+    "stsb": (0.0834, 3.538, 0.4721, 0.4807, 0.09870740305522918, 10),
+    "mnli": (0.1667, 1.524, 0.8224, 0.6067, 0.18055555555555558, 10),
+    "qnli": (0.1477, 0.4, 0.9825, 0.6327, 0.16193181818181823, 10),
+    "rte": (-0.118, 5.333, 0.2548, 0.5856, -0.0993788819875776, 9),
+    "wnli": (NAN, NAN, NAN, 0.0, NAN, 0),
+}
+# Overlap of heads and its expectation (one decimal; recomputed, the expectation exactly), and
+# p-value of the overlap of MLPs (an independent run of the permutation test).
+OVERLAPS = {
+    "cola": (66.6, 58.5, 0.003),
+    "sst2": (42.8, 30.8, 0.33),
+    "mrpc": (62.8, 55.4, 0.39),
+    "qqp": (49.3, 42.1, 0.47),
+    "stsb": (48.9, 40.9, 0.18),
+    "mnli": (71.0, 62.6, 0.07),
+    "qnli": (60.9, 50.3, 0.09),
+    "rte": (44.5, 36.3, 0.94),
+    "wnli": (0.0, 0.0, 1.0),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("task", HEADS)
+def test_the_authors_masks_give_the_authors_numbers(authors, task, part):
+    found = stability_table(authors[task]).loc[part]
+    kappa, q, p, jaccard, alpha, similar = (HEADS if part == "heads" else MLPS)[task]
+    assert round(found.kappa, 4) == pytest.approx(kappa, nan_ok=True, abs=1e-12)
+    assert round(found.cochran_q, 3) == pytest.approx(q, nan_ok=True, abs=1e-12)
+    assert float(f"{found.cochran_p:.4g}") == pytest.approx(p, nan_ok=True, rel=1e-12)
+    assert round(found.jaccard, 4) == jaccard
+    assert found.alpha == pytest.approx(alpha, nan_ok=True, abs=1e-13)
+    assert found.similar_pairs == similar
+    assert (found.seeds, found.pairs) == (5, 10)
+
+
+@pytest.mark.parametrize("task", OVERLAPS)
+def test_the_authors_heads_overlap_beyond_chance_and_their_mlps_only_in_cola(authors, task):
+    table = stability_table(authors[task])
+    heads, mlps = table.loc["heads"], table.loc["mlps"]
+    overlap, chance, p = OVERLAPS[task]
+    assert round(heads.overlap, 1) == overlap
+    assert round(heads.chance, 1) == chance
+    assert heads.overlap_p == (1 if task == "wnli" else 1 / 2001)
+    spread = np.sqrt(2 * p * (1 - p) / 2000)  # of two runs of 2,000 permutations
+    assert mlps.overlap_p == pytest.approx(p, abs=4 * spread + 0.005)
+    assert (mlps.overlap_p < 0.05) == (task == "cola")

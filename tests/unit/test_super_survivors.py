@@ -1,0 +1,165 @@
+"""Super-survivors and their bad and random counterparts of exactly their size."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from lotterylib.errors import LotteryError
+from lotterylib.imported import BERT_BASE, read_masks
+from lotterylib.subnetworks import StructuredSubnetwork
+from lotterylib.super_survivors import bad_super, random_super, super_survivors
+
+PARTS = ("heads", "mlps")
+subnetworks = st.lists(
+    st.tuples(arrays(bool, (3, 4)), arrays(bool, 3)).map(lambda two: StructuredSubnetwork(*two)),
+    min_size=2,
+    max_size=5,
+)
+
+
+@pytest.fixture(scope="module")
+def authors():
+    """The authors' good subnetworks by task."""
+    folder = os.environ.get("LOTTERY_AUTHORS_DIR", "")
+    if not folder:
+        pytest.skip("LOTTERY_AUTHORS_DIR is not set: no masks of the authors")
+    good = {}
+    for each in read_masks(Path(folder)):
+        if each.method == "structured":
+            good.setdefault(each.task, []).append(each.subnetwork)
+    return good
+
+
+def of_heads(*rows):
+    """Subnetworks of one layer, its MLP kept, from rows such as "1101"."""
+    return [
+        StructuredSubnetwork(np.array([[letter == "1" for letter in row]]), np.array([True]))
+        for row in rows
+    ]
+
+
+def drawn_often(function, good, times=200):
+    """How often each head of the one layer is drawn."""
+    return sum(function(good, seed).heads[0].astype(int) for seed in range(times))
+
+
+@settings(max_examples=100, deadline=None)
+@given(subnetworks, st.integers(0, 5))
+def test_survivors_survive_everywhere_and_all_three_are_of_one_size(good, seed):
+    best, bad, random = super_survivors(good), bad_super(good, seed), random_super(good, seed)
+    for part in PARTS:
+        kept = np.array([getattr(each, part) for each in good])
+        always, never = kept.all(0), ~kept.any(0)
+        top, worst, other = (getattr(each, part) for each in (best, bad, random))
+        np.testing.assert_array_equal(top, always)
+        assert top.sum() == worst.sum() == other.sum()
+        assert top.shape == worst.shape == other.shape
+        size, pruned, unsure = always.sum(), never.sum(), (~always & ~never).sum()
+        # as many from each source as there are before the next is touched
+        assert (worst & never).sum() == min(size, pruned)
+        assert (worst & always).sum() == max(0, size - pruned - unsure)
+        free = ~always & ~worst
+        assert (other & free).sum() == min(size, free.sum())
+
+
+@given(subnetworks, st.integers(0, 5))
+@settings(max_examples=30, deadline=None)
+def test_a_draw_depends_on_its_seed_only(good, seed):
+    assert bad_super(good, seed) == bad_super(good, seed)
+    assert random_super(good, seed) == random_super(good, seed)
+    assert bad_super(good, seed) == bad_super(good[::-1], seed)
+
+
+def test_the_bad_ones_are_drawn_evenly_from_what_no_seed_keeps():
+    good = of_heads("110000001", "110000010", "111000000")
+    counts = drawn_often(bad_super, good)
+    assert counts[[0, 1, 2, 7, 8]].sum() == 0
+    assert counts.sum() == 400
+    assert (counts[3:7] > 70).all()  # 100 expected of each
+
+
+def test_the_random_ones_are_neither_super_survivors_nor_bad():
+    good = of_heads("110000000", "110000000")
+    counts = drawn_often(random_super, good)
+    assert counts[:2].sum() == 0
+    assert (counts[2:] > 30).all()  # 57 expected of each
+    for seed in range(30):
+        assert not (random_super(good, seed).heads & bad_super(good, seed).heads).any()
+
+
+def test_bad_ones_are_topped_up_with_what_some_seeds_prune_and_then_with_survivors():
+    some = of_heads("1110100", "1110010")  # 3 always, 2 never (3 and 6), 2 undecided (4 and 5)
+    for seed in range(20):
+        heads = bad_super(some, seed).heads[0]
+        assert heads[[3, 6]].all()
+        assert heads[[4, 5]].sum() == 1
+        assert not heads[:3].any()
+    most = of_heads("1111100", "1111110")  # 5 always, 1 never, 1 undecided
+    for seed in range(20):
+        heads = bad_super(most, seed).heads[0]
+        assert heads[[5, 6]].all()
+        assert heads[:5].sum() == 3
+
+
+def test_different_seeds_draw_differently_and_bad_and_random_independently():
+    good = of_heads("1" * 6 + "0" * 30, "1" * 6 + "0" * 30)
+    for function in (bad_super, random_super):
+        distinct = {tuple(function(good, seed).heads[0]) for seed in range(10)}
+        assert len(distinct) == 10
+
+
+def test_where_nothing_always_survives_all_three_are_empty():
+    good = of_heads("1100", "0011")
+    for each in (super_survivors(good), bad_super(good, 1), random_super(good, 1)):
+        assert not each.heads.any()
+
+
+def test_where_everything_survives_all_three_are_everything():
+    good = of_heads("1111", "1111")
+    for each in (super_survivors(good), bad_super(good, 1), random_super(good, 1)):
+        assert each.heads.all()
+        assert each.mlps.all()
+
+
+@pytest.mark.parametrize("function", [super_survivors, lambda g: bad_super(g, 0)], ids=["s", "b"])
+def test_requests_that_cannot_be_met(function):
+    with pytest.raises(LotteryError, match="at least two seeds, not of 1"):
+        function(of_heads("110"))
+    with pytest.raises(LotteryError, match="at least two seeds, not of 0"):
+        function([])
+    with pytest.raises(LotteryError, match="different encoders"):
+        function([*of_heads("110"), *of_heads("1100")])
+
+
+# Heads, MLPs and the percentage in the title, from the authors' masks. (WNLI's 1.35 % becomes
+# 1.36 here, where the biases of W_O in empty layers count as kept.)
+SIZES = {
+    "cola": (34, 9, 46.29),
+    "mnli": (40, 4, 25.80),
+    "mrpc": (28, 4, 23.64),
+    "qnli": (31, 5, 28.49),
+    "qqp": (23, 3, 18.43),
+    "rte": (11, 2, 11.96),
+    "sst2": (19, 2, 13.40),
+    "stsb": (24, 1, 9.98),
+    "wnli": (0, 0, 1.36),
+}
+
+
+@pytest.mark.parametrize("task", SIZES)
+def test_the_authors_super_survivors(authors, task):
+    good = authors[task]
+    heads, mlps, title = SIZES[task]
+    assert len(good) == 5
+    for each in (super_survivors(good), bad_super(good, 0), random_super(good, 0)):
+        assert (each.heads.sum(), each.mlps.sum()) == (heads, mlps)
+        assert round(100 * each.printed_share(BERT_BASE), 2) == title
+    best, bad = super_survivors(good), bad_super(good, 0)
+    assert not (best.heads & bad.heads).any()
+    # CoLA keeps 9 of 12 MLPs always, so 6 of its 9 bad ones cannot be others
+    assert (best.mlps & bad.mlps).sum() == (6 if task == "cola" else 0)
