@@ -17,6 +17,7 @@ import torch
 from transformers import PreTrainedModel
 
 from lotterylib.batches import Encoded, reading_batches
+from lotterylib.dense import use_onednn
 from lotterylib.gates import gate_values, gated
 from lotterylib.scoring import EVALUATION_BATCH, Score, decide, example_losses, score_predictions
 from lotterylib.subnetworks import StructuredSubnetwork
@@ -64,7 +65,7 @@ def measure(
     Returns:
         Importance before normalisation, and the score of the gated model.
     """
-    model.eval()
+    use_onednn(model.eval())
     device = model.device
     heads, mlps = gate_values(subnetwork, device)
     per_example = accumulation == "example"

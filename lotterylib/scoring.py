@@ -13,6 +13,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from lotterylib.batches import Encoded, reading_batches
+from lotterylib.dense import use_onednn
 from lotterylib.tasks import Task
 
 EVALUATION_BATCH = 64
@@ -84,7 +85,7 @@ def decide(logits: torch.Tensor, task: Task) -> torch.Tensor:
 def evaluate(model: PreTrainedModel, split: Encoded, task: Task) -> Score:
     """Score a model on a split, dropout off; the model keeps its mode."""
     was_training = model.training
-    model.eval()
+    use_onednn(model.eval())
     predictions = np.zeros(len(split))
     for rows in reading_batches(split.lengths, EVALUATION_BATCH):
         inputs, _ = split.batch(rows, model.device)

@@ -11,11 +11,13 @@ import torch
 from transformers import PreTrainedModel
 
 from lotterylib.batches import BatchOrder, Encoded, training_batches
+from lotterylib.dense import use_onednn
 from lotterylib.errors import LotteryError
 from lotterylib.gates import pruned_weights_frozen, zero_pruned_weights
 from lotterylib.scoring import example_losses
 from lotterylib.subnetworks import WeightSubnetwork
 from lotterylib.tasks import Task
+from lotterylib.vocabulary import own_vocabulary
 
 Progress = Callable[[float, str], None]
 """Called with the share of the work that is done (0 to 1) and a few words on what was found."""
@@ -80,22 +82,23 @@ def train(
     ]
     steps = [rows for epoch in epochs for rows in epoch]
     first, last = (round(share * len(steps)) for share in part)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe.learning_rate, eps=1e-8, weight_decay=0.0, fused=True
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: 1 - (first + step) / len(steps)
-    )
     losses: list[float] = []
     frozen: AbstractContextManager[None] = nullcontext()
     if subnetwork is not None:
         zero_pruned_weights(model, subnetwork)
         frozen = pruned_weights_frozen(model, subnetwork)
-    model.train()
-    with torch.random.fork_rng(), frozen:
+    use_onednn(model.train())
+    with torch.random.fork_rng(), frozen, own_vocabulary(model, split) as ids:
+        optimizer = torch.optim.AdamW(
+            model.parameters(), lr=recipe.learning_rate, eps=1e-8, weight_decay=0.0, fused=True
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: 1 - (first + step) / len(steps)
+        )
         torch.manual_seed(seed)
         for step, rows in enumerate(steps[first:last], start=first + 1):
             inputs, labels = split.batch(rows, model.device)
+            inputs["input_ids"] = ids[inputs["input_ids"]]
             loss = example_losses(model(**inputs).logits, labels, task).mean()
             optimizer.zero_grad()
             loss.backward()

@@ -91,6 +91,19 @@ def test_ways_of_accumulating_are_compared_by_rank_and_by_what_goes_first():
     ]
 
 
+def test_it_is_the_least_important_that_go_first():
+    orders = {"example": [1, 2, 3, 4], "batch": [1, 3, 4, 2], "cumulative": [4, 2, 3, 1]}
+    experiment = made_up(
+        seeds=[3],
+        heads_step=0.25,
+        importance=lambda seed, way: importance([[float(x) for x in orders[way]]], [1.0]),
+    )
+    experiment.shape = Shape(layers=1, heads=4, hidden=4, intermediate=6, total=1000)
+    table = comparisons.accumulation_table(experiment)
+    assert table["pruned first by both"].tolist() == ["1 of 1", "0 of 1", "0 of 1"]
+    assert table["MLPs, rank correlation"].isna().all()  # there is but one
+
+
 def test_importance_is_compared_between_every_two_seeds():
     scores = {3: importance(A, [1.0, 2.0]), 1: importance(B, [2.0, 1.0]), 7: importance(C, [0, 1])}
     asked = []
