@@ -17,7 +17,7 @@ from lotterylib import paper
 from lotterylib.errors import LotteryError
 from lotterylib.imported import BERT_BASE, load_imported
 from lotterylib.settings import refuse_misspelt
-from lotterylib.stability import Part, stability_table
+from lotterylib.stability import SIGNIFICANCE, Part, stability_table
 from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.super_survivors import super_survivors
 from lotterylib.task_overlap import TaskOverlap, task_overlap
@@ -70,7 +70,7 @@ def sizes_beside(found: ByTask, method: str = "structured") -> pd.DataFrame:
         counts = all(
             seed in theirs.index
             and (int(kept.heads.sum()), int(kept.mlps.sum()))
-            == (theirs["heads"].fillna(144)[seed], theirs["mlps"].fillna(12)[seed])
+            == (theirs["heads"][seed], theirs["mlps"][seed])
             for seed, kept in seeds.items()
         )
         reported = float(theirs["printed_mean"].iloc[0]) if len(theirs) else float("nan")
@@ -156,6 +156,15 @@ def overlap_agrees(overlap: TaskOverlap, of: str = "good") -> bool:
         if not (np.abs(ours - theirs) <= _half_a_digit(digits)).all():
             return False
     return True
+
+
+def describe_sharing(heads: pd.DataFrame, mlps: pd.DataFrame) -> str:
+    """On how many tasks the seeds share more than chance gives, from `stability_beside`."""
+    told = [
+        f"{name} on {int((table['overlap_p'] < SIGNIFICANCE).sum())} of {len(table)} tasks"
+        for name, table in (("heads", heads), ("MLPs", mlps))
+    ]
+    return f"The seeds share more than their sizes explain (p below 5%): {' and '.join(told)}."
 
 
 def describe_audit(checks: Mapping[str, bool]) -> str:

@@ -302,11 +302,11 @@ def _import(options: argparse.Namespace) -> int:
         print(f"{count} subnetworks found by searching for {method}, of {tasks} tasks.")
     if options.no_pages:
         return 0
-    from lotterylib.pages import AUDIT, find_template, page_path, render, write_contents
+    from lotterylib.pages import AUDIT, AUTHORS, find_template, page_path, render, write_contents
 
     pages = Path(options.pages)
     template = find_template(templates, AUDIT)
-    page = page_path(pages, "authors", "audit", template)
+    page = page_path(pages, AUTHORS, "audit", template)
     render(template, page, {"run_store": options.store})
     if (contents := pages.parent / "_toc.yml").is_file():
         write_contents(contents, pages)
@@ -364,6 +364,9 @@ def _list(_options: argparse.Namespace) -> int:
     print("presets: how")
     print("  paper      as the published text says")
     print("  official   as the authors' code and stored artefacts did")
+    print("further pages of a task (--with)")
+    for name, page in EXTRAS.items():
+        print(f"  {name:14} {page}")
     print("budgets: how much")
     for budget in BUDGETS.values():
         rows = " and ".join(

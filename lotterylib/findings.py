@@ -13,6 +13,9 @@ from lotterylib.methods import KINDS
 from lotterylib.results import t_interval
 from lotterylib.tasks import TASKS
 
+LESS_THAN_A_HEAD = 0.001
+"""A density that only the biases of W_O can have, which belong to no head and always stay."""
+
 TRAINABLE = 0.5
 """A retrained subnetwork counts as trainable if it recovers at least this share of the way from the
 majority class to the full model."""
@@ -54,6 +57,8 @@ def spell_interval(value: float, low: float, high: float) -> str:
     """A value with its 95% interval; "not defined" where it is no number."""
     if np.isnan(value):
         return "not defined"
+    if np.isnan(low) or np.isnan(high):
+        return f"{value:.3f}"
     return f"{value:.3f} (95% interval {low:.3f} to {high:.3f})"
 
 
@@ -171,7 +176,7 @@ def describe_super(results: pd.DataFrame) -> str:
     own = scores(results, "structured", "good", "retrained")
     gap = difference(results, "super", "retrained", "good", "bad")
     kept = results.loc[results["method"] == "super", "density"]
-    if not len(kept) or kept.max() == 0:
+    if not kept.max() > LESS_THAN_A_HEAD:
         return "No head and no MLP survives in every seed: there are no super-survivors here."
     return (
         f"What survives in all {len(full)} seeds is {kept.mean():.0%} of the encoder. Retrained it "
@@ -189,9 +194,9 @@ def describe_held_out(table: pd.DataFrame) -> str:
         gap = (half["seen"] - half["unseen"]).rename("gap")
         sentences.append(
             f"**{str(method).capitalize()} pruning:** searched on one half of dev, the good "
-            f"subnetwork loses {-half['seen'].mean():.3f} on that half and "
-            f"{-half['unseen'].mean():.3f} on the other. The difference, which is what the search "
-            f"gains by choosing on the examples that score it, is {spell(gap)}."
+            f"subnetwork loses {0 - half['seen'].mean():.3f} on that half and "
+            f"{0 - half['unseen'].mean():.3f} on the other. The difference, which is what the "
+            f"search gains by choosing on the examples that score it, is {spell(gap)}."
         )
     return "\n\n".join(sentences)
 
@@ -223,11 +228,12 @@ def describe_variants(results: pd.DataFrame) -> str:
     full, _ = full_and_majority(results)
     kept = results[results["subnetwork"] == "good"].groupby("method")["density"].mean()
     union = scores(results, "union", "good", "pruned")
+    share = f"{union.mean() / full.mean():.0%} of " if full.mean() > 0 else "against "
     return (
         f"Searching for heads alone leaves {kept['heads']:.0%} of the encoder and for MLPs alone "
         f"{kept['mlps']:.0%}; together {kept['structured']:.0%} are left. Both prunings found "
         f"apart, at once, would leave {kept['union']:.0%} but score **{spell(union)}**, "
-        f"{union.mean() / full.mean():.0%} of the full model's {full.mean():.3f}. Keeping 95% of "
+        f"{share}the full model's {full.mean():.3f}. Keeping 95% of "
         f"the score takes {kept['structured-95']:.0%} of the encoder and 80% takes "
         f"{kept['structured-80']:.0%}; for single weights {kept['magnitude-95']:.0%} and "
         f"{kept['magnitude-80']:.0%}."

@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 
 from lotterylib import paper
-from lotterylib.errors import LotteryError
 from lotterylib.findings import claims, spell_interval
 from lotterylib.heterogeneity import correlation, pattern_shares
 from lotterylib.patterns import PATTERNS
 from lotterylib.published import Found
-from lotterylib.stability import PARTS, Part, agreement, stack
+from lotterylib.stability import PARTS, SIGNIFICANCE, Part, agreement, stack
 from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.super_survivors import super_survivors
 from lotterylib.task_overlap import TaskOverlap, task_overlap
@@ -21,6 +20,8 @@ from lotterylib.tasks import TASKS
 
 Good = Mapping[str, Found]
 """Good structured subnetworks by task, method and seed (`published.load_subnetworks`)."""
+
+NO_OVERLAP = "The tasks have too few seeds in common to be compared."
 
 
 def runs_table(results: pd.DataFrame) -> pd.DataFrame:
@@ -76,10 +77,11 @@ def stability_over_tasks(good: Good) -> pd.DataFrame:
                 "paper": known.get((task, part), np.nan),
             }
         )
-    return pd.DataFrame(rows).set_index(["task", "part"]).round(3)
+    columns = ["task", "part", "seeds", "kappa", "low", "high", "shared", "by chance", "p", "paper"]
+    return pd.DataFrame(rows, columns=columns).set_index(["task", "part"]).round(3)
 
 
-def overlap_of(good: Good, part: Part, of: str = "good") -> TaskOverlap:
+def overlap_of(good: Good, part: Part, of: str = "good") -> TaskOverlap | None:
     """What the tasks' good subnetworks share, for the seeds that all tasks have.
 
     Args:
@@ -87,16 +89,16 @@ def overlap_of(good: Good, part: Part, of: str = "good") -> TaskOverlap:
         part: "heads" or "mlps".
         of: "good" for the subnetworks seed by seed, "super" for what all of these seeds keep.
 
-    Raises:
-        LotteryError: the tasks have no seed in common.
+    Returns:
+        None where the tasks have no seed in common, or, for super-survivors, fewer than two.
     """
     seeds = [
         seed
         for seed in next(iter(good.values()))["structured"]
         if all(seed in found["structured"] for found in good.values())
     ]
-    if not seeds:
-        raise LotteryError("The tasks have no seed in common, so they cannot be compared.")
+    if len(seeds) < (2 if of == "super" else 1):
+        return None
     kept: dict[str, list[StructuredSubnetwork]] = {
         task: [found["structured"][seed] for seed in seeds] for task, found in good.items()
     }
@@ -146,20 +148,23 @@ def survival_and_heterogeneity(
 
 
 def describe(
-    results: pd.DataFrame, good: Good, patterns: pd.DataFrame, overlap: TaskOverlap
+    results: pd.DataFrame, good: Good, patterns: pd.DataFrame, overlap: TaskOverlap | None
 ) -> str:
     """What holds over tasks, in sentences."""
+    count = results["task"].nunique()
+    lines = [f"* {count} task{'s' * (count != 1)}."]
     table = stability_over_tasks(good)
-    kappas = table.xs("heads", level="part")["kappa"]
-    above = (table.xs("heads", level="part")["p"] < 0.05).sum()
-    pairs = np.tril_indices(len(overlap.tasks), -1)
-    gaps = (overlap.mean - overlap.chance)[pairs]
-    lines = [
-        f"* {results['task'].nunique()} tasks. Kappa of heads over seeds: {kappas.min():.2f} to "
-        f"{kappas.max():.2f}; above chance at 5% on {above} of {len(kappas)}.",
-    ]
-    if len(gaps):
-        surer = int((overlap.p[pairs] < 0.05).sum())
+    if len(table):
+        heads = table.xs("heads", level="part")
+        lines[0] += (
+            f" Kappa of heads over seeds: {heads['kappa'].min():.2f} to "
+            f"{heads['kappa'].max():.2f}; above chance at 5% on "
+            f"{(heads['p'] < SIGNIFICANCE).sum()} of {len(heads)}."
+        )
+    if overlap is not None and len(overlap.tasks) > 1:
+        pairs = np.tril_indices(len(overlap.tasks), -1)
+        gaps = (overlap.mean - overlap.chance)[pairs]
+        surer = int((overlap.p[pairs] < SIGNIFICANCE).sum())
         lines.append(
             f"* Two tasks share {overlap.mean[pairs].mean():.1f} heads on average, by chance "
             f"{overlap.chance[pairs].mean():.1f}; {surer} of {len(gaps)} pairs are above chance at "

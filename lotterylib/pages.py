@@ -26,6 +26,9 @@ RUNS = "The runs"
 OVERVIEW, AUDIT = "08_overview.ipynb", "12_audit.ipynb"
 """The templates that are not about one task."""
 
+AUTHORS = "authors"
+"""Stands in for an encoder where a page is about the authors' own subnetworks."""
+
 TEMPLATE = re.compile(r"\d\d_[a-z_]+\.ipynb")
 _VOLATILE = (
     "start_time",
@@ -159,7 +162,12 @@ def write_contents(contents: Path, pages: Path) -> None:
     book = yaml.safe_load(contents.read_text(encoding="utf-8"))
     order = {name: place for place, name in enumerate(["overview", *TASKS])}
     chapters = []
-    for folder in sorted(pages.glob("*/*"), key=lambda f: (f.parent.name, order.get(f.name, 99))):
+
+    def place(folder: Path) -> tuple[bool, str, int]:
+        encoder = folder.parent.name
+        return encoder == AUTHORS, encoder, order.get(folder.name, len(order))
+
+    for folder in sorted(pages.glob("*/*"), key=place):
         found = sorted(page for page in folder.glob("*.ipynb") if TEMPLATE.fullmatch(page.name))
         if found:
             first, *others = (

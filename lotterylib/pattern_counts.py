@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from transformers import PreTrainedModel
 
-from lotterylib.attention import maps_of
+from lotterylib.attention import Slices, maps_of
 from lotterylib.findings import spell_interval
 from lotterylib.gates import gate_values, gated
 from lotterylib.heterogeneity import correlation, pattern_shares
@@ -208,6 +208,54 @@ def describe_patterns(experiment: Experiment, shares: pd.DataFrame) -> str:
             f"correlate over {share.size} heads with r = {r}."
         )
     return "\n".join(lines)
+
+
+def detail_effects(experiment: Experiment, seed: int, examples: int = 20) -> pd.DataFrame:
+    """What three details of the authors' code change in the norm-weighted maps of a fine-tuned
+    model: rows of W_O in place of a head's columns, no token types, and super-survivors measured in
+    the model pruned down to them.
+
+    Args:
+        experiment: one task.
+        seed: of the model.
+        examples: the first dev examples, so many.
+
+    Returns:
+        One row per detail: the share of maps whose pattern it changes, and the share of
+        heterogeneous maps without and with it; for the last, of super-survivors' maps only.
+    """
+    model, cnn = experiment.finetuned(seed), classifier(experiment.store)
+    rows = range(min(examples, len(experiment.splits[1])))
+
+    def look(slices: Slices = "columns", token_types: bool = True) -> np.ndarray:
+        found = maps_of(model, experiment.splits[1], rows, True, slices, token_types)
+        codes = [classify_by_cnn(cnn, list(m.reshape(-1, *m.shape[2:]))) for m in found]
+        return np.stack(codes).reshape(len(codes), *found[0].shape[:2])
+
+    plain = look()
+    compared = {
+        "rows of W_O": (plain, look(slices="rows")),
+        "no token types": (plain, look(token_types=False)),
+    }
+    if len(experiment.settings.seeds) > 1:
+        network = experiment.subnetwork(seed, "super", "good")
+        assert isinstance(network, StructuredSubnetwork)
+        with gated(model, *gate_values(network, model.device)):
+            inside = look()
+        if network.heads.any():
+            name = "within the super-survivors"
+            compared[name] = plain[:, network.heads], inside[:, network.heads]
+    other = PATTERNS.index("heterogeneous")
+    return pd.DataFrame(
+        {
+            name: {
+                "pattern changes": f"{(one != two).mean():.0%}",
+                "heterogeneous without": f"{(one == other).mean():.0%}",
+                "heterogeneous with": f"{(two == other).mean():.0%}",
+            }
+            for name, (one, two) in compared.items()
+        }
+    ).T
 
 
 def example_maps(experiment: Experiment, seed: int) -> dict[str, list[np.ndarray]]:

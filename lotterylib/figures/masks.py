@@ -144,8 +144,11 @@ def overlap_heatmap(overlap: TaskOverlap) -> Figure:
     On the diagonal of the left panel stands how much survives of each task.
     """
     count = len(overlap.tasks)
-    side = max(2.6, 0.78 * count + 1.2)
-    figure, (left, right) = new_axes(2, 2 * side + 0.8, side)
+    side = max(2.6, 0.72 * count + 1.2)
+    if count > 5:  # side by side the numbers would be too small to read
+        figure, (left, right) = new_axes(1, side + 1, 1.7 * side, rows=2)
+    else:
+        figure, (left, right) = new_axes(2, 2 * side + 0.8, side)
     names = [TASKS[task].title.replace(" (generated)", "") for task in overlap.tasks]
     above = overlap.mean - overlap.chance
     upper = np.triu(np.ones((count, count), dtype=bool), 1)
@@ -165,7 +168,7 @@ def overlap_heatmap(overlap: TaskOverlap) -> Figure:
         above,
         ax=right,
         mask=upper | np.eye(count, dtype=bool),
-        annot=np.vectorize("{:+.1f}".format)(above),
+        annot=np.vectorize("{:+.1f}".format)(above.round(1) + 0),
         cmap="PuOr",
         vmin=-limit,
         vmax=limit,
@@ -176,6 +179,7 @@ def overlap_heatmap(overlap: TaskOverlap) -> Figure:
     left.set_title(f"{part} in common")
     right.set_title("above chance")
     for axes in (left, right):
+        axes.grid(visible=False)
         axes.tick_params(axis="y", rotation=0)
         axes.tick_params(axis="x", rotation=60)
     return figure

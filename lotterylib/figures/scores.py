@@ -127,9 +127,12 @@ def draw_subnetwork_bars(axes: Axes, reported: pd.DataFrame, method: str) -> Non
 
 
 def overview_bars(results: pd.DataFrame, encoder: str, method: str) -> Figure:
-    """The paper's Figure 2 for one method: a panel of `subnetwork_bars` for each task."""
+    """The paper's Figure 2 for one method: a panel of `subnetwork_bars` for each task that has it.
+
+    There must be one.
+    """
     part = results[(results["encoder"] == encoder) & results["reported"]]
-    tasks = [name for name in TASKS if name in set(part["task"])]
+    tasks = [name for name in TASKS if name in set(part.loc[part["method"] == method, "task"])]
     columns = min(2, len(tasks))
     rows = math.ceil(len(tasks) / columns)
     figure, panels = new_axes(columns, 4.4 * columns, 3.6 * rows + 0.6, rows=rows)
@@ -137,7 +140,7 @@ def overview_bars(results: pd.DataFrame, encoder: str, method: str) -> Figure:
         axes.set_axis_off()
     for axes, task in zip(panels, tasks, strict=False):
         draw_subnetwork_bars(axes, part[part["task"] == task], method)
-        axes.set_title(f"{TASKS[task].title}\n{axes.get_title().split(', ', 1)[1]}")
+        axes.set_title(f"{TASKS[task].title}\n{axes.get_title().rsplit(', ', 1)[1]}")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     return figure
@@ -243,8 +246,8 @@ def seen_and_unseen(table: pd.DataFrame, metric: str) -> Figure:
     """What a search's own examples are worth: scores on examples it saw and on others.
 
     Args:
-        table: `tables.held_out_table`: `searched on`, `method`, `seed`, and the score less the full
-            model's on the same examples, `seen` and `unseen` (nan where there are none).
+        table: `comparisons.held_out_table`: `searched on`, `method`, `seed`, and the score less the
+            full model's on the same examples, `seen` and `unseen` (nan where there are none).
         metric: the metric's name.
     """
     names = list(dict.fromkeys(zip(table["method"], table["searched on"], strict=True)))

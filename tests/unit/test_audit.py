@@ -198,6 +198,14 @@ def test_a_seed_that_the_paper_does_not_have_does_not_agree(found):
     assert agreeing(audit.sizes_beside({"mnli": seeds})) == ["MNLI"]
 
 
+def test_the_printed_share_is_that_of_all_seeds(found):
+    seeds = found["structured"]["mnli"]
+    fewer = {seed: kept for seed, kept in seeds.items() if seed != 42}
+    table = audit.sizes_beside({"mnli": fewer})
+    assert table.loc["MNLI", "printed"] == pytest.approx(table.loc["MNLI", "reported"], abs=0.02)
+    assert agreeing(table) == []
+
+
 # Super-survivors
 
 
@@ -346,6 +354,15 @@ def test_the_list_counts_what_is_equal():
     text = audit.describe_audit({"sizes": np.bool_(True), "kappa": False, "overlap": True})
     assert text.startswith("2 of 3 comparisons give the reported values.")
     assert "* sizes: **equal**\n* kappa: **different**\n* overlap: **equal**" in text
+
+
+def test_tasks_above_chance_are_counted_by_part():
+    heads, mlps = (
+        pd.DataFrame({"overlap_p": np.array(p, dtype=object)})
+        for p in ([0.0005, 0.049, 0.05], [0.9, 0.04, 1.0])
+    )
+    told = audit.describe_sharing(heads, mlps)
+    assert told.endswith("heads on 2 of 3 tasks and MLPs on 1 of 3 tasks.")
 
 
 # The authors' own masks

@@ -11,6 +11,7 @@ import lotterylib.pattern_counts
 from lotterylib.cells import ALL, Cell, cells_of, compute, is_done, key_of, provenance
 from lotterylib.experiment import open_experiment
 from lotterylib.methods import ALL_METHODS, CORE, EXTRAS, GRIDS
+from lotterylib.pattern_counts import shares_table
 from lotterylib.presets import PRESETS
 from lotterylib.results import COLUMNS, collect
 from lotterylib.settings import parse_settings
@@ -61,6 +62,17 @@ def silent(share, found):
     pass
 
 
+def only_read(monkeypatch):
+    """From here on nothing may be computed."""
+    fetch = RunStore.fetch
+
+    def read(store, key, make, device="cpu"):
+        assert store.has(key), f"{key.stage} is computed outside its cell"
+        return fetch(store, key, make, device)
+
+    monkeypatch.setattr(RunStore, "fetch", read)
+
+
 def scored_by(pages):
     return {scored for page, grid in GRIDS.items() if page in pages for scored in grid}
 
@@ -88,10 +100,11 @@ def test_every_subnetwork_that_a_page_scores_is_a_cell_once_per_seed(pages, tmp_
 
 
 @pytest.mark.parametrize("pages", SETS_OF_PAGES, ids=lambda pages: f"{pages[-1]}-{len(pages)}")
-def test_what_a_cell_needs_comes_before_it(pages, tmp_path):
+@pytest.mark.parametrize("preset", PRESETS)
+def test_what_a_cell_needs_comes_before_it(pages, preset, tmp_path):
     """Otherwise the time of one cell would be spent, and told, under the name of another."""
     before = set()
-    for cell in cells_of(experiment(tmp_path), pages):
+    for cell in cells_of(experiment(tmp_path, preset=preset), pages):
         if cell.stage != "baseline":
             assert cell.stage == "finetune" or ("finetune", cell.seed, "") in before
         if cell.stage == "search":
@@ -124,6 +137,17 @@ def test_one_seed_has_no_super_survivors(tmp_path):
     cells = list(cells_of(experiment(tmp_path, seeds=[3]), ALL))
     assert not any(cell.method == "super" for cell in cells)
     assert {cell.seed for cell in cells} == {0, 3}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_figure_4_finds_its_patterns_counted(preset, tmp_path, monkeypatch):
+    made = experiment(tmp_path, preset=preset)
+    cells = [cell for cell in cells_of(made) if cell.stage == "patterns"]
+    assert len(cells) == {"paper": 2 * 4, "official": 2 * 2 * 4}[preset]
+    for cell in (*cells, Cell("search", 3, "super"), Cell("search", 1, "super")):
+        compute(made, cell, silent)
+    only_read(monkeypatch)
+    assert len(shares_table(made)) == 2 * 4
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -189,13 +213,7 @@ def test_a_score_is_told_with_three_digits_and_whether_it_is_constant(done):
 def test_the_pages_find_everything_computed(done, monkeypatch):
     """What the results table of the pages needs is what the cells computed, and nothing else."""
     made, alone, pages, _ = done
-    fetch = RunStore.fetch
-
-    def read(store, key, make, device="cpu"):
-        assert store.has(key), f"{key.stage} is computed outside its cell"
-        return fetch(store, key, make, device)
-
-    monkeypatch.setattr(RunStore, "fetch", read)
+    only_read(monkeypatch)
     for each, wanted in ((alone, pages), (made, CORE)):
         table = collect(each, *wanted)
         assert list(table.columns) == list(COLUMNS)

@@ -120,6 +120,7 @@ def _no_patterns(monkeypatch):
 @pytest.mark.usefixtures("_no_patterns")
 def test_a_run_says_what_it_found_and_a_second_one_computes_nothing(capsys, tmp_path, monkeypatch):
     arguments = ["run", "acceptability", *TINY, "--seeds", "7", "--store", str(tmp_path)]
+    arguments += ["--train-rows", "16", "--dev-rows", "16"]
     assert main(arguments) == 0
     written = capsys.readouterr()
     said = written.err
@@ -131,7 +132,7 @@ def test_a_run_says_what_it_found_and_a_second_one_computes_nothing(capsys, tmp_
         "search structured: keeps",
         "retrained magnitude bad: matth",
         "importance cumulative: measured",
-        "patterns pre-trained, normed: 384 maps classified",
+        "patterns pre-trained, normed: 192 maps classified",
     ):
         assert found in said
     from lotterylib import experiment, searches
@@ -147,7 +148,7 @@ def planned(monkeypatch, tmp_path, capsys):
     """Which pages a command would make, without making them."""
     templates = tmp_path / "notebooks"
     templates.mkdir()
-    for name in (*CORE, *EXTRAS.values(), "08_overview"):
+    for name in (*CORE, *EXTRAS.values(), "08_overview", "12_audit"):
         (templates / f"{name}.ipynb").touch()
 
     def plan(*arguments):
@@ -193,6 +194,13 @@ def test_pages_that_are_there_are_kept_up_to_date(planned, tmp_path):
     (folder / "10_variants.ipynb").touch()
     plans, _ = planned("acceptability", "similarity")
     assert [pages[len(CORE) :] for _, _, pages in plans] == [[], ["10_variants"]]
+
+
+@pytest.mark.parametrize("name", ["08_overview.ipynb", "12_audit.ipynb"])
+def test_a_template_that_is_lacking_is_missed_at_once(planned, tmp_path, name):
+    (tmp_path / "notebooks" / name).unlink()
+    assert planned("acceptability") == ([], f"lottery: The notebook templates lack {name}.\n")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_one_seed_has_no_pages_on_agreement_and_says_so(planned):
@@ -264,5 +272,13 @@ def test_what_are_no_masks_is_refused_and_nothing_is_written(capsys, tmp_path, c
         "halves": "holds the value 0.5; a mask holds zeros and ones only",
         "a file": "does not exist",
     }[content]
-    assert sentence in refuse(capsys, "import-masks", str(folder), "--store", str(store))
-    assert not any(path.is_file() for path in store.rglob("*"))
+    arguments = ["import-masks", str(folder), "--store", str(store), "--no-pages"]
+    assert sentence in refuse(capsys, *arguments)
+    assert not store.exists()
+
+
+def test_without_a_template_no_masks_are_imported(capsys, tmp_path):
+    folder, store = masks(tmp_path / "copy"), tmp_path / "runs"
+    arguments = ["import-masks", str(folder), "--store", str(store), "--notebooks", str(tmp_path)]
+    assert "holds no notebook templates" in refuse(capsys, *arguments)
+    assert not store.exists()

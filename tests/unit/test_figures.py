@@ -472,6 +472,20 @@ def test_an_overlap_is_shown_once_and_its_diagonal_is_what_survives():
     assert left.get_title() == "heads in common"
 
 
+def test_exactly_chance_has_no_minus():
+    overlap = overlap_of(("cola", "rte"), [[3, 1], [1, 2]], [[1, 1.001], [1.001, 1]])
+    assert visible_texts(figures.overlap_heatmap(overlap).axes[1]) == ["+0.0"]
+
+
+def test_many_tasks_are_drawn_one_panel_above_the_other(rng):
+    tasks = ("cola", "sst2", "mrpc", "qqp", "stsb", "mnli")
+    square = rng.random((6, 6))
+    upper, lower = figures.overlap_heatmap(overlap_of(tasks, square, square.T)).axes
+    assert (cells_of(upper).count(), cells_of(lower).count()) == (21, 15)
+    np.testing.assert_allclose(cells_of(upper)[4, 2], square[4, 2])
+    np.testing.assert_allclose(cells_of(lower)[4, 2], square[4, 2] - square[2, 4])
+
+
 def test_super_survivors_have_no_deviation_to_show():
     overlap = overlap_of(("cola", "rte"), [[3, 1], [1, 2]], [[1, 1], [1, 1]])
     left, _ = figures.overlap_heatmap(overlap).axes
@@ -575,7 +589,7 @@ def test_the_two_phases_have_colours_of_their_own():
     assert pruned != retrained
 
 
-@pytest.mark.parametrize("method", ["super", "disjoint", "union"])
+@pytest.mark.parametrize("method", ["super", "disjoint", "structured-95"])
 def test_a_method_beside_the_papers_two_is_named_in_words(method):
     cells = {
         (method if name == "structured" else name, *rest): values

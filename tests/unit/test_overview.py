@@ -201,14 +201,16 @@ def test_super_survivors_are_compared_once(subnetworks):
     np.testing.assert_array_equal(overview.overlap_of(two, "mlps", "super").mean, [[0, 0], [0, 1]])
 
 
-def test_tasks_without_a_common_seed_are_refused_in_a_sentence(subnetworks):
+def test_tasks_with_too_few_common_seeds_are_not_compared(subnetworks):
     apart = {
         "cola": {"structured": {1: subnetworks["cola"]["structured"][1]}},
         "rte": subnetworks["rte"],
     }
-    for of in ("good", "super"):
-        with pytest.raises(LotteryError, match=r"no seed in common.*\.$"):
-            overview.overlap_of(apart, "heads", of)
+    for part, of in itertools.product(("heads", "mlps"), ("good", "super")):
+        assert overview.overlap_of(apart, part, of) is None
+    # one seed has survivors, but none of several
+    assert overview.overlap_of(subnetworks, "heads") is not None
+    assert overview.overlap_of(subnetworks, "heads", "super") is None
 
 
 def test_patterns_of_all_heads_and_of_survivors(patterns, subnetworks):
@@ -304,6 +306,22 @@ def test_tasks_of_one_seed_leave_a_table_without_rows(subnetworks):
     table = overview.stability_over_tasks({"rte": subnetworks["rte"]})
     assert len(table) == 0
     assert table.index.names == ["task", "part"]
+    assert "kappa" in table.columns
+
+
+def test_what_could_not_be_computed_is_left_out_of_the_sentences(pages, patterns, subnetworks):
+    results = load_results(pages)
+    one = {"rte": subnetworks["rte"]}
+    told = overview.describe(
+        results[results["task"] == "rte"], one, patterns[patterns["task"] == "rte"], None
+    )
+    first, *others = told.splitlines()
+    assert first == "* 1 task."
+    assert [line.split(" (")[0] for line in others] == [
+        "* Survival and heterogeneous attention"
+    ] * 2
+    assert "nan" not in told
+    assert overview.describe(results, one, pd.DataFrame(), None) == "* 3 tasks."
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from scipy.stats import pearsonr
 
 import lotterylib.batches
 import lotterylib.data
@@ -13,7 +12,6 @@ from lotterylib import pattern_counts
 from lotterylib.attention import maps_of
 from lotterylib.experiment import open_experiment
 from lotterylib.gates import gate_values, gated
-from lotterylib.heterogeneity import correlation, pattern_shares
 from lotterylib.pattern_counts import (
     CONDITIONS,
     EXAMPLES,
@@ -237,7 +235,7 @@ def test_the_classifier_is_trained_once_per_store(tmp_path, monkeypatch):
         trained.append(seed)
         return "a classifier"
 
-    monkeypatch.setattr(pattern_counts, "GENERATED", 10)
+    monkeypatch.setattr(pattern_counts, "GENERATED_MAPS", 10)
     monkeypatch.setattr(pattern_counts, "train_cnn", train)
     monkeypatch.setattr(pattern_counts, "save_cnn", lambda cnn, path: path.write_text(cnn))
     monkeypatch.setattr(pattern_counts, "load_cnn", lambda path: path.read_text())
@@ -248,52 +246,3 @@ def test_the_classifier_is_trained_once_per_store(tmp_path, monkeypatch):
 
 def test_the_paper_takes_a_hundred_examples():
     assert EXAMPLES == 100
-
-
-# --- sums over heads -----------------------------------------------------------
-
-
-def test_shares_are_of_the_maps_of_the_heads_that_count():
-    counts = np.zeros((2, 2, 5), dtype=int)
-    counts[0, 0] = [1, 2, 3, 4, 0]
-    counts[1, 1] = [0, 0, 0, 5, 5]
-    counts[1, 0] = [10, 0, 0, 0, 0]
-    counts[0, 1] = [0, 0, 10, 0, 0]
-    everything = pattern_shares(counts)
-    assert list(everything) == list(PATTERNS)
-    assert list(everything.values()) == pytest.approx([11 / 40, 2 / 40, 13 / 40, 9 / 40, 5 / 40])
-    diagonal = pattern_shares(counts, np.eye(2, dtype=bool))
-    assert list(diagonal.values()) == pytest.approx([0.05, 0.1, 0.15, 0.45, 0.25])
-    assert all(np.isnan(v) for v in pattern_shares(counts, np.zeros((2, 2), bool)).values())
-
-
-def test_survival_is_correlated_over_heads_of_all_tasks():
-    draw = np.random.default_rng(0)
-    survival = [draw.random((3, 4)), draw.random((3, 4)) < 0.5]
-    shares = [0.5 * np.asarray(array) + 0.3 * draw.random((3, 4)) for array in survival]
-    value, low, high = correlation(survival, shares, draws=400)
-    flat = [np.concatenate([array.ravel() for array in arrays]) for arrays in (survival, shares)]
-    assert value == pytest.approx(pearsonr(*flat).statistic)
-    assert -1 <= low < value < high <= 1
-    assert correlation(survival, shares, draws=400) == (value, low, high)
-    assert correlation(survival, shares, draws=400, seed=1)[1:] != (low, high)
-    assert correlation(survival, [-array for array in shares], draws=50)[0] == -value
-
-
-def test_the_interval_is_that_of_points_drawn_anew():
-    draw = np.random.default_rng(1)
-    x = draw.random(40)
-    y = x + draw.normal(0, 0.5, 40)
-    slowly = []
-    for _ in range(2000):
-        rows = draw.integers(0, 40, 40)
-        slowly.append(np.corrcoef(x[rows], y[rows])[0, 1])
-    _, low, high = correlation([x.reshape(10, 4)], [y.reshape(10, 4)])
-    assert (low, high) == pytest.approx(tuple(np.quantile(slowly, [0.025, 0.975])), abs=0.04)
-
-
-@pytest.mark.parametrize("flat", [0, 1])
-def test_what_does_not_vary_has_no_correlation(flat):
-    arrays = [np.random.default_rng(0).random((3, 4)) for _ in range(2)]
-    arrays[flat] = np.full((3, 4), 0.2)
-    assert np.isnan(correlation([arrays[0]], [arrays[1]])).all()
