@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from lotterylib import __version__
 from lotterylib.encoders import ENCODERS, find_encoder
 from lotterylib.errors import LotteryError, unknown
-from lotterylib.methods import CORE, EXTRAS, SEVERAL_SEEDS
+from lotterylib.methods import EXTRAS
 from lotterylib.presets import BUDGETS, PRESETS
 from lotterylib.settings import BATCH_ORDERS, BUDGET_SEEDS, parse_settings
 from lotterylib.tasks import BUNDLED, TASKS
@@ -22,7 +21,6 @@ from lotterylib.tasks import BUNDLED, TASKS
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lotterylib.experiment import Experiment
 
 _EXAMPLES = """\
 examples:
@@ -170,6 +168,7 @@ def _run(options: argparse.Namespace) -> int:
     # torch takes seconds to import: by now every mistake in the request has been reported.
     import pandas as pd
 
+    from lotterylib import running
     from lotterylib.experiment import Experiment
     from lotterylib.results import collect
 
@@ -181,16 +180,19 @@ def _run(options: argparse.Namespace) -> int:
         print(f"{experiment.task.title}: {experiment.data.origin}", file=sys.stderr)
     print(f"Encoder {encoder.name}: {encoder.origin}", file=sys.stderr)
     if not options.no_pages:
-        _check_pages(experiments, pages)
+        running.check_pages(experiments, pages)
     plan = [
-        (experiment, _wanted(experiment, extras, Path() if options.no_pages else pages))
+        (
+            experiment,
+            running.pages_wanted(experiment, extras, Path() if options.no_pages else pages),
+        )
         for experiment in experiments
     ]
-    _compute(plan)
+    running.compute_all(plan)
     if options.no_pages:
         return _show(pd.concat([collect(experiment, *wanted) for experiment, wanted in plan]))
-    _render(plan, templates, pages)
-    _render_overview(encoder.name, templates, pages)
+    running.render_all(plan, templates, pages)
+    running.render_overview(encoder.name, templates, pages)
     return _results(options)
 
 
@@ -200,89 +202,6 @@ def _extras(text: str) -> list[str]:
         if name != "all" and name not in EXTRAS:
             raise unknown("page", name, [*EXTRAS, "all"])
     return list(EXTRAS) if "all" in names else names
-
-
-def _wanted(experiment: Experiment, extras: Sequence[str], pages: Path) -> list[str]:
-    """The pages to make: those of every run, those asked for, and those that are there already."""
-    place = pages / experiment.encoder.name / experiment.task.name
-    wanted = [
-        *CORE,
-        *(
-            page
-            for name, page in EXTRAS.items()
-            if name in extras or (place / f"{page}.ipynb").is_file()
-        ),
-    ]
-    if len(experiment.settings.seeds) < 2:
-        print(
-            f"{experiment.task.title}: with one seed there is no agreement over seeds, so no pages "
-            "on stability and super-survivors.",
-            file=sys.stderr,
-        )
-        wanted = [name for name in wanted if name not in SEVERAL_SEEDS]
-    return wanted
-
-
-def _compute(plan: Sequence[tuple[Experiment, Sequence[str]]]) -> None:
-    from tqdm import tqdm
-
-    from lotterylib.cells import cells_of, compute, is_done
-
-    cells = [
-        (experiment, cell) for experiment, pages in plan for cell in cells_of(experiment, pages)
-    ]
-    missing = [(experiment, cell) for experiment, cell in cells if not is_done(experiment, cell)]
-    print(
-        f"{len(cells)} cells, {len(cells) - len(missing)} of them in the store already.",
-        file=sys.stderr,
-    )
-    if not missing:
-        return
-    effort = sum(cell.effort * len(e.data.train) for e, cell in missing)
-    bar_format = "{percentage:3.0f}% |{bar:20}| {elapsed} gone, {remaining} left  {desc}"
-    with tqdm(total=effort, bar_format=bar_format, mininterval=1.0) as bar:
-        for experiment, cell in missing:
-            name = f"{experiment.task.title}, seed {cell.seed}: {cell.label}"
-            size, start = cell.effort * len(experiment.data.train), bar.n
-
-            def report(
-                share: float, found: str, name: str = name, size: float = size, start: float = start
-            ) -> None:
-                bar.set_description_str(f"{name} ({found})", refresh=False)
-                bar.update(start + share * size - bar.n)
-
-            bar.set_description_str(name)
-            began = time.monotonic()
-            found = compute(experiment, cell, report)
-            bar.update(start + size - bar.n)
-            bar.write(f"{name}: {found} ({time.monotonic() - began:.0f} s)", file=sys.stderr)
-
-
-def _render(
-    plan: Sequence[tuple[Experiment, Sequence[str]]], templates: Sequence[Path], pages: Path
-) -> None:
-    from lotterylib.pages import page_path, parameters_of, render
-    from lotterylib.published import publish
-
-    for experiment, wanted in plan:
-        place = (pages, experiment.encoder.name, experiment.task.name)
-        for template in (each for each in templates if each.stem in wanted):
-            page = page_path(*place, template)
-            print(f"Rendering {page}", file=sys.stderr)
-            render(template, page, parameters_of(experiment.settings))
-        publish(experiment, Path(*place), wanted)
-
-
-def _render_overview(encoder: str, templates: Sequence[Path], pages: Path) -> None:
-    from lotterylib.pages import OVERVIEW, find_template, page_path, render, write_contents
-
-    template = find_template(templates, OVERVIEW)
-    page = page_path(pages, encoder, "overview", template)
-    print(f"Rendering {page}", file=sys.stderr)
-    render(template, page, {"encoder": encoder, "pages": str(pages)})
-    contents = pages.parent / "_toc.yml"
-    if contents.is_file():
-        write_contents(contents, pages)
 
 
 def _import(options: argparse.Namespace) -> int:
@@ -312,26 +231,6 @@ def _import(options: argparse.Namespace) -> int:
         write_contents(contents, pages)
     print(f"The audit is in {page}.")
     return 0
-
-
-def _check_pages(experiments: Sequence[Experiment], pages: Path) -> None:
-    """Refuse to replace the pages of a run that was done otherwise."""
-    from lotterylib.results import load_results
-
-    there = load_results(pages)
-    for experiment in experiments:
-        mine = experiment.preset.name, experiment.settings.budget
-        ours = (there["encoder"] == experiment.encoder.name) & (
-            there["task"] == experiment.task.name
-        )
-        for other in (
-            there.loc[ours, ["preset", "budget"]].drop_duplicates().itertuples(index=False)
-        ):
-            if tuple(other) != mine:
-                raise LotteryError(
-                    f"{pages} holds pages of {experiment.task.title} with preset {other[0]} and "
-                    f"budget {other[1]}; name another folder with --pages to keep both."
-                )
 
 
 def _templates(folder: Path) -> list[Path]:

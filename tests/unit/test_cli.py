@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from lotterylib import cli
+from lotterylib import cli, running
 from lotterylib.cli import main
 from lotterylib.errors import LotteryError
 from lotterylib.methods import CORE, EXTRAS, SEVERAL_SEEDS
@@ -158,7 +158,7 @@ def planned(monkeypatch, tmp_path, capsys):
             plans.extend((e.task.name, e.settings.seeds, list(pages)) for e, pages in plan)
             raise LotteryError("Enough.")
 
-        monkeypatch.setattr(cli, "_compute", stop)
+        monkeypatch.setattr(running, "compute_all", stop)
         places = ["--store", tmp_path / "runs", "--pages", tmp_path / "pages"]
         places += ["--notebooks", templates]
         assert main(["run", *arguments, *TINY[:-1], *map(str, places)]) == 2
