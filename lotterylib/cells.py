@@ -98,6 +98,17 @@ def _measurements(seed: int, pages: Collection[str]) -> Iterator[Cell]:
         yield Cell("ablation", seed, effort=0.5)
 
 
+def wave_of(cell: Cell) -> int:
+    """Cells of one wave do not need each other, only those of earlier waves."""
+    if cell.method == "super":
+        return 3 if cell.stage == "search" else 4
+    if cell.stage in ("baseline", "finetune"):
+        return 0
+    if cell.stage == "search":
+        return 1 if ALL_METHODS[cell.method].way in ("search", "half") else 2
+    return 3
+
+
 def compute(experiment: Experiment, cell: Cell, report: Report) -> str:
     """Compute a cell unless it is in the store, and say what was found in a few words."""
     if cell.stage == "search":

@@ -92,6 +92,9 @@ def build_parser() -> argparse.ArgumentParser:
         default="",
         help=f"further pages, separated by commas: {', '.join(EXTRAS)}, or all",
     )
+    run.add_argument(
+        "--jobs", type=int, default=0, help="processes at once (default: one a processor, up to 4)"
+    )
     run.add_argument("--no-pages", action="store_true", help="compute only, render nothing")
     run.set_defaults(handler=_run)
     imported = commands.add_parser(
@@ -157,6 +160,8 @@ def _run(options: argparse.Namespace) -> int:
         for name in names
     ]
     extras = _extras(options.extras)
+    if options.jobs < 0:
+        raise LotteryError(f"The option --jobs is {options.jobs}: it must not be negative.")
     pages = Path(options.pages)
     templates = [] if options.no_pages else _templates(Path(options.notebooks))
     _check_writable(everything[0].store)
@@ -188,7 +193,7 @@ def _run(options: argparse.Namespace) -> int:
         )
         for experiment in experiments
     ]
-    running.compute_all(plan)
+    running.compute_all(plan, options.jobs)
     if options.no_pages:
         return _show(pd.concat([collect(experiment, *wanted) for experiment, wanted in plan]))
     running.render_all(plan, templates, pages)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from lotterylib.tasks import TASKS
+
 
 @dataclass(frozen=True)
 class Item:
@@ -79,5 +81,6 @@ def inventory_table(pages: str) -> str:
 
 
 def _title(path: Path) -> str:
-    """Such as "cola" for a task's page, "all tasks" for the overview."""
-    return "all tasks" if path.parent.name == "overview" else path.parent.name
+    """Such as "CoLA" for a task's page, "all tasks" for the overview."""
+    name = path.parent.name
+    return TASKS[name].title if name in TASKS else "all tasks"

@@ -5,16 +5,21 @@ A plan is a list of experiments, each with the names of the pages that are wante
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import lru_cache
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
-from lotterylib.cells import cells_of, compute, is_done
+from lotterylib.cells import Cell, cells_of, compute, is_done, wave_of
 from lotterylib.errors import LotteryError
-from lotterylib.experiment import Experiment
+from lotterylib.experiment import Experiment, open_experiment
 from lotterylib.methods import CORE, EXTRAS, SEVERAL_SEEDS
 from lotterylib.pages import (
     OVERVIEW,
@@ -26,8 +31,10 @@ from lotterylib.pages import (
 )
 from lotterylib.published import publish
 from lotterylib.results import load_results
+from lotterylib.settings import Settings
 
 Plan = Sequence[tuple[Experiment, Sequence[str]]]
+Work = Sequence[tuple[Experiment, Cell]]
 
 
 def check_pages(experiments: Sequence[Experiment], pages: Path) -> None:
@@ -73,8 +80,15 @@ def pages_wanted(experiment: Experiment, extras: Sequence[str], pages: Path) -> 
     return wanted
 
 
-def compute_all(plan: Plan) -> None:
-    """Compute what the store lacks, saying on standard error what was found and what is left."""
+def compute_all(plan: Plan, jobs: int = 0) -> None:
+    """Compute what the store lacks, saying on standard error what was found and what is left.
+
+    Args:
+        plan: what is wanted.
+        jobs: processes that compute cells at the same time; 0 for one per processor (at most four),
+            or a single one where there is a GPU. A single one also shows the progress within a
+            cell.
+    """
     cells = [
         (experiment, cell) for experiment, pages in plan for cell in cells_of(experiment, pages)
     ]
@@ -85,43 +99,102 @@ def compute_all(plan: Plan) -> None:
     )
     if not missing:
         return
+    if not jobs:
+        jobs = 1 if torch.cuda.is_available() else _workers()
     effort = sum(cell.effort * len(e.data.train) for e, cell in missing)
     bar_format = "{percentage:3.0f}% |{bar:20}| {elapsed} gone, {remaining} left  {desc}"
     with tqdm(total=effort, bar_format=bar_format, mininterval=1.0) as bar:
-        for experiment, cell in missing:
-            name = f"{experiment.task.title}, seed {cell.seed}: {cell.label}"
-            size, start = cell.effort * len(experiment.data.train), bar.n
+        (_compute_apart if jobs > 1 and len(missing) > 1 else _compute_here)(missing, bar, jobs)
 
-            def report(
-                share: float, found: str, name: str = name, size: float = size, start: float = start
-            ) -> None:
-                bar.set_description_str(f"{name} ({found})", refresh=False)
-                bar.update(start + share * size - bar.n)
 
-            bar.set_description_str(name)
-            began = time.monotonic()
-            found = compute(experiment, cell, report)
-            bar.update(start + size - bar.n)
-            bar.write(f"{name}: {found} ({time.monotonic() - began:.0f} s)", file=sys.stderr)
+def _compute_here(missing: Work, bar: tqdm, _jobs: int) -> None:
+    for experiment, cell in missing:
+        name = _name(experiment, cell)
+        size, start = cell.effort * len(experiment.data.train), bar.n
+
+        def report(
+            share: float, found: str, name: str = name, size: float = size, start: float = start
+        ) -> None:
+            bar.set_description_str(f"{name} ({found})", refresh=False)
+            bar.update(start + share * size - bar.n)
+
+        bar.set_description_str(name)
+        began = time.monotonic()
+        found = compute(experiment, cell, report)
+        bar.update(start + size - bar.n)
+        bar.write(f"{name}: {found} ({time.monotonic() - began:.0f} s)", file=sys.stderr)
+
+
+def _compute_apart(missing: Work, bar: tqdm, jobs: int) -> None:
+    """Wave by wave, so that no two processes compute what both of them need."""
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        try:
+            for wave in sorted({wave_of(cell) for _, cell in missing}):
+                now = [(e, cell) for e, cell in missing if wave_of(cell) == wave]
+                running = {
+                    pool.submit(_compute_one, e.settings, cell, threads): (e, cell)
+                    for e, cell in now
+                }
+                for job in as_completed(running):
+                    experiment, cell = running.pop(job)
+                    found, seconds = job.result()
+                    name = _name(experiment, cell)
+                    bar.update(cell.effort * len(experiment.data.train))
+                    bar.set_description_str(f"{len(running)} more before the next stage")
+                    bar.write(f"{name}: {found} ({seconds:.0f} s)", file=sys.stderr)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _compute_one(settings: Settings, cell: Cell, threads: int) -> tuple[str, float]:
+    torch.set_num_threads(threads)
+    began = time.monotonic()
+    found = compute(_opened(settings), cell, lambda share, found: None)
+    return found, time.monotonic() - began
+
+
+@lru_cache(maxsize=4)
+def _opened(settings: Settings) -> Experiment:
+    return open_experiment(settings)
+
+
+def _name(experiment: Experiment, cell: Cell) -> str:
+    return f"{experiment.task.title}, seed {cell.seed}: {cell.label}"
 
 
 def render_all(plan: Plan, templates: Sequence[Path], pages: Path) -> None:
-    """Render every wanted page of a plan, and publish the tables beside them."""
+    """Render every wanted page of a plan, several at once, and publish the tables beside them.
+
+    Raises:
+        LotteryError: as `pages.render`, for the first page that failed.
+    """
+    with ProcessPoolExecutor(_workers(), multiprocessing.get_context("spawn")) as pool:
+        rendered = {}
+        for experiment, wanted in plan:
+            for template in (each for each in templates if each.stem in wanted):
+                page = page_path(pages, experiment.encoder.name, experiment.task.name, template)
+                job = pool.submit(render, template, page, parameters_of(experiment.settings))
+                rendered[job] = page
+        for job in as_completed(rendered):
+            job.result()
+            print(f"Rendered {rendered[job]}", file=sys.stderr)
     for experiment, wanted in plan:
-        place = (pages, experiment.encoder.name, experiment.task.name)
-        for template in (each for each in templates if each.stem in wanted):
-            page = page_path(*place, template)
-            print(f"Rendering {page}", file=sys.stderr)
-            render(template, page, parameters_of(experiment.settings))
-        publish(experiment, Path(*place), wanted)
+        publish(experiment, pages / experiment.encoder.name / experiment.task.name, wanted)
+
+
+def _workers() -> int:
+    """How many processes to run at once: each takes a processor and a gigabyte or two."""
+    return max(1, min(4, os.cpu_count() or 1))
 
 
 def render_overview(encoder: str, templates: Sequence[Path], pages: Path) -> None:
     """Render the page over all tasks of an encoder, and list the pages in the book's contents."""
     template = find_template(templates, OVERVIEW)
     page = page_path(pages, encoder, "overview", template)
-    print(f"Rendering {page}", file=sys.stderr)
     render(template, page, {"encoder": encoder, "pages": str(pages)})
+    print(f"Rendered {page}", file=sys.stderr)
     contents = pages.parent / "_toc.yml"
     if contents.is_file():
         write_contents(contents, pages)

@@ -6,6 +6,7 @@ single weights of the encoder's dense layers.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -217,7 +218,8 @@ def save_subnetwork(subnetwork: Subnetwork, path: Path) -> None:
         return
     packed = {name: np.packbits(kept) for name, kept in subnetwork.weights.items()}
     shapes = {name: ",".join(map(str, kept.shape)) for name, kept in subnetwork.weights.items()}
-    save_file(packed, path, metadata=shapes)
+    # One entry: the order of several in the file is random, and equal subnetworks are equal files.
+    save_file(packed, path, metadata={"shapes": json.dumps(shapes, sort_keys=True)})
 
 
 def load_subnetwork(path: Path) -> Subnetwork:
@@ -232,7 +234,9 @@ def load_subnetwork(path: Path) -> Subnetwork:
         arrays = load_file(path)
         with safe_open(path, "numpy") as file:
             shapes = file.metadata() or {}
-    except (OSError, SafetensorError) as error:
+        if "shapes" in shapes:  # older stores have an entry per parameter
+            shapes = dict(json.loads(shapes["shapes"]))
+    except (OSError, ValueError, TypeError, SafetensorError) as error:
         raise LotteryError(f"{path} is not a readable subnetwork: {error}.") from None
     if arrays.keys() == {"heads", "mlps"}:
         return StructuredSubnetwork(arrays["heads"], arrays["mlps"])

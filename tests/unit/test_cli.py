@@ -12,7 +12,7 @@ from lotterylib.cli import main
 from lotterylib.errors import LotteryError
 from lotterylib.methods import CORE, EXTRAS, SEVERAL_SEEDS
 
-TINY = ["--encoder", "tiny", "--budget", "smoke", "--no-pages"]
+TINY = ["--encoder", "tiny", "--budget", "smoke", "--jobs", "1", "--no-pages"]
 
 
 def refuse(capsys, *arguments):
@@ -154,7 +154,7 @@ def planned(monkeypatch, tmp_path, capsys):
     def plan(*arguments):
         plans = []
 
-        def stop(plan):
+        def stop(plan, _jobs):
             plans.extend((e.task.name, e.settings.seeds, list(pages)) for e, pages in plan)
             raise LotteryError("Enough.")
 

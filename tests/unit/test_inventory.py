@@ -36,7 +36,7 @@ def test_links_lead_to_the_pages_there_are_and_to_no_others(tmp_path):
     ]
     table = inventory_table(str(tmp_path))
     (row,) = [line for line in table.splitlines() if line.startswith("| **Figure 1b**")]
-    assert f"[cola]({tmp_path}/minilm/cola/02_structured_pruning.ipynb)" in row
+    assert f"[CoLA]({tmp_path}/minilm/cola/02_structured_pruning.ipynb)" in row
     assert f"[from released masks]({tmp_path}/authors/audit/12_audit.ipynb)" in row
     (row,) = [line for line in table.splitlines() if line.startswith("| **Table 2**")]
     assert "](" not in row
