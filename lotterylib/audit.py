@@ -6,7 +6,7 @@ tasks. `imported` brings the masks into the run store; `paper` has the reported 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,16 +42,32 @@ def open_audit(namespace: dict[str, Any]) -> dict[str, ByTask]:
     """
     refuse_misspelt(namespace, ["run_store"])
     found = load_imported(Path(str(namespace["run_store"])))
-    if not found:
+    if "structured" not in found:
         raise LotteryError(
-            f"The run store {namespace['run_store']} holds no imported masks: run "
-            "'lottery import-masks DIR' with a copy of sai-prasanna/bert-experiments."
+            f"The run store {namespace['run_store']} holds no imported masks of "
+            "heads and MLPs found jointly: run 'lottery import-masks DIR' with a copy of "
+            "sai-prasanna/bert-experiments."
         )
-    order = {name: place for place, name in enumerate(TASKS)}
-    return {
-        method: {task: found[method][task] for task in sorted(found[method], key=order.__getitem__)}
-        for method in found
-    }
+    check_auditable(
+        kept for tasks in found.values() for seeds in tasks.values() for kept in seeds.values()
+    )
+    if any(len(seeds) < 2 for seeds in found["structured"].values()):
+        raise LotteryError("The audit needs the masks of at least two seeds of every task.")
+    return {method: dict(tasks) for method, tasks in found.items()}
+
+
+def check_auditable(subnetworks: Iterable[StructuredSubnetwork]) -> None:
+    """Refuse subnetworks of another encoder than BERT-base, of which the audit is.
+
+    Raises:
+        LotteryError: naming the shape that was found.
+    """
+    for kept in subnetworks:
+        if kept.heads.shape != (BERT_BASE.layers, BERT_BASE.heads):
+            raise LotteryError(
+                f"The masks are of {kept.heads.shape[0]} layers of {kept.heads.shape[1]} heads; "
+                f"the audit is of BERT-base, {BERT_BASE.layers} layers of {BERT_BASE.heads}."
+            )
 
 
 def sizes_beside(found: ByTask, method: str = "structured") -> pd.DataFrame:
@@ -99,7 +115,7 @@ def stability_beside(found: ByTask, part: Part) -> pd.DataFrame:
         row = stability_table(list(seeds.values())).loc[part].to_dict()
         theirs = known.loc[task]
         same = [_close(row[n], float(theirs[n]), d) for n, d in DIGITS.items() if n in theirs]  # type: ignore[arg-type]
-        row |= {"kappa reported": theirs["kappa"], "cochran_p reported": theirs["cochran_p"]}
+        row |= {"kappa known": theirs["kappa"], "cochran_p known": theirs["cochran_p"]}
         row["agrees"] = all(same) and (
             np.isnan(theirs["cochran_p"])
             or bool(np.isclose(row["cochran_p"], theirs["cochran_p"], rtol=5e-4, atol=0))
@@ -171,7 +187,7 @@ def describe_audit(checks: Mapping[str, bool]) -> str:
     """Which of the checks agree with what is reported, in a list."""
     lines = [f"* {name}: **{'equal' if same else 'different'}**" for name, same in checks.items()]
     good = sum(checks.values())
-    return f"{good} of {len(checks)} comparisons give the reported values.\n\n" + "\n".join(lines)
+    return f"{good} of {len(checks)} comparisons give the known values.\n\n" + "\n".join(lines)
 
 
 def _close(ours: float, theirs: float, digits: int) -> bool:

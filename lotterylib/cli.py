@@ -210,6 +210,7 @@ def _extras(text: str) -> list[str]:
 
 
 def _import(options: argparse.Namespace) -> int:
+    from lotterylib.audit import check_auditable
     from lotterylib.imported import import_masks, read_masks
     from lotterylib.store import RunStore
 
@@ -217,7 +218,9 @@ def _import(options: argparse.Namespace) -> int:
     if not folder.is_dir():
         raise LotteryError(f"The folder {folder} does not exist.")
     templates = [] if options.no_pages else _templates(Path(options.notebooks))
-    read_masks(folder)
+    masks = read_masks(folder)
+    if not options.no_pages:
+        check_auditable(mask.subnetwork for mask in masks)
     _check_writable(Path(options.store))
     found = import_masks(folder, RunStore(Path(options.store)))
     counts = Counter(mask.method for mask in found)
@@ -225,6 +228,9 @@ def _import(options: argparse.Namespace) -> int:
         tasks = len({mask.task for mask in found if mask.method == method})
         print(f"{count} subnetworks found by searching for {method}, of {tasks} tasks.")
     if options.no_pages:
+        return 0
+    if "structured" not in counts:
+        print("The audit needs the masks found jointly (heads_mlps), so no page is made.")
         return 0
     from lotterylib.pages import AUDIT, AUTHORS, find_template, page_path, render, write_contents
 

@@ -50,9 +50,6 @@ RESULTS_VERSION = 1
 """Raised whenever a change to the library changes what a stage computes, so that older artefacts
 are not taken for its results."""
 
-REWIND_SHARE = 0.1
-"""The share of fine-tuning after which the weights are taken that "rewound" goes back to."""
-
 Report = Callable[[float, str], None]
 """Told, while a stage is computed, the share that is done and what was found so far."""
 
@@ -118,7 +115,7 @@ class Experiment:
             state = {name: value.contiguous() for name, value in model.state_dict().items()}
             save_file(state, folder / "model.safetensors")
 
-        return self.store.fetch(self.finetuned_key(seed), make, self._device_name)
+        return self.store.fetch(self.finetuned_key(seed), make, self.device_name)
 
     def pretrained(self, seed: int, pretrained: bool = True) -> PreTrainedModel:
         """The pre-trained encoder, or one of random weights, under the seed's fresh task layer."""
@@ -181,7 +178,7 @@ class Experiment:
             }[name]()
             _write_score(folder, score)
 
-        return _read_score(self.store.fetch(self.baseline_key(name), make, self._device_name))
+        return _read_score(self.store.fetch(self.baseline_key(name), make, self.device_name))
 
     # The searches (sections 3.2 and 3.3)
 
@@ -202,7 +199,7 @@ class Experiment:
             write_json(folder / "trace.json", trace)
             save_subnetwork(good, folder / "good.safetensors")
 
-        return self.store.fetch(self.search_key(seed, method), make, self._device_name)
+        return self.store.fetch(self.search_key(seed, method), make, self.device_name)
 
     def trace(self, seed: int, method: str) -> list[dict[str, Any]]:
         """Every state that a search tried, as plain values."""
@@ -225,7 +222,7 @@ class Experiment:
             write_json(folder / "importance.json", arrays)
 
         key = self.importance_key(seed, accumulation)
-        arrays = read_json(self.store.fetch(key, make, self._device_name) / "importance.json")
+        arrays = read_json(self.store.fetch(key, make, self.device_name) / "importance.json")
         return Importance(np.array(arrays["heads"]), np.array(arrays["mlps"]))
 
     def ablation_key(self, seed: int) -> Key:
@@ -240,7 +237,7 @@ class Experiment:
             scores = ablate_heads(self.finetuned(seed), self.splits[1], self.task, report)
             write_json(folder / "scores.json", scores.tolist())
 
-        folder = self.store.fetch(self.ablation_key(seed), make, self._device_name)
+        folder = self.store.fetch(self.ablation_key(seed), make, self.device_name)
         return np.array(read_json(folder / "scores.json"))
 
     # Good, random and bad subnetworks (section 4.2)
@@ -295,7 +292,7 @@ class Experiment:
             "phase": phase,
         }
         if phase == "rewound":
-            config["after"] = REWIND_SHARE
+            config["after"] = self.preset.rewind_share
         stage = f"{phase.replace(' ', '-')}-{method}-{kind}"
         return Key(self.encoder.name, self.task.name, stage, config, seed)
 
@@ -330,7 +327,7 @@ class Experiment:
             _write_score(folder, evaluate(model, dev_split, self.task))
 
         key = self.score_key(seed, method, kind, phase)
-        return _read_score(self.store.fetch(key, make, self._device_name))
+        return _read_score(self.store.fetch(key, make, self.device_name))
 
     def _start(self, seed: int, phase: str) -> tuple[PreTrainedModel, Recipe, tuple[float, float]]:
         """The weights that a subnetwork starts from, and the training that it gets."""
@@ -344,13 +341,14 @@ class Experiment:
             return self.pretrained(seed), longer, whole
         model = self.pretrained(seed)
         if phase == "rewound":
-            first = (0.0, REWIND_SHARE)
-            train(model, self.splits[0], self.task, self.recipe, seed, part=first)
-            return model, self.recipe, (REWIND_SHARE, 1.0)
+            step = self.preset.rewind_share
+            train(model, self.splits[0], self.task, self.recipe, seed, part=(0.0, step))
+            return model, self.recipe, (step, 1.0)
         return model, self.recipe, whole
 
     @property
-    def _device_name(self) -> str:
+    def device_name(self) -> str:
+        """What computes: the GPU's name, or CPU."""
         return torch.cuda.get_device_name() if self.device.type == "cuda" else "CPU"
 
 

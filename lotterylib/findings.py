@@ -26,9 +26,9 @@ def scores(results: pd.DataFrame, method: str, subnetwork: str, phase: str) -> p
 
     Args:
         results: the results table of one task.
-        method: "structured", "magnitude", or "none" for the full model and the majority class.
-        subnetwork: "good", "random", "bad", "full" or "majority".
-        phase: "pruned", "retrained", "fine-tuned", or "none" for the majority class.
+        method: as in `methods.ALL_METHODS`, or "none" for the full model and the baselines.
+        subnetwork: "good", "random", "bad" or "inverted", "full", or a baseline's name.
+        phase: as in the table, such as "pruned", "retrained" or "fine-tuned".
     """
     chosen = results[
         results["reported"]
@@ -50,7 +50,8 @@ def spell(values: pd.Series) -> str:
     if len(values) < 2:
         return f"{values.iloc[0]:.3f} (one seed)"
     low, high = t_interval(values)
-    return f"{values.mean():.3f} (95% interval over {len(values)} seeds {low:.3f} to {high:.3f})"
+    mean = round(values.mean(), 3) + 0  # otherwise a hair below zero is "-0.000"
+    return f"{mean:.3f} (95% interval over {len(values)} seeds {low:.3f} to {high:.3f})"
 
 
 def spell_interval(value: float, low: float, high: float) -> str:
@@ -232,7 +233,7 @@ def describe_variants(results: pd.DataFrame) -> str:
     return (
         f"Searching for heads alone leaves {kept['heads']:.0%} of the encoder and for MLPs alone "
         f"{kept['mlps']:.0%}; together {kept['structured']:.0%} are left. Both prunings found "
-        f"apart, at once, would leave {kept['union']:.0%} but score **{spell(union)}**, "
+        f"apart, at once, leave {kept['union']:.0%} and score **{spell(union)}**, "
         f"{share}the full model's {full.mean():.3f}. Keeping 95% of "
         f"the score takes {kept['structured-95']:.0%} of the encoder and 80% takes "
         f"{kept['structured-80']:.0%}; for single weights {kept['magnitude-95']:.0%} and "

@@ -6,12 +6,12 @@ super-survivors do not show more of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from scipy.stats import pearsonr
 
 from lotterylib.patterns import PATTERNS
+
+_NOTHING = 1e-12
 
 
 def pattern_shares(counts: np.ndarray, heads: np.ndarray | None = None) -> dict[str, float]:
@@ -28,30 +28,31 @@ def pattern_shares(counts: np.ndarray, heads: np.ndarray | None = None) -> dict[
 
 
 def correlation(
-    survival: Sequence[np.ndarray], shares: Sequence[np.ndarray], draws: int = 2000, seed: int = 0
+    survival: np.ndarray, share: np.ndarray, draws: int = 2000, seed: int = 0
 ) -> tuple[float, float, float]:
     """Pearson correlation of survival with the share of heterogeneous maps, over (task, head).
 
-    A head of a task is one point; its maps are not independent, so they are not points. The paper
-    correlates single maps.
+    A head of a task is one point; its maps are not independent, so they are not points. (The paper
+    correlates single maps.) Tasks differ in how much they keep, so each is centred. A head recurs
+    in every task, so the bootstrap draws heads, each with all its tasks.
 
     Args:
-        survival: per task, the share of seeds that keep a head, or whether all do:
-            float[layers, heads].
-        shares: per task, the share of its maps that are heterogeneous: float[layers, heads].
-        draws: of the bootstrap, which draws points anew.
+        survival: float[tasks, heads], the share of seeds that keep a head.
+        share: float[tasks, heads], the share of its maps that are heterogeneous.
+        draws: of the bootstrap.
         seed: of the bootstrap.
 
     Returns:
         The correlation and its 95% bootstrap interval; nan where one of the two does not vary.
     """
-    x = np.concatenate([np.asarray(array, dtype=float).ravel() for array in survival])
-    y = np.concatenate([np.asarray(array, dtype=float).ravel() for array in shares])
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
+    x, y = (z - z.mean(1, keepdims=True) for z in (np.atleast_2d(survival), np.atleast_2d(share)))
+    if np.ptp(x) < _NOTHING or np.ptp(y) < _NOTHING:
         return float("nan"), float("nan"), float("nan")
-    drawn = np.random.default_rng(seed).integers(len(x), size=(draws, len(x)))
-    a, b = (z[drawn] - z[drawn].mean(1, keepdims=True) for z in (x, y))
-    spread = np.sqrt((a**2).sum(1) * (b**2).sum(1))
-    varied = spread > 1e-12  # a draw may leave out the only head that survives
-    low, high = np.quantile((a * b).sum(1)[varied] / spread[varied], [0.025, 0.975])
-    return float(pearsonr(x, y).statistic), float(low), float(high)
+    drawn = np.random.default_rng(seed).integers(x.shape[1], size=(draws, x.shape[1]))
+    found = []
+    for heads in drawn:
+        a, b = x[:, heads].ravel(), y[:, heads].ravel()
+        if np.ptp(a) > _NOTHING and np.ptp(b) > _NOTHING:  # a draw may leave out all that varies
+            found.append(np.corrcoef(a, b)[0, 1])
+    low, high = np.quantile(found, [0.025, 0.975])
+    return float(pearsonr(x.ravel(), y.ravel()).statistic), float(low), float(high)

@@ -42,6 +42,11 @@ ITEMS = (
         "types of attention patterns, and their shares in super-survivors and all heads",
         ("07_attention_patterns", "08_overview"),
     ),
+    Item(
+        "Section 5.2",
+        "survival and heterogeneous attention",
+        ("07_attention_patterns", "08_overview", "chapters/explanations"),
+    ),
     Item("Figure 5", "heads that tasks have in common", ("08_overview",), True),
     Item("Appendix B", "heads and MLPs pruned apart", ("10_variants",)),
     Item("Appendix C", "the numbers of figure 2", ("04_subnetworks", "chapters/evidence")),

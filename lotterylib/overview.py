@@ -78,7 +78,7 @@ def stability_over_tasks(good: Good) -> pd.DataFrame:
             }
         )
     columns = ["task", "part", "seeds", "kappa", "low", "high", "shared", "by chance", "p", "paper"]
-    return pd.DataFrame(rows, columns=columns).set_index(["task", "part"]).round(3)
+    return pd.DataFrame(rows, columns=columns).set_index(["task", "part"]).round(4)
 
 
 def overlap_of(good: Good, part: Part, of: str = "good") -> TaskOverlap | None:
@@ -136,7 +136,7 @@ def survival_and_heterogeneity(
     """Survival and the share of heterogeneous maps of every head of every task.
 
     Returns:
-        float[points] each: the share of seeds that keep the head, and the share of its maps.
+        float[tasks, heads] each: the share of seeds that keep the head, and the share of its maps.
     """
     survival, share = [], []
     for task, part in patterns[patterns["condition"] == condition].groupby("task", sort=False):
@@ -144,7 +144,7 @@ def survival_and_heterogeneity(
         kept = np.mean([found.heads for found in good[str(task)]["structured"].values()], axis=0)
         survival.append(kept.ravel())
         share.append((counts[..., PATTERNS.index("heterogeneous")] / counts.sum(-1)).ravel())
-    return np.concatenate(survival), np.concatenate(share)
+    return np.array(survival), np.array(share)
 
 
 def describe(
@@ -158,7 +158,7 @@ def describe(
         heads = table.xs("heads", level="part")
         lines[0] += (
             f" Kappa of heads over seeds: {heads['kappa'].min():.2f} to "
-            f"{heads['kappa'].max():.2f}; above chance at 5% on "
+            f"{heads['kappa'].max():.2f}; shared beyond chance at 5% on "
             f"{(heads['p'] < SIGNIFICANCE).sum()} of {len(heads)}."
         )
     if overlap is not None and len(overlap.tasks) > 1:
@@ -173,10 +173,10 @@ def describe(
     for condition in ("fine-tuned, raw", "fine-tuned, normed"):
         if len(patterns):
             points = survival_and_heterogeneity(patterns, good, condition)
-            r, low, high = correlation([points[0]], [points[1]])
+            r, low, high = correlation(*points)
             lines.append(
                 f"* Survival and heterogeneous attention ({condition.split(', ')[1]} maps), over "
-                f"{len(points[0])} heads of tasks: r = {spell_interval(r, low, high)}."
+                f"{points[0].size} heads of tasks: r = {spell_interval(r, low, high)}."
             )
     return "\n".join(lines)
 

@@ -138,6 +138,12 @@ def attention_patterns() -> pd.DataFrame:
     return _read("attention_patterns")
 
 
+def classifier_f1() -> dict[str, float]:
+    """The weighted F1 of the paper's classifier of attention maps, "raw" and "normed" (5.2)."""
+    table = _read("classifier_f1")
+    return dict(zip(table["kind"], table["weighted_f1"], strict=True))
+
+
 def table2() -> pd.DataFrame:
     """Table 2 as printed, misprints included (section 4.3).
 

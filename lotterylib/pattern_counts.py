@@ -111,7 +111,10 @@ def count_patterns(
         write_json(folder / "counts.json", counts.tolist())
 
     key = counts_key(experiment, seed, condition, within)
-    return np.array(read_json(experiment.store.fetch(key, make) / "counts.json"), dtype=np.int64)
+    return np.array(
+        read_json(experiment.store.fetch(key, make, experiment.device_name) / "counts.json"),
+        dtype=np.int64,
+    )
 
 
 def _count(
@@ -201,7 +204,7 @@ def describe_patterns(experiment: Experiment, shares: pd.DataFrame) -> str:
             if not np.isnan(share)
         ]
         survival, share = survival_and_shares(experiment, f"fine-tuned, {kind}")
-        r = spell_interval(*correlation([survival], [share]))
+        r = spell_interval(*correlation(survival.reshape(1, -1), share.reshape(1, -1)))
         name = "Raw maps" if kind == "raw" else "Norm-weighted maps"
         lines.append(
             f"* **{name}:** heterogeneous are {' and '.join(told)}. Survival and that share "

@@ -35,6 +35,8 @@ class Preset:
         stop_metric: the reported metric, or the one of the authors' searches (STS-B: the mean of
             Pearson and Spearman).
         min_heads_per_layer: how many heads the search for heads alone leaves in every layer.
+        rewind_share: the share of fine-tuning after which the weights are taken that "rewound" goes
+            back to (not in the paper).
         attention_slices: which part of W_O belongs to a head in norm-weighted attention: its
             columns, or rows of the same matrix, as the authors' `model_bert.py` takes them.
         attention_token_types: whether attention is measured with the token types that tell the two
@@ -54,6 +56,7 @@ class Preset:
     bad_magnitude: Literal["sampled", "lowest"] = "sampled"
     stop_metric: Literal["reported", "official"] = "reported"
     min_heads_per_layer: int = 0
+    rewind_share: float = 0.1
     attention_slices: Literal["columns", "rows"] = "columns"
     attention_token_types: bool = True
     attention_in_subnetwork: bool = False

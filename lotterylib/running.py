@@ -29,6 +29,7 @@ from lotterylib.pages import (
     render,
     write_contents,
 )
+from lotterylib.pattern_counts import classifier
 from lotterylib.published import publish
 from lotterylib.results import load_results
 from lotterylib.settings import Settings
@@ -41,21 +42,25 @@ def check_pages(experiments: Sequence[Experiment], pages: Path) -> None:
     """Refuse to replace the pages of a run that was done otherwise.
 
     Raises:
-        LotteryError: a task's pages are there, of another preset or budget.
+        LotteryError: a task's pages are there, of another preset or amount.
     """
     there = load_results(pages)
     for experiment in experiments:
-        mine = experiment.preset.name, experiment.settings.budget
+        amounts = len(experiment.data.train), experiment.recipe.epochs
+        mine = (experiment.preset.name, experiment.settings.budget, *amounts)
         ours = (there["encoder"] == experiment.encoder.name) & (
             there["task"] == experiment.task.name
         )
         for other in (
-            there.loc[ours, ["preset", "budget"]].drop_duplicates().itertuples(index=False)
+            there.loc[ours, ["preset", "budget", "train_rows", "epochs"]]
+            .drop_duplicates()
+            .itertuples(index=False)
         ):
             if tuple(other) != mine:
                 raise LotteryError(
-                    f"{pages} holds pages of {experiment.task.title} with preset {other[0]} and "
-                    f"budget {other[1]}; name another folder with --pages to keep both."
+                    f"{pages} holds pages of {experiment.task.title} with preset {other[0]}, "
+                    f"budget {other[1]}, {other[2]} training rows and {other[3]} epochs; name "
+                    "another folder with --pages to keep both."
                 )
 
 
@@ -101,6 +106,11 @@ def compute_all(plan: Plan, jobs: int = 0) -> None:
         return
     if not jobs:
         jobs = 1 if torch.cuda.is_available() else _workers()
+    for store in {
+        e.store.root: e.store for e, cell in missing if cell.stage == "patterns"
+    }.values():
+        print("The classifier of attention maps comes first.", file=sys.stderr)
+        classifier(store)  # otherwise every process would train it
     effort = sum(cell.effort * len(e.data.train) for e, cell in missing)
     bar_format = "{percentage:3.0f}% |{bar:20}| {elapsed} gone, {remaining} left  {desc}"
     with tqdm(total=effort, bar_format=bar_format, mininterval=1.0) as bar:

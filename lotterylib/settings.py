@@ -133,7 +133,7 @@ def check_names(given: Iterable[str], accepted: Iterable[str]) -> None:
             raise unknown("parameter", name, names)
 
 
-def check_parameters(namespace: dict[str, Any]) -> Settings:
+def check_parameters(namespace: dict[str, Any], least_seeds: int = 1) -> Settings:
     """Settings from a notebook's variables; the first thing every notebook does.
 
     papermill injects a misspelt parameter as one more variable and goes on with the default, so a
@@ -141,15 +141,23 @@ def check_parameters(namespace: dict[str, Any]) -> Settings:
 
     Args:
         namespace: the notebook's `globals()`.
+        least_seeds: how many seeds the notebook needs.
 
     Raises:
-        LotteryError: as `parse_settings`, or for a variable that looks like a misspelt parameter.
+        LotteryError: as `parse_settings`, for a variable that looks like a misspelt parameter, or
+            for too few seeds.
     """
     names = [name for name in parse_settings.__annotations__ if name != "return"]
     if "task" not in namespace:
         raise LotteryError("The parameter task is missing.")
     refuse_misspelt(namespace, names)
-    return parse_settings(**{name: namespace[name] for name in names if name in namespace})
+    settings = parse_settings(**{name: namespace[name] for name in names if name in namespace})
+    if len(settings.seeds) < least_seeds:
+        raise LotteryError(
+            f"This page compares seeds and needs at least {least_seeds} of them, not "
+            f"{len(settings.seeds)}."
+        )
+    return settings
 
 
 def refuse_misspelt(namespace: Iterable[str], names: Sequence[str]) -> None:

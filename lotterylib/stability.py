@@ -26,7 +26,7 @@ Part = Literal["heads", "mlps"]
 PARTS: tuple[Part, ...] = ("heads", "mlps")
 
 SIGNIFICANCE = 0.05
-"""A pair of seeds whose p-value is at least this is one of the paper's similar pairs."""
+"""The level of all tests; a pair of seeds with at least this is a similar pair of the paper's."""
 
 
 @dataclass(frozen=True)

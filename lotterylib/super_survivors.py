@@ -1,7 +1,8 @@
 """Super-survivors: the heads and MLPs that every seed of a task keeps (paper, 4.2 and Appendix E).
 
-Beside them stand a bad and a random subnetwork of exactly their size. All three are one subnetwork
-per task rather than one per seed. The rules follow the authors' `compute_super_masks.py`.
+Beside them stand a bad and a random subnetwork of exactly their size. The good one is the same for
+every seed; the others are drawn anew for each. The rules follow the authors'
+`compute_super_masks.py`.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import pandas as pd
 from lotterylib.cells import ALL, cells_of, is_done, provenance
 from lotterylib.experiment import Experiment
 from lotterylib.importance import Importance
+from lotterylib.methods import ALL_METHODS
 from lotterylib.settings import describe
 
 
@@ -121,7 +122,7 @@ def size_table(
         for kind in kinds:
             subnetwork = experiment.subnetwork(seed, method, kind)
             row: dict[str, object] = {"seed": seed, "subnetwork": kind}
-            if method == "structured":
+            if ALL_METHODS[method].is_structured:
                 row["heads"] = int(subnetwork.heads.sum())  # type: ignore[union-attr]
                 row["MLPs"] = int(subnetwork.mlps.sum())  # type: ignore[union-attr]
             row["of the encoder"] = f"{subnetwork.density(experiment.shape):.1%}"

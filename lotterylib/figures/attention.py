@@ -14,7 +14,7 @@ from lotterylib.patterns import PATTERNS
 
 
 def map_gallery(maps: Mapping[str, Sequence[np.ndarray]]) -> Figure:
-    """The paper's Figure 4a: example maps, a row per pattern.
+    """Example maps, a row per pattern (the paper's Figure 4a) or per kind of map.
 
     Args:
         maps: by the name to print, equally many float[n, n]; rows attend to columns.

@@ -166,7 +166,7 @@ def test_the_overview_and_the_audit_ran_to_the_end(rendered):
     assert text.cells[0].source.startswith("# All tasks")
     audit = check_ran(rendered / "pages" / "authors" / "audit" / AUDIT)
     told = json.dumps([output for cell in code_cells(audit) for output in cell.outputs])
-    assert "0 of 7 comparisons give the reported values" in told  # the masks are random
+    assert "0 of 7 comparisons give the known values" in told  # the masks are random
 
 
 def test_pages_name_task_encoder_data_preset_device_and_seconds(rendered):

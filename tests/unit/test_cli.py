@@ -213,11 +213,13 @@ def test_one_seed_has_no_pages_on_agreement_and_says_so(planned):
 def test_pages_of_a_run_done_otherwise_are_not_replaced(capsys, tmp_path):
     table = tmp_path / "pages" / "tiny" / "acceptability" / "results.csv"
     table.parent.mkdir(parents=True)
-    table.write_text("encoder,task,preset,budget\ntiny,acceptability,official,smoke\n")
+    table.write_text(
+        "encoder,task,preset,budget,train_rows,epochs\ntiny,acceptability,official,smoke,48,1\n"
+    )
     arguments = ["run", "acceptability", *TINY[:-1], "--store", str(tmp_path / "runs")]
     assert main([*arguments, "--pages", str(tmp_path / "pages")]) == 2
     said = capsys.readouterr().err
-    assert "holds pages of Acceptability (generated) with preset official and budget smoke" in said
+    assert "of Acceptability (generated) with preset official, budget smoke, 48 training" in said
     assert not list((tmp_path / "runs").iterdir())
 
 

@@ -538,12 +538,12 @@ def test_from_scratch_ignores_the_pre_trained_weights(halves, monkeypatch):
     assert wanted[0] != written(made, "structured", "random", "retrained")[0]
 
 
-def test_phases_have_keys_of_their_own(tmp_path, monkeypatch):
+def test_phases_have_keys_of_their_own(tmp_path):
     made = experiment(tmp_path)
     phases = ("pruned", "retrained", "longer", "rewound", "from scratch")
     keys = [made.score_key(3, "structured", "good", phase) for phase in phases]
     assert len({key.digest for key in keys}) == len(phases)
-    monkeypatch.setattr(lotterylib.experiment, "REWIND_SHARE", 0.2)
+    made.preset = dataclasses.replace(made.preset, rewind_share=0.2)
     again = [made.score_key(3, "structured", "good", phase) for phase in phases]
     assert [a.digest == b.digest for a, b in zip(again, keys, strict=True)] == [1, 1, 1, 0, 1]
 

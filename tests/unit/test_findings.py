@@ -394,7 +394,7 @@ def test_sentences_on_variants():
     told = findings.describe_variants(further(**cells))
     assert "for heads alone leaves 70% of the encoder and for MLPs alone 62%" in told
     assert "together 40% are left" in told
-    assert f"leave 33% but score **{interval(union)}**, 73% of the full model's 0.900" in told
+    assert f"leave 33% and score **{interval(union)}**, 73% of the full model's 0.900" in told
     assert "the score takes 71% of the encoder and 80% takes 29%" in told
     assert "for single weights 52% and 19%" in told
 

@@ -351,3 +351,8 @@ def test_tables_are_not_shared():
     table = paper.scores()
     table["mean"] = 0.0
     assert not pd.DataFrame.equals(paper.scores(), table)
+
+
+def test_the_classifiers_scores_are_those_of_both_kinds_of_maps():
+    assert set(paper.classifier_f1()) == {"raw", "normed"}
+    assert all(0 < score < 1 for score in paper.classifier_f1().values())

@@ -85,7 +85,11 @@ def test_pages_of_another_budget_are_not_replaced(tmp_path):
     folder = tmp_path / "tiny" / "acceptability"
     folder.mkdir(parents=True)
     (folder / "results.csv").write_text(
-        "encoder,task,preset,budget\ntiny,acceptability,paper,laptop\n"
+        "encoder,task,preset,budget,train_rows,epochs\ntiny,acceptability,paper,smoke,17,1\n"
     )
-    with pytest.raises(LotteryError, match="budget laptop; name another folder with --pages"):
+    with pytest.raises(LotteryError, match="17 training rows and 1 epochs; name another folder"):
         check_pages([mine], tmp_path)
+    (folder / "results.csv").write_text(
+        "encoder,task,preset,budget,train_rows,epochs\ntiny,acceptability,paper,smoke,16,1\n"
+    )
+    check_pages([mine], tmp_path)

@@ -267,3 +267,11 @@ def test_a_description_is_short_texts_without_paths(tmp_path):
         "batch_order": "buckets",
     }
     assert describe(parsed(learning_rate=2e-5, train_rows=10))["learning_rate"] == "2e-05"
+
+
+def test_a_page_that_compares_seeds_says_how_many_it_needs():
+    asked = {"task": "cola", "seeds": "1337"}
+    assert check_parameters(asked).seeds == (1337,)
+    with pytest.raises(LotteryError, match="needs at least 2 of them, not 1"):
+        check_parameters(asked, least_seeds=2)
+    assert len(check_parameters(asked | {"seeds": "1,2"}, least_seeds=2).seeds) == 2
