@@ -258,3 +258,19 @@ def shared_weights(experiment: Experiment) -> pd.DataFrame:
         }
         rows[seed] = kept | {"by chance": after.size / after.capacity}  # type: ignore[union-attr]
     return pd.DataFrame(rows).T.rename_axis("seed").round(3)
+
+
+def sizes_of_paper(task: str, method: str) -> pd.DataFrame:
+    """Sizes of the authors' good subnetworks of a task; empty for a task that the paper lacks.
+
+    Returns:
+        One row per seed: heads and MLPs (structured), or steps of 5% and the share of ranked
+        weights that survives (magnitude); and, the same in all rows, the mean shares of the encoder
+        and of what the paper prints.
+    """
+    known = paper.sizes()
+    known = known[
+        (known["task"] == task) & (known["method"] == method) & (known["subnetwork"] == "good")
+    ]
+    own = ["heads", "mlps"] if ALL_METHODS[method].is_structured else ["steps", "surviving"]
+    return known.set_index("seed")[[*own, "encoder_mean", "printed_mean"]]

@@ -404,3 +404,12 @@ def test_beside_the_papers_numbers_stand_ours_where_both_have_them():
 @pytest.mark.parametrize("task", ["acceptability", "entailment", "similarity"])
 def test_the_paper_has_nothing_on_generated_tasks(task):
     assert comparisons.beside_paper(results_of(task, CELLS)).empty
+
+
+def test_the_papers_sizes_are_those_of_the_task_and_method():
+    structured = comparisons.sizes_of_paper("cola", "structured")
+    assert structured["heads"].tolist() == [95, 81, 116, 102, 67]
+    assert structured["mlps"].tolist() == [11, 12, 10, 11, 10]
+    assert structured["printed_mean"].unique() == pytest.approx([0.65], abs=0.005)
+    assert comparisons.sizes_of_paper("mnli", "magnitude")["steps"].tolist() == [13] * 5
+    assert comparisons.sizes_of_paper("acceptability", "structured").empty
