@@ -1,8 +1,8 @@
 """An executable reproduction of Prasanna, Rogers & Rumshisky (2020), "When BERT Plays the Lottery".
 
-Modules follow the paper: `tasks`, `grammar`, `data` (what BERT is asked), `encoders`, `loading`,
-`anatomy`, `shape` (BERT and its relatives), `batches`, `dense`, `vocabulary`, `training`,
-`scoring`, `baselines` (fine-tuning, section 3.1, and what to hold it against), `gates`,
+Modules follow the paper: `tasks`, `lexicon`, `grammar`, `data` (what BERT is asked), `encoders`,
+`loading`, `anatomy`, `shape` (BERT and its relatives), `batches`, `dense`, `vocabulary`,
+`training`, `scoring`, `baselines` (fine-tuning, section 3.1, and what to hold it against), `gates`,
 `importance`, `ablation`, `structured` (section 3.3), `magnitude` (section 3.2), `subnetworks`
 (good, random and bad, section 4.2), `super_survivors`, `methods`, `searches` (every way of finding
 a good one), `stability` (section 5.1), `attention`, `patterns`, `pattern_cnn`, `labelled_maps`,

@@ -280,3 +280,19 @@ def _texts(split: Encoded, task: Task) -> list[list[list[int]]]:
             [[piece for piece in part if piece not in marks] or [separator] for part in parts]
         )
     return texts
+
+
+Baseline = Callable[[PreTrainedModel, Encoded, Encoded, Task, Progress | None], Score]
+
+BASELINES: dict[str, Baseline] = {
+    "frozen": lambda model, train, dev, task, _: frozen_score(model, train, dev, task),
+    "bag": lambda model, train, dev, task, _: bag_of_embeddings_score(model, train, dev, task),
+    "bilstm": lambda model, train, dev, task, progress: bilstm_score(
+        model, train, dev, task, seed=0, progress=progress
+    ),
+    "guess": lambda _model, train, dev, task, _: random_guess_score(
+        train.labels.numpy(), dev.labels.numpy(), task, seed=0
+    ),
+}
+"""The baselines that take some computing, by name: a linear layer on the frozen encoder, one on the
+mean of its word embeddings, a BiLSTM on them, and random guesses (regression only)."""

@@ -10,10 +10,12 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from lotterylib.experiment import Experiment, Report
+from lotterylib.ablation import ablation, ablation_key
+from lotterylib.experiment import Experiment
 from lotterylib.methods import ALL_METHODS, CORE, EXTRAS, GRIDS
 from lotterylib.pattern_counts import CONDITIONS, count_patterns, counts_key
 from lotterylib.store import Key
+from lotterylib.training import Progress, silent
 
 ALL = (*CORE, *EXTRAS.values())
 """Every page of a task."""
@@ -105,11 +107,11 @@ def wave_of(cell: Cell) -> int:
     if cell.stage in ("baseline", "finetune"):
         return 0
     if cell.stage == "search":
-        return 1 if ALL_METHODS[cell.method].way in ("search", "half") else 2
+        return 1 if ALL_METHODS[cell.method].way in ("search", "to half") else 2
     return 3
 
 
-def compute(experiment: Experiment, cell: Cell, report: Report) -> str:
+def compute(experiment: Experiment, cell: Cell, report: Progress = silent) -> str:
     """Compute a cell unless it is in the store, and say what was found in a few words."""
     if cell.stage == "search":
         subnetwork = experiment.subnetwork(cell.seed, cell.method, "good", report)
@@ -118,7 +120,7 @@ def compute(experiment: Experiment, cell: Cell, report: Report) -> str:
         experiment.importance(cell.seed, cell.kind)  # type: ignore[arg-type]
         return "measured"
     if cell.stage == "ablation":
-        lowest = experiment.ablation(cell.seed, report).min()
+        lowest = ablation(experiment, cell.seed, report).min()
         return f"without the head that matters most {lowest:.3f}"
     if cell.stage == "patterns":
         within = cell.method or "full"
@@ -142,7 +144,7 @@ def key_of(experiment: Experiment, cell: Cell) -> Key:
     if cell.stage == "importance":
         return experiment.importance_key(cell.seed, cell.kind)
     if cell.stage == "ablation":
-        return experiment.ablation_key(cell.seed)
+        return ablation_key(experiment, cell.seed)
     if cell.stage == "patterns":
         return counts_key(experiment, cell.seed, cell.kind, cell.method or "full")
     if cell.stage == "baseline":

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from lotterylib import paper
+from lotterylib.ablation import ablation
 from lotterylib.experiment import Experiment
 from lotterylib.methods import ALL_METHODS, METHODS
 from lotterylib.scoring import Score, score_predictions
@@ -167,7 +168,7 @@ def variant_table(experiment: Experiment, results: pd.DataFrame) -> pd.DataFrame
     reported = results[results["reported"] & (results["method"] != "none")]
     rows = []
     for (method, kind), part in reported.groupby(["method", "subnetwork"], sort=False):
-        row: dict[str, object] = {"method": ALL_METHODS[str(method)].told, "subnetwork": kind}
+        row: dict[str, object] = {"method": ALL_METHODS[str(method)].title, "subnetwork": kind}
         if ALL_METHODS[str(method)].is_structured:
             found = [
                 experiment.subnetwork(seed, str(method), str(kind))
@@ -207,7 +208,7 @@ def ablation_table(experiment: Experiment) -> pd.DataFrame:
 def score_lost(experiment: Experiment, seed: int) -> np.ndarray:
     """What the full model loses without each head, float64[layers, heads], in reported metric."""
     full = experiment.full_score(seed).metrics[experiment.task.metric]
-    return full - experiment.ablation(seed)
+    return full - ablation(experiment, seed)
 
 
 def beside_paper(results: pd.DataFrame) -> pd.DataFrame:

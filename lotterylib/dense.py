@@ -1,8 +1,7 @@
 """Dense layers on a CPU through oneDNN, which uses all the instructions that a processor has.
 
-PyTorch multiplies matrices with MKL, which leaves AVX-512 aside on processors that are not Intel's
-and then takes two to three times as long. oneDNN does not, and PyTorch carries it too. Products
-differ in rounding only.
+PyTorch multiplies matrices with MKL, which leaves AVX-512 aside on processors that are not Intel's.
+oneDNN does not, and PyTorch carries it too. Products differ in rounding only.
 """
 
 from __future__ import annotations

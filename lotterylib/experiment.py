@@ -7,7 +7,6 @@ predecessors, so asking for a late one computes what it needs and nothing that i
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +17,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
-from lotterylib import baselines
-from lotterylib.ablation import ablate_heads
 from lotterylib.anatomy import shape_of
+from lotterylib.baselines import BASELINES, majority_score
 from lotterylib.batches import MAX_LENGTH, Encoded, encode
 from lotterylib.data import TaskData, load_task_data
 from lotterylib.encoders import Encoder, find_encoder
@@ -44,18 +42,11 @@ from lotterylib.subnetworks import (
     save_subnetwork,
 )
 from lotterylib.super_survivors import bad_super, random_super
-from lotterylib.training import Recipe, train
+from lotterylib.training import Progress, Recipe, silent, train
 
 RESULTS_VERSION = 1
 """Raised whenever a change to the library changes what a stage computes, so that older artefacts
 are not taken for its results."""
-
-Report = Callable[[float, str], None]
-"""Told, while a stage is computed, the share that is done and what was found so far."""
-
-
-def _silent(share: float, found: str) -> None:
-    """Report nothing."""
 
 
 class Experiment:
@@ -105,7 +96,7 @@ class Experiment:
         }
         return Key(self.encoder.name, self.task.name, "finetune", config, seed)
 
-    def _finetuned(self, seed: int, report: Report = _silent) -> Path:
+    def _finetuned(self, seed: int, report: Progress = silent) -> Path:
         def make(folder: Path) -> None:
             train_split, dev_split = self.splits
             model = self.pretrained(seed)
@@ -133,7 +124,7 @@ class Experiment:
         """The training loss of every step of fine-tuning."""
         return read_json(self._finetuned(seed) / "losses.json")
 
-    def full_score(self, seed: int, report: Report = _silent) -> Score:
+    def full_score(self, seed: int, report: Progress = silent) -> Score:
         """The full model's score on the dev set."""
         return _read_score(self._finetuned(seed, report))
 
@@ -142,7 +133,7 @@ class Experiment:
     def majority(self) -> Score:
         """The score of the commonest training label (regression: the mean label)."""
         train_labels, dev_labels = (np.array(s["label"]) for s in (self.data.train, self.data.dev))
-        return baselines.majority_score(train_labels, dev_labels, self.task)
+        return majority_score(train_labels, dev_labels, self.task)
 
     def baseline_key(self, name: str) -> Key:
         """Where the store keeps a baseline."""
@@ -151,31 +142,16 @@ class Experiment:
         config["chosen_by"] = self.task.metric
         return Key(self.encoder.name, self.task.name, name, config, seed=0)
 
-    def baseline(self, name: str, report: Report = _silent) -> Score:
+    def baseline(self, name: str, report: Progress = silent) -> Score:
         """The score of a baseline that does not fine-tune the encoder.
 
         Args:
-            name: "frozen" (a linear layer on the encoder), "bag" (on the mean of its word
-                embeddings), "bilstm" (on the same embeddings), or "guess" (regression only: draws
-                from a normal distribution with the mean and deviation of the training labels).
+            name: a name in `baselines.BASELINES`.
             report: told of the progress.
         """
 
         def make(folder: Path) -> None:
-            train_split, dev_split = self.splits
-            labels = train_split.labels.numpy(), dev_split.labels.numpy()
-            score = {
-                "frozen": lambda: baselines.frozen_score(
-                    self.pretrained(seed=0), train_split, dev_split, self.task
-                ),
-                "bag": lambda: baselines.bag_of_embeddings_score(
-                    self.pretrained(seed=0), train_split, dev_split, self.task
-                ),
-                "bilstm": lambda: baselines.bilstm_score(
-                    self.pretrained(seed=0), train_split, dev_split, self.task, 0, progress=report
-                ),
-                "guess": lambda: baselines.random_guess_score(*labels, self.task, seed=0),
-            }[name]()
+            score = BASELINES[name](self.pretrained(seed=0), *self.splits, self.task, report)
             _write_score(folder, score)
 
         return _read_score(self.store.fetch(self.baseline_key(name), make, self.device_name))
@@ -193,7 +169,7 @@ class Experiment:
         config = configuration(self, seed, ALL_METHODS[method])
         return Key(self.encoder.name, self.task.name, f"search-{method}", config, seed)
 
-    def _searched(self, seed: int, method: str, report: Report = _silent) -> Path:
+    def _searched(self, seed: int, method: str, report: Progress = silent) -> Path:
         def make(folder: Path) -> None:
             trace, good = find_good(self, seed, method, report)
             write_json(folder / "trace.json", trace)
@@ -225,21 +201,6 @@ class Experiment:
         arrays = read_json(self.store.fetch(key, make, self.device_name) / "importance.json")
         return Importance(np.array(arrays["heads"]), np.array(arrays["mlps"]))
 
-    def ablation_key(self, seed: int) -> Key:
-        """Where the store keeps the scores without each head."""
-        config = {"finetuned": self.finetuned_key(seed).digest}
-        return Key(self.encoder.name, self.task.name, "ablation", config, seed)
-
-    def ablation(self, seed: int, report: Report = _silent) -> np.ndarray:
-        """The full model's dev score with one head's gate closed: float64[layers, heads]."""
-
-        def make(folder: Path) -> None:
-            scores = ablate_heads(self.finetuned(seed), self.splits[1], self.task, report)
-            write_json(folder / "scores.json", scores.tolist())
-
-        folder = self.store.fetch(self.ablation_key(seed), make, self.device_name)
-        return np.array(read_json(folder / "scores.json"))
-
     # Good, random and bad subnetworks (section 4.2)
 
     def _subnetwork_key(self, seed: int, method: str, kind: str) -> Key:
@@ -251,7 +212,9 @@ class Experiment:
         config = {"search": self.search_key(seed, method).digest, "kind": kind, "option": option}
         return Key(self.encoder.name, self.task.name, f"{kind}-{method}", config, seed)
 
-    def subnetwork(self, seed: int, method: str, kind: str, report: Report = _silent) -> Subnetwork:
+    def subnetwork(
+        self, seed: int, method: str, kind: str, report: Progress = silent
+    ) -> Subnetwork:
         """The good subnetwork of a method, a random or bad one of its size, or what it pruned.
 
         Args:
@@ -297,7 +260,7 @@ class Experiment:
         return Key(self.encoder.name, self.task.name, stage, config, seed)
 
     def score(
-        self, seed: int, method: str, kind: str, phase: str, report: Report = _silent
+        self, seed: int, method: str, kind: str, phase: str, report: Progress = silent
     ) -> Score:
         """The dev score of a subnetwork.
 

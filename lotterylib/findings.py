@@ -11,6 +11,7 @@ import pandas as pd
 from lotterylib.figures import METRIC_NAMES
 from lotterylib.methods import KINDS
 from lotterylib.results import t_interval
+from lotterylib.stability import SIGNIFICANCE
 from lotterylib.tasks import TASKS
 
 LESS_THAN_A_HEAD = 0.001
@@ -160,7 +161,7 @@ def describe_stability(table: pd.DataFrame) -> str:
         bounds = row["kappa_low"], row["kappa_high"]
         if not np.isnan(bounds).any():
             kappa += f" (95% interval over {name} {bounds[0]:.2f} to {bounds[1]:.2f})"
-        verdict = "more than" if row["overlap_p"] < 0.05 else "no more than"
+        verdict = "more than" if row["overlap_p"] < SIGNIFICANCE else "no more than"
         sentences.append(
             f"For {name}, Fleiss' kappa over {row['seeds']:.0f} seeds {kappa}. Two seeds share "
             f"{row['overlap']:.1f} {name} on average where masks of these sizes drawn at random "

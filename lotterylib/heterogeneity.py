@@ -27,6 +27,18 @@ def pattern_shares(counts: np.ndarray, heads: np.ndarray | None = None) -> dict[
     return dict(zip(PATTERNS, shares.tolist(), strict=True))
 
 
+def heterogeneous_share(counts: np.ndarray) -> np.ndarray:
+    """The share of each head's maps that are heterogeneous.
+
+    Args:
+        counts: int[layers, heads, patterns].
+
+    Returns:
+        float64[layers, heads], from 0 to 1.
+    """
+    return counts[..., PATTERNS.index("heterogeneous")] / counts.sum(-1)
+
+
 def correlation(
     survival: np.ndarray, share: np.ndarray, draws: int = 2000, seed: int = 0
 ) -> tuple[float, float, float]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Part = Literal["heads", "mlps", "weights"]
-Way = Literal["search", "union", "agreement", "half", "matched", "pre-trained", "iterative"]
+Way = Literal["search", "union", "agreement", "to half", "matched", "pre-trained", "iterative"]
 
 
 @dataclass(frozen=True)
@@ -23,20 +23,20 @@ class Method:
         prunes: whole heads, whole MLPs, both, or single weights.
         way: how the good one is found. "search": pruned for as long as the score holds. "union":
             what the searches for heads alone and for MLPs alone pruned, taken together.
-            "agreement": what the structured search kept for every seed. "half": structured pruning
-            without regard to the score until half of the heads and half of the MLPs are left, so
-            that good and bad can be disjoint. "matched": the largest weights, as many as the
-            structured subnetwork has. "pre-trained": the largest weights before fine-tuning, as
+            "agreement": what the structured search kept for every seed. "to half": structured
+            pruning without regard to the score until half of the heads and half of the MLPs are
+            left, so that good and bad can be disjoint. "matched": the largest weights, as many as
+            the structured subnetwork has. "pre-trained": the largest weights before fine-tuning, as
             many as the magnitude search keeps. "iterative": likewise, with training between
             prunings.
         threshold: the share of the full score that the search keeps; 0.0 for the preset's.
         searched_on: the dev examples, one half of them, or as many training examples.
-        told: the method in a few words, for tables and figures.
+        title: the method in a few words, for tables and figures.
     """
 
     name: str
     prunes: tuple[Part, ...]
-    told: str
+    title: str
     way: Way = "search"
     threshold: float = 0.0
     searched_on: Literal["dev", "half", "train"] = "dev"
@@ -67,7 +67,7 @@ ALL_METHODS: dict[str, Method] = {
         Method("structured-train", _BOTH, "heads and MLPs, training rows", searched_on="train"),
         Method("magnitude-half-dev", _WEIGHTS, "weights, half of dev", searched_on="half"),
         Method("magnitude-train", _WEIGHTS, "weights, training rows", searched_on="train"),
-        Method("disjoint", _BOTH, "half of heads and MLPs", "half"),
+        Method("disjoint", _BOTH, "half of heads and MLPs", "to half"),
         Method("matched", _WEIGHTS, "weights, as many as structured", "matched"),
         Method("before", _WEIGHTS, "weights, before fine-tuning", "pre-trained"),
         Method("iterative", _WEIGHTS, "weights, training in between", "iterative"),

@@ -9,7 +9,7 @@ import pandas as pd
 
 from lotterylib import paper
 from lotterylib.findings import claims, spell_interval
-from lotterylib.heterogeneity import correlation, pattern_shares
+from lotterylib.heterogeneity import correlation, heterogeneous_share, pattern_shares
 from lotterylib.patterns import PATTERNS
 from lotterylib.published import Found
 from lotterylib.stability import PARTS, SIGNIFICANCE, Part, agreement, stack
@@ -143,7 +143,7 @@ def survival_and_heterogeneity(
         counts = _counts(part)
         kept = np.mean([found.heads for found in good[str(task)]["structured"].values()], axis=0)
         survival.append(kept.ravel())
-        share.append((counts[..., PATTERNS.index("heterogeneous")] / counts.sum(-1)).ravel())
+        share.append(heterogeneous_share(counts).ravel())
     return np.array(survival), np.array(share)
 
 
@@ -171,13 +171,11 @@ def describe(
             "5%, not corrected for their number."
         )
     for condition in ("fine-tuned, raw", "fine-tuned, normed"):
-        if len(patterns):
-            points = survival_and_heterogeneity(patterns, good, condition)
-            r, low, high = correlation(*points)
-            lines.append(
-                f"* Survival and heterogeneous attention ({condition.split(', ')[1]} maps), over "
-                f"{points[0].size} heads of tasks: r = {spell_interval(r, low, high)}."
-            )
+        points = survival_and_heterogeneity(patterns, good, condition)
+        lines.append(
+            f"* Survival and heterogeneous attention ({condition.split(', ')[1]} maps), over "
+            f"{points[0].size} heads of tasks: r = {spell_interval(*correlation(*points))}."
+        )
     return "\n".join(lines)
 
 

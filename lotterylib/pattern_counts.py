@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from lotterylib.attention import Slices, maps_of
 from lotterylib.findings import spell_interval
 from lotterylib.gates import gate_values, gated
-from lotterylib.heterogeneity import correlation, pattern_shares
+from lotterylib.heterogeneity import correlation, heterogeneous_share, pattern_shares
 from lotterylib.pattern_cnn import (
     EPOCHS,
     GENERATED_MAPS,
@@ -189,8 +189,7 @@ def survival_and_shares(experiment: Experiment, condition: str) -> tuple[np.ndar
     seeds = experiment.settings.seeds
     kept = [experiment.subnetwork(seed, "structured", "good").heads for seed in seeds]  # type: ignore[union-attr]
     counts = np.sum([count_patterns(experiment, seed, condition) for seed in seeds], axis=0)
-    share = counts[..., PATTERNS.index("heterogeneous")] / counts.sum(-1)
-    return np.mean(kept, axis=0), share
+    return np.mean(kept, axis=0), heterogeneous_share(counts)
 
 
 def describe_patterns(experiment: Experiment, shares: pd.DataFrame) -> str:

@@ -115,13 +115,22 @@ def load_subnetworks(pages: Path, encoder: str) -> tuple[Shape, dict[str, Found]
 
 
 def load_patterns(pages: Path, encoder: str) -> pd.DataFrame:
-    """The pattern counts of an encoder's runs, with a column `task`; empty if there are none."""
+    """The pattern counts of an encoder's runs: `patterns_of` of each, with a column `task`.
+
+    Raises:
+        LotteryError: no run of the encoder has published any.
+    """
     tables = [
         pd.read_csv(path).assign(task=name)
         for name in TASKS
         if (path := pages / encoder / name / "patterns.csv").is_file()
     ]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    if not tables:
+        raise LotteryError(
+            f"{pages} holds no attention patterns of encoder {encoder!r}: 'lottery run' publishes "
+            "them."
+        )
+    return pd.concat(tables, ignore_index=True)
 
 
 def check_overview(namespace: Mapping[str, Any]) -> Path:

@@ -52,14 +52,13 @@ COLUMNS = (
 by their parameters; `reported` marks the metric that the paper reports; `seconds` is of the stage
 that made the score."""
 
-BASELINES = {
+PHASE_OF_BASELINE = {
     "frozen": "linear layer",
     "bag": "linear layer",
     "bilstm": "trained",
     "guess": "none",
 }
-"""The baselines beside the majority class, by the name of what stands in for a subnetwork, with the
-phase under which the results table has them."""
+"""Under which phase the results table has each of `baselines.BASELINES`."""
 
 
 def collect_full(experiment: Experiment, baselines: Sequence[str] = ("frozen",)) -> pd.DataFrame:
@@ -68,7 +67,7 @@ def collect_full(experiment: Experiment, baselines: Sequence[str] = ("frozen",))
     """
     rows = [*_rows(experiment, experiment.majority(), None, 0, "none", "majority", "none")]
     for name in baselines:
-        key, phase = experiment.baseline_key(name), BASELINES[name]
+        key, phase = experiment.baseline_key(name), PHASE_OF_BASELINE[name]
         rows += _rows(experiment, experiment.baseline(name), key, 0, "none", name, phase)
     for seed in experiment.settings.seeds:
         score, key = experiment.full_score(seed), experiment.finetuned_key(seed)

@@ -161,7 +161,7 @@ def _compute_apart(missing: Work, bar: tqdm, jobs: int) -> None:
 def _compute_one(settings: Settings, cell: Cell, threads: int) -> tuple[str, float]:
     torch.set_num_threads(threads)
     began = time.monotonic()
-    found = compute(_opened(settings), cell, lambda share, found: None)
+    found = compute(_opened(settings), cell)
     return found, time.monotonic() - began
 
 

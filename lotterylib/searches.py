@@ -35,7 +35,7 @@ from lotterylib.subnetworks import (
     full_subnetwork,
 )
 from lotterylib.super_survivors import super_survivors
-from lotterylib.training import Progress, train
+from lotterylib.training import Progress, silent, train
 
 if TYPE_CHECKING:
     from lotterylib.experiment import Experiment
@@ -78,7 +78,7 @@ def configuration(experiment: Experiment, seed: int, method: Method) -> dict[str
         "stop_metric": experiment.stop_metric,
         **{name: getattr(preset, name) for name in names},
     }
-    if method.way == "half":
+    if method.way == "to half":
         return config | {"way": "half", "threshold": 0}
     if method.prunes == ("heads",):
         config["min_heads_per_layer"] = preset.min_heads_per_layer
@@ -108,7 +108,7 @@ def searched_rows(method: Method, train: int, dev: int) -> np.ndarray:
 
 
 def find_good(
-    experiment: Experiment, seed: int, name: str, report: Progress
+    experiment: Experiment, seed: int, name: str, report: Progress = silent
 ) -> tuple[Trace, Subnetwork]:
     """Find the good subnetwork of a method.
 
@@ -171,7 +171,7 @@ def _structured(
         report(min(0.95, 1 - kept), f"{kept:.0%} left scores {step.score:.3f}")
 
     full = full_subnetwork(shape)
-    if method.way == "half":
+    if method.way == "to half":
         steps = prune_to_half(look, full, preset, on_step)
     else:
         steps = search_structured(look, full, preset, on_step, method.prunes)

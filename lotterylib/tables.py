@@ -81,8 +81,7 @@ def score_table(results: pd.DataFrame) -> pd.DataFrame:
     The baselines have no seed; their score stands in the first column.
     """
     reported = results[results["reported"]]
-    baseline = reported["method"] + reported["subnetwork"] != "nonefull"
-    baseline &= reported["method"] == "none"
+    baseline = (reported["method"] == "none") & (reported["subnetwork"] != "full")
     seeds = list(reported.loc[~baseline, "seed"].unique())
     table = reported.assign(seed=reported["seed"].mask(baseline, seeds[0])).pivot_table(
         index=["method", "subnetwork", "phase"], columns="seed", values="value", sort=False

@@ -23,6 +23,10 @@ Progress = Callable[[float, str], None]
 """Called with the share of the work that is done (0 to 1) and a few words on what was found."""
 
 
+def silent(share: float, found: str) -> None:
+    """Tell nobody."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a model is trained: AdamW without weight decay, linear decay, no warm-up.
@@ -105,14 +109,23 @@ def train(
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
             losses.append(loss.item())
             if not math.isfinite(losses[-1]) or not math.isfinite(norm):
-                model.eval()
-                raise LotteryError(
-                    f"The loss on {task.title} is no longer a number at step {step} of "
-                    f"{len(steps)}: try a learning rate below {recipe.learning_rate:g}."
-                )
+                raise _no_number(model, task, recipe, step, len(steps))
             optimizer.step()
             schedule.step()
             if progress is not None:
                 progress(step / len(steps), f"loss {losses[-1]:.3f}")
+    # The last step has no loss after it that would tell.
+    if not all(bool(value.isfinite().all()) for value in model.parameters()):
+        raise _no_number(model, task, recipe, last, len(steps))
     model.eval()
     return losses
+
+
+def _no_number(
+    model: PreTrainedModel, task: Task, recipe: Recipe, step: int, steps: int
+) -> LotteryError:
+    model.eval()
+    return LotteryError(
+        f"The loss on {task.title} is no longer a number at step {step} of {steps}: try a learning "
+        f"rate below {recipe.learning_rate:g}."
+    )

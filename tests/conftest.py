@@ -1,5 +1,6 @@
 """Shared fixtures: tiny random encoders, small splits, real weights where they are installed."""
 
+import dataclasses
 import importlib.metadata
 import os
 from pathlib import Path
@@ -17,10 +18,17 @@ from transformers import (
     RobertaConfig,
 )
 
+import lotterylib.batches
+import lotterylib.data
+import lotterylib.pattern_counts
 from lotterylib.batches import encode
 from lotterylib.encoders import find_encoder
+from lotterylib.experiment import open_experiment
 from lotterylib.grammar import generate
+from lotterylib.imported import read_masks
 from lotterylib.loading import load_model, load_tokenizer, quiet_transformers
+from lotterylib.presets import PAPER_SEEDS
+from lotterylib.settings import parse_settings
 from lotterylib.tasks import find_task
 
 torch.set_num_threads(1)
@@ -148,3 +156,55 @@ def glue_dir():
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def authors_dir():
+    folder = os.environ.get("LOTTERY_AUTHORS_DIR", "")
+    if not folder:
+        pytest.skip("LOTTERY_AUTHORS_DIR is not set: no masks of the authors")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def authors(authors_dir):
+    """The authors' good subnetworks, tasks in alphabetical order, seeds in the paper's."""
+    found = {
+        (each.task, each.seed): each.subnetwork
+        for each in read_masks(authors_dir)
+        if each.method == "structured"
+    }
+    tasks = sorted({task for task, _ in found})
+    return {task: [found[task, seed] for seed in PAPER_SEEDS] for task in tasks}
+
+
+@pytest.fixture(scope="module")
+def small_runs():
+    """Few rows, short texts, and a classifier of patterns that has nothing to learn."""
+
+    def brightest(_cnn, maps):
+        return np.array([int(attention.argmax()) % 5 for attention in maps])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lotterylib.data, "BUNDLED_ROWS", {"train": 60, "validation": 60})
+        patch.setattr(lotterylib.batches, "MAX_LENGTH", 24)
+        patch.setattr(lotterylib.pattern_counts, "classifier", lambda store: None)
+        patch.setattr(lotterylib.pattern_counts, "classify_by_cnn", brightest)
+        yield
+
+
+def small_experiment(root, **changes):
+    """An experiment on few rows with the tiny encoder, whose magnitude search is short."""
+    values = {
+        "task": "acceptability",
+        "encoder": "tiny",
+        "budget": "smoke",
+        "seeds": [3],
+        "train_rows": 16,
+        "dev_rows": 16,
+        "epochs": 1,
+        "store": str(root),
+    }
+    made = open_experiment(parse_settings(**(values | changes)))
+    made.preset = dataclasses.replace(made.preset, magnitude_max_steps=8)
+    return made

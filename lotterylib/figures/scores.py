@@ -122,7 +122,7 @@ def draw_subnetwork_bars(axes: Axes, reported: pd.DataFrame, method: str) -> Non
     ].mean()
     axes.set_xticks(range(len(KINDS)), KINDS)
     axes.grid(axis="x", visible=False)
-    name = method if method in METHODS else ALL_METHODS[method].told
+    name = method if method in METHODS else ALL_METHODS[method].title
     axes.set(ylabel=METRIC_NAMES.get(metric, metric), title=f"{name}, {kept:.0%} of the encoder")
 
 

@@ -5,8 +5,6 @@ needs the authors' own, through LOTTERY_AUTHORS_DIR.
 """
 
 import dataclasses
-import os
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -369,31 +367,28 @@ def test_tasks_above_chance_are_counted_by_part():
 
 
 @pytest.fixture(scope="module")
-def authors(tmp_path_factory):
-    """The authors' subnetworks, found jointly."""
-    folder = os.environ.get("LOTTERY_AUTHORS_DIR", "")
-    if not folder:
-        pytest.skip("LOTTERY_AUTHORS_DIR is not set: no masks of the authors")
+def opened(authors_dir, tmp_path_factory):
+    """The authors' subnetworks, found jointly, as the audit opens them."""
     root = tmp_path_factory.mktemp("imported")
-    import_masks(Path(folder), RunStore(root))
+    import_masks(authors_dir, RunStore(root))
     return audit.open_audit({"run_store": str(root)})["structured"]
 
 
-def test_every_comparison_of_the_authors_masks_comes_out_equal(authors):
+def test_every_comparison_of_the_authors_masks_comes_out_equal(opened):
     for table in (
-        audit.sizes_beside(authors),
-        audit.stability_beside(authors, "heads"),
-        audit.stability_beside(authors, "mlps"),
-        audit.super_beside(authors),
+        audit.sizes_beside(opened),
+        audit.stability_beside(opened, "heads"),
+        audit.stability_beside(opened, "mlps"),
+        audit.super_beside(opened),
     ):
         assert agreeing(table) == TITLES
-    assert audit.overlap_agrees(audit.overlaps(authors, "heads"))
-    assert audit.overlap_agrees(audit.overlaps(authors, "mlps"))
-    assert audit.overlap_agrees(audit.overlaps(authors, "heads", "super"), "super")
+    assert audit.overlap_agrees(audit.overlaps(opened, "heads"))
+    assert audit.overlap_agrees(audit.overlaps(opened, "mlps"))
+    assert audit.overlap_agrees(audit.overlaps(opened, "heads", "super"), "super")
 
 
 @pytest.mark.parametrize("task", ["mnli", "wnli"])
-def test_one_head_in_the_place_of_another_is_told_of_exactly_its_task(authors, task):
+def test_one_head_in_the_place_of_another_is_told_of_exactly_its_task(opened, task):
     seed = 86 if task == "mnli" else 42
     others = [title for title in TITLES if title != TASKS[task].title]
 
@@ -403,7 +398,7 @@ def test_one_head_in_the_place_of_another_is_told_of_exactly_its_task(authors, t
         else:  # nothing survives: one head more
             kept.heads[3, 4] = True
 
-    good = altered(authors, task, seed, swap)
+    good = altered(opened, task, seed, swap)
     assert agreeing(audit.stability_beside(good, "heads")) == others
     assert agreeing(audit.stability_beside(good, "mlps")) == TITLES
     shared = task_overlap({name: list(seeds.values()) for name, seeds in good.items()}, "heads", 1)

@@ -1,21 +1,15 @@
 """The pieces of work behind pages: all that the pages ask for, in an order that works."""
 
-import dataclasses
-
-import numpy as np
 import pytest
+from conftest import small_experiment
 
-import lotterylib.batches
-import lotterylib.data
-import lotterylib.pattern_counts
 from lotterylib.cells import ALL, Cell, cells_of, compute, is_done, key_of, provenance
-from lotterylib.experiment import open_experiment
 from lotterylib.methods import ALL_METHODS, CORE, EXTRAS, GRIDS
 from lotterylib.pattern_counts import shares_table
 from lotterylib.presets import PRESETS
 from lotterylib.results import COLUMNS, collect
-from lotterylib.settings import parse_settings
 from lotterylib.store import RunStore
+from lotterylib.training import silent
 
 PATTERN_PAGE, BASELINE_PAGE = "07_attention_patterns", "09_how_bad_is_bad"
 NEEDS = {
@@ -28,38 +22,12 @@ NEEDS = {
 
 
 def experiment(root, **changes):
-    values = {
-        "task": "similarity",
-        "encoder": "tiny",
-        "budget": "smoke",
-        "seeds": [3, 1],
-        "train_rows": 16,
-        "dev_rows": 16,
-        "epochs": 1,
-        "store": str(root),
-    }
-    made = open_experiment(parse_settings(**(values | changes)))
-    made.preset = dataclasses.replace(made.preset, magnitude_max_steps=4)
-    return made
+    return small_experiment(root, **({"task": "similarity", "seeds": [3, 1]} | changes))
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _small():
-    """Few rows, short texts, and a classifier of patterns that has nothing to learn."""
-
-    def brightest(_cnn, maps):
-        return np.array([int(attention.argmax()) % 5 for attention in maps])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lotterylib.data, "BUNDLED_ROWS", {"train": 60, "validation": 60})
-        patch.setattr(lotterylib.batches, "MAX_LENGTH", 24)
-        patch.setattr(lotterylib.pattern_counts, "classifier", lambda store: None)
-        patch.setattr(lotterylib.pattern_counts, "classify_by_cnn", brightest)
-        yield
-
-
-def silent(share, found):
-    pass
+def _small(small_runs):
+    """All of this file runs on few rows."""
 
 
 def only_read(monkeypatch):

@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from conftest import small_experiment
 from datasets import Dataset
 
 import lotterylib.batches
@@ -17,7 +18,7 @@ from lotterylib.anatomy import prunable_weights
 from lotterylib.cells import Cell, cells_of, compute, is_done, key_of
 from lotterylib.data import TaskData
 from lotterylib.encoders import Encoder
-from lotterylib.experiment import Experiment, open_experiment
+from lotterylib.experiment import Experiment
 from lotterylib.gates import gate_values, gated, remove, zero_pruned_weights
 from lotterylib.importance import measure
 from lotterylib.loading import load_model
@@ -37,35 +38,9 @@ from lotterylib.super_survivors import bad_super, random_super
 from lotterylib.training import train
 
 
-def experiment(root, **changes):
-    values = {
-        "task": "acceptability",
-        "encoder": "tiny",
-        "budget": "smoke",
-        "seeds": [3],
-        "train_rows": 16,
-        "dev_rows": 16,
-        "epochs": 1,
-        "store": str(root),
-    }
-    made = open_experiment(parse_settings(**(values | changes)))
-    made.preset = dataclasses.replace(made.preset, magnitude_max_steps=8)
-    return made
-
-
 @pytest.fixture(scope="module", autouse=True)
-def _small():
-    """Few rows, short texts, and a classifier of patterns that has nothing to learn."""
-
-    def brightest(_cnn, maps):
-        return np.array([int(attention.argmax()) % 5 for attention in maps])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lotterylib.data, "BUNDLED_ROWS", {"train": 60, "validation": 60})
-        patch.setattr(lotterylib.batches, "MAX_LENGTH", 24)
-        patch.setattr(lotterylib.pattern_counts, "classifier", lambda store: None)
-        patch.setattr(lotterylib.pattern_counts, "classify_by_cnn", brightest)
-        yield
+def _small(small_runs):
+    """All of this file runs on few rows."""
 
 
 def seeded(made):
@@ -81,13 +56,13 @@ def silent(share, found):
 def done(request, tmp_path_factory):
     """An experiment of which every cell of the core pages has been computed."""
     root = tmp_path_factory.mktemp("runs")
-    made = experiment(root, preset=request.param, seeds=[3, 1])
+    made = small_experiment(root, preset=request.param, seeds=[3, 1])
     found = [compute(made, cell, silent) for cell in cells_of(made)]
     return made, found
 
 
 def test_the_cells_are_the_whole_grid_in_order(tmp_path):
-    made = experiment(tmp_path, seeds=[3, 1])
+    made = small_experiment(tmp_path, seeds=[3, 1])
     labels = [(cell.seed, cell.label) for cell in cells_of(made)]
     grid = [f"{phase} {{}} {kind}" for kind in KINDS for phase in ("pruned", "retrained")]
     of_a_seed = ["finetune"]
@@ -109,7 +84,7 @@ def test_the_cells_are_the_whole_grid_in_order(tmp_path):
 
 
 def test_one_seed_has_no_super_survivors(tmp_path):
-    cells = list(cells_of(experiment(tmp_path)))
+    cells = list(cells_of(small_experiment(tmp_path)))
     assert len(cells) == 1 + 22
     assert not any(cell.method == "super" for cell in cells)
 
@@ -117,19 +92,20 @@ def test_one_seed_has_no_super_survivors(tmp_path):
 def test_nothing_is_computed_twice(done, monkeypatch):
     made, found = done
     assert all(is_done(made, cell) for cell in cells_of(made))
-    again = experiment(made.settings.store, preset=made.preset.name, seeds=[3, 1])
+    again = small_experiment(made.settings.store, preset=made.preset.name, seeds=[3, 1])
 
     def fail(*_, **__):
         raise AssertionError("computed again")
 
     for module, names in (
         (lotterylib.experiment, "train evaluate measure find_good random_like bad_like load_model"),
-        (lotterylib.experiment.baselines, "frozen_score"),
         (lotterylib.searches, "search_structured search_magnitude super_survivors"),
         (lotterylib.pattern_counts, "maps_of"),
     ):
         for name in names.split():
             monkeypatch.setattr(module, name, fail)
+    for name in lotterylib.baselines.BASELINES:
+        monkeypatch.setitem(lotterylib.baselines.BASELINES, name, fail)
     again.shape = made.shape  # the only thing that a model is loaded for
     assert [compute(again, cell, silent) for cell in cells_of(again)] == found
 
@@ -231,7 +207,7 @@ def test_importance_is_that_of_the_full_model(done, accumulation):
 
 
 def test_the_majority_is_that_of_the_data_used(tmp_path):
-    made = experiment(tmp_path)
+    made = small_experiment(tmp_path)
     labels = np.array(made.data.train["label"])
     common = int(np.bincount(labels).argmax())
     assert set(made.majority().predictions) == {common}
@@ -243,10 +219,10 @@ def test_the_majority_is_that_of_the_data_used(tmp_path):
 
 
 def test_what_changes_a_result_changes_its_key(tmp_path):
-    base = experiment(tmp_path, seeds=[3, 1])
+    base = small_experiment(tmp_path, seeds=[3, 1])
     data = ({"train_rows": 17}, {"dev_rows": 17}, {"task": "entailment"})
     training = ({"epochs": 2}, {"learning_rate": 0.5}, {"batch_order": "random"})
-    others = [experiment(tmp_path, seeds=[3, 1], **change) for change in data + training]
+    others = [small_experiment(tmp_path, seeds=[3, 1], **change) for change in data + training]
     for cell in seeded(base):
         paths = [key_of(made, cell).path for made in (base, *others)]
         # the pre-trained encoder looks at texts as it did before anything was trained
@@ -257,7 +233,7 @@ def test_what_changes_a_result_changes_its_key(tmp_path):
 def test_the_baseline_depends_on_the_data_and_not_on_how_it_is_trained_on(tmp_path):
     changes = ({}, {"epochs": 2, "preset": "official"}, {"train_rows": 17})
     paths = []
-    for made in (experiment(tmp_path, **change) for change in changes):
+    for made in (small_experiment(tmp_path, **change) for change in changes):
         cell = next(cells_of(made))
         assert cell.label == "baseline frozen"
         paths.append(key_of(made, cell).path)
@@ -266,12 +242,12 @@ def test_the_baseline_depends_on_the_data_and_not_on_how_it_is_trained_on(tmp_pa
 
 def test_a_preset_changes_the_stages_that_it_touches_and_no_others(tmp_path):
     paper, official = (
-        experiment(tmp_path, preset=name, seeds=[3, 1]) for name in ("paper", "official")
+        small_experiment(tmp_path, preset=name, seeds=[3, 1]) for name in ("paper", "official")
     )
     for cell in seeded(paper):
         same = key_of(paper, cell).path == key_of(official, cell).path
         assert same == (cell.stage in ("finetune", "importance"))
-    slower = experiment(tmp_path, seeds=[3, 1])
+    slower = small_experiment(tmp_path, seeds=[3, 1])
     slower.preset = dataclasses.replace(slower.preset, magnitude_step=0.05)
     for cell in cells_of(paper):
         same = key_of(paper, cell).path == key_of(slower, cell).path
@@ -279,14 +255,14 @@ def test_a_preset_changes_the_stages_that_it_touches_and_no_others(tmp_path):
 
 
 def test_cells_have_keys_of_their_own(tmp_path):
-    made = experiment(tmp_path, seeds=[3, 1])
+    made = small_experiment(tmp_path, seeds=[3, 1])
     cells = list(cells_of(made))
     assert len({key_of(made, cell).path for cell in cells}) == len(cells)
     assert not any(is_done(made, cell) for cell in cells)
 
 
 def test_a_late_stage_computes_what_it_needs_and_no_more(tmp_path):
-    made = experiment(tmp_path)
+    made = small_experiment(tmp_path)
     compute(made, Cell("pruned", 3, "magnitude", "good"), silent)
     finished = {cell.label for cell in cells_of(made) if is_done(made, cell)}
     assert finished == {"finetune", "search magnitude", "pruned magnitude good"}
@@ -395,7 +371,7 @@ def halves(tmp_path, monkeypatch):
 
     def make(**changes):
         values = {"train_rows": 40, "dev_rows": 20, "epochs": 5, "learning_rate": 3e-3}
-        return experiment(tmp_path, task="similarity", seeds=[3, 1], **(values | changes))
+        return small_experiment(tmp_path, task="similarity", seeds=[3, 1], **(values | changes))
 
     return make
 
@@ -539,7 +515,7 @@ def test_from_scratch_ignores_the_pre_trained_weights(halves, monkeypatch):
 
 
 def test_phases_have_keys_of_their_own(tmp_path):
-    made = experiment(tmp_path)
+    made = small_experiment(tmp_path)
     phases = ("pruned", "retrained", "longer", "rewound", "from scratch")
     keys = [made.score_key(3, "structured", "good", phase) for phase in phases]
     assert len({key.digest for key in keys}) == len(phases)

@@ -598,6 +598,6 @@ def test_a_method_beside_the_papers_two_is_named_in_words(method):
     }
     results = results_of(cells)
     title = figures.subnetwork_bars(results, method).axes[0].get_title()
-    assert title == f"{ALL_METHODS[method].told}, 40% of the encoder"
+    assert title == f"{ALL_METHODS[method].title}, 40% of the encoder"
     over = figures.overview_bars(results, "minilm", method).axes[0].get_title()
     assert over == "SST-2\n40% of the encoder"

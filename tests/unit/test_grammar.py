@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from lotterylib.grammar import COLUMNS, GRAMMARS, LEXICONS, Event, Lexicon, generate, similarity
+from lotterylib.grammar import COLUMNS, GRAMMARS, Event, generate, similarity
+from lotterylib.lexicon import LEXICONS, Lexicon
 
 TASKS = tuple(GRAMMARS)
 SPLITS = ("train", "validation")

@@ -1,7 +1,6 @@
 """The importer: the authors' layout in, subnetworks out, and nothing written on any fault."""
 
 import io
-import os
 import pickle
 import subprocess
 import sys
@@ -51,14 +50,6 @@ def repository(tmp_path):
                     shape = (LAYERS, HEADS) if name == "head_mask" else (LAYERS,)
                     save(tmp_path, method, task, seed, name, draw.random(shape) < 0.5)
     return tmp_path / "authors"
-
-
-@pytest.fixture(scope="module")
-def authors():
-    folder = os.environ.get("LOTTERY_AUTHORS_DIR", "")
-    if not folder:
-        pytest.skip("LOTTERY_AUTHORS_DIR is not set: no masks of the authors")
-    return Path(folder)
 
 
 def save(root, method, task, seed, name, mask, dtype=np.float32):
@@ -454,8 +445,8 @@ def of_task(folder, method, task):
 
 
 @pytest.mark.parametrize("task", PUBLISHED)
-def test_the_authors_masks_have_the_published_sizes(authors, task):
-    good = of_task(authors, "structured", task)
+def test_the_authors_masks_have_the_published_sizes(authors_dir, task):
+    good = of_task(authors_dir, "structured", task)
     heads, mlps, title, spread, encoder = PUBLISHED[task]
     assert [each.heads.sum() for each in good] == heads
     assert [each.mlps.sum() for each in good] == mlps
@@ -473,13 +464,13 @@ def test_the_authors_masks_have_the_published_sizes(authors, task):
 
 
 @pytest.mark.parametrize("task", PUBLISHED)
-def test_the_authors_separate_masks_have_the_published_sizes(authors, task):
-    assert [s.heads.sum() for s in of_task(authors, "heads", task)] == HEADS_ALONE[task]
-    assert [s.mlps.sum() for s in of_task(authors, "mlps", task)] == MLPS_ALONE[task]
+def test_the_authors_separate_masks_have_the_published_sizes(authors_dir, task):
+    assert [s.heads.sum() for s in of_task(authors_dir, "heads", task)] == HEADS_ALONE[task]
+    assert [s.mlps.sum() for s in of_task(authors_dir, "mlps", task)] == MLPS_ALONE[task]
 
 
-def test_the_authors_masks_survive_the_run_store(authors, store):
-    found = import_masks(authors, store)
+def test_the_authors_masks_survive_the_run_store(authors_dir, store):
+    found = import_masks(authors_dir, store)
     loaded = load_imported(store.root)
     assert {each.task for each in found} == set(PUBLISHED)
     for each in found:

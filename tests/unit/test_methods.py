@@ -49,7 +49,7 @@ def test_figure_2_is_methods_times_kinds_times_phases():
 
 def test_methods_are_told_apart():
     assert all(name == method.name for name, method in ALL_METHODS.items())
-    assert len({method.told for method in ALL_METHODS.values()}) == len(ALL_METHODS)
+    assert len({method.title for method in ALL_METHODS.values()}) == len(ALL_METHODS)
 
 
 def test_a_row_says_all_that_makes_a_method_its_own():

@@ -354,5 +354,4 @@ def test_tables_are_not_shared():
 
 
 def test_the_classifiers_scores_are_those_of_both_kinds_of_maps():
-    assert set(paper.classifier_f1()) == {"raw", "normed"}
-    assert all(0 < score < 1 for score in paper.classifier_f1().values())
+    assert paper.classifier_f1() == {"raw": 0.81, "normed": 0.74}

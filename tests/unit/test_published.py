@@ -118,10 +118,11 @@ def test_the_same_run_publishes_the_same_bytes(run, tmp_path):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
 
-def test_without_the_page_there_are_no_patterns(run, tmp_path):
+def test_patterns_that_no_page_published_are_a_sentence(run, tmp_path):
     made, _ = run
     publish(made, tmp_path / "tiny" / "similarity", PAGES[:1])
-    assert load_patterns(tmp_path, "tiny").empty
+    with pytest.raises(LotteryError, match=r"no attention patterns of encoder 'tiny'"):
+        load_patterns(tmp_path, "tiny")
     _, found = load_subnetworks(tmp_path, "tiny")
     assert found["similarity"].keys() == {"structured"}
     assert set(PAGES) <= {*CORE, *EXTRAS.values()}
@@ -168,7 +169,6 @@ def test_no_runs_of_an_encoder_is_a_sentence(run, tmp_path):
     for pages in (source, tmp_path):
         with pytest.raises(LotteryError, match=r"no subnetworks of encoder 'minilm'.*lottery run"):
             load_subnetworks(pages, "minilm")
-    assert load_patterns(source, "minilm").empty
 
 
 def test_the_overview_is_of_an_encoder_that_has_runs(run, tmp_path):

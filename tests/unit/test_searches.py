@@ -32,7 +32,7 @@ from lotterylib.subnetworks import StructuredSubnetwork, bad_like, full_subnetwo
 from lotterylib.training import train
 
 SEEDS = (3, 1)
-WITH_TRACES = [name for name, m in ALL_METHODS.items() if m.way in ("search", "half")]
+WITH_TRACES = [name for name, m in ALL_METHODS.items() if m.way in ("search", "to half")]
 
 
 @pytest.fixture(scope="module")

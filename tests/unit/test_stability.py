@@ -1,9 +1,7 @@
 """Agreement of seeds: slow references, hand-computed cases, and the authors' own numbers."""
 
 import itertools
-import os
 from dataclasses import fields
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +11,6 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from lotterylib.errors import LotteryError
-from lotterylib.imported import read_masks
-from lotterylib.presets import PAPER_SEEDS
 from lotterylib.stability import (
     PARTS,
     Agreement,
@@ -26,20 +22,6 @@ from lotterylib.stability import (
 from lotterylib.subnetworks import StructuredSubnetwork
 
 some_masks = st.tuples(st.integers(2, 5), st.integers(1, 9)).flatmap(lambda s: arrays(bool, s))
-
-
-@pytest.fixture(scope="module")
-def authors():
-    """The authors' good subnetworks by task, in the paper's order of seeds."""
-    folder = os.environ.get("LOTTERY_AUTHORS_DIR", "")
-    if not folder:
-        pytest.skip("LOTTERY_AUTHORS_DIR is not set: no masks of the authors")
-    found = {
-        (each.task, each.seed): each.subnetwork
-        for each in read_masks(Path(folder))
-        if each.method == "structured"
-    }
-    return {task: [found[task, seed] for seed in PAPER_SEEDS] for task, _ in found}
 
 
 def masks_of(rows):

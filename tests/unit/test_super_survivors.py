@@ -1,8 +1,5 @@
 """Super-survivors and their bad and random counterparts of exactly their size."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lotterylib.errors import LotteryError
-from lotterylib.imported import BERT_BASE, read_masks
+from lotterylib.imported import BERT_BASE
 from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.super_survivors import bad_super, random_super, super_survivors
 
@@ -20,19 +17,6 @@ subnetworks = st.lists(
     min_size=2,
     max_size=5,
 )
-
-
-@pytest.fixture(scope="module")
-def authors():
-    """The authors' good subnetworks by task."""
-    folder = os.environ.get("LOTTERY_AUTHORS_DIR", "")
-    if not folder:
-        pytest.skip("LOTTERY_AUTHORS_DIR is not set: no masks of the authors")
-    good = {}
-    for each in read_masks(Path(folder)):
-        if each.method == "structured":
-            good.setdefault(each.task, []).append(each.subnetwork)
-    return good
 
 
 def of_heads(*rows):

@@ -1,8 +1,5 @@
 """Overlap between tasks: hand-computed cases, exact tests, and the authors' own numbers."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,8 +8,6 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from lotterylib.errors import LotteryError
-from lotterylib.imported import read_masks
-from lotterylib.presets import PAPER_SEEDS
 from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.super_survivors import super_survivors
 from lotterylib.task_overlap import task_overlap
@@ -119,20 +114,6 @@ EXPECTED = {
             0 0 0 0 0 0 0 0 0""",
     },
 }
-
-
-@pytest.fixture(scope="module")
-def authors():
-    """The authors' good subnetworks by task, in the paper's order of seeds."""
-    folder = os.environ.get("LOTTERY_AUTHORS_DIR", "")
-    if not folder:
-        pytest.skip("LOTTERY_AUTHORS_DIR is not set: no masks of the authors")
-    found = {
-        (each.task, each.seed): each.subnetwork
-        for each in read_masks(Path(folder))
-        if each.method == "structured"
-    }
-    return {task: [found[task, seed] for seed in PAPER_SEEDS] for task in TASKS}
 
 
 def triangle(text):
