@@ -160,8 +160,12 @@ def overlaps(found: ByTask, part: Part, of: str = "good") -> TaskOverlap:
 
 
 def overlap_agrees(overlap: TaskOverlap, of: str = "good") -> bool:
-    """Whether an overlap has the reported means, deviations and levels of chance."""
-    name = "super heads" if of == "super" else overlap.part
+    """Whether an overlap has the reported means, deviations and levels of chance.
+
+    Raises:
+        LotteryError: nothing is reported on this part (the super-survivors' MLPs).
+    """
+    name = f"super {overlap.part}" if of == "super" else overlap.part
     known = paper.task_overlap(name)
     checked = [(overlap.mean, "mean", 1), (overlap.chance, "chance", 2)]
     if of != "super":  # one subnetwork per task has no deviation

@@ -14,7 +14,7 @@ from lotterylib import __version__
 from lotterylib.encoders import ENCODERS, find_encoder
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.methods import EXTRAS
-from lotterylib.presets import BUDGETS, PRESETS
+from lotterylib.presets import BUDGETS, PRESETS, find_budget
 from lotterylib.settings import BATCH_ORDERS, BUDGET_SEEDS, parse_settings
 from lotterylib.tasks import BUNDLED, TASKS
 
@@ -186,16 +186,19 @@ def _run(options: argparse.Namespace) -> int:
     print(f"Encoder {encoder.name}: {encoder.origin}", file=sys.stderr)
     if not options.no_pages:
         running.check_pages(experiments, pages)
+    there = Path() if options.no_pages else pages
+    few = find_budget(options.budget).extra_seeds if options.seeds == BUDGET_SEEDS else 0
     plan = [
-        (
-            experiment,
-            running.pages_wanted(experiment, extras, Path() if options.no_pages else pages),
-        )
+        part
         for experiment in experiments
+        for part in running.in_parts(
+            experiment, running.pages_wanted(experiment, extras, there), few
+        )
     ]
     running.compute_all(plan, options.jobs)
     if options.no_pages:
-        return _show(pd.concat([collect(experiment, *wanted) for experiment, wanted in plan]))
+        tables = [collect(experiment, *wanted) for experiment, wanted in plan]
+        return _show(pd.concat(tables).drop_duplicates())
     running.render_all(plan, templates, pages)
     running.render_overview(encoder.name, templates, pages)
     return _results(options)
@@ -283,7 +286,8 @@ def _list(_options: argparse.Namespace) -> int:
             f"{rows or 'all'} {name} rows"
             for rows, name in ((budget.train_rows, "training"), (budget.dev_rows, "dev"))
         )
-        print(f"  {budget.name:10} {rows}, {budget.epochs} epochs, {len(budget.seeds)} seeds")
+        few = f" ({budget.extra_seeds} for further pages)" if budget.extra_seeds else ""
+        print(f"  {budget.name:10} {rows}, {budget.epochs} epochs, {len(budget.seeds)} seeds{few}")
     return 0
 
 

@@ -87,12 +87,15 @@ class Experiment:
 
     def finetuned_key(self, seed: int) -> Key:
         """Where the store keeps the full model."""
+        recipe = asdict(self.recipe)
+        if self.recipe.order == "random":
+            recipe["unpadded"] = True  # once they were padded, and dropout drew other masks
         config = {
             "version": RESULTS_VERSION,
             "weights": self.encoder.sha256,
             "data": self.data.fingerprint,
             "max_length": MAX_LENGTH,
-            "recipe": asdict(self.recipe),
+            "recipe": recipe,
         }
         return Key(self.encoder.name, self.task.name, "finetune", config, seed)
 

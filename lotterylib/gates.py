@@ -65,6 +65,38 @@ def _mlp_hook(gate: torch.Tensor):
     return multiply
 
 
+@contextmanager
+def closed_mlps_skipped(model: PreTrainedModel, mlps: np.ndarray) -> Iterator[None]:
+    """Within it, closed MLPs give zeros without being computed, two thirds of a layer's work.
+
+    Args:
+        model: a model from which nothing has been removed; it is whole again afterwards.
+        mlps: bool[layers], which are open.
+    """
+    architecture = architecture_of(model)
+    closed = [layer for layer, is_open in zip(layers_of(model), mlps, strict=True) if not is_open]
+    for layer in closed:
+        _replace(layer, architecture.mlp_in, _Zeros(0))
+        _replace(layer, architecture.mlp_out, _Zeros(layer.mlp_out.out_features))
+    try:
+        yield
+    finally:
+        for layer in closed:
+            _replace(layer, architecture.mlp_in, layer.mlp_in)
+            _replace(layer, architecture.mlp_out, layer.mlp_out)
+
+
+class _Zeros(nn.Module):
+    """A dense layer whose outputs are zero."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows.new_zeros(*rows.shape[:-1], self.width)
+
+
 def gate_values(
     subnetwork: StructuredSubnetwork, device: torch.device | str = "cpu"
 ) -> tuple[torch.Tensor, torch.Tensor]:

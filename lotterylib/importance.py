@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from lotterylib.batches import Encoded, reading_batches
 from lotterylib.dense import use_onednn
-from lotterylib.gates import gate_values, gated
+from lotterylib.gates import closed_mlps_skipped, gate_values, gated
 from lotterylib.scoring import EVALUATION_BATCH, Score, decide, example_losses, score_predictions
 from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.tasks import Task
@@ -50,6 +50,7 @@ def measure(
     task: Task,
     subnetwork: StructuredSubnetwork,
     accumulation: Accumulation = "example",
+    closed_mlps: bool = True,
 ) -> tuple[Importance, Score]:
     """Importance and score of a subnetwork, from the same pass over the data.
 
@@ -57,10 +58,13 @@ def measure(
         model: a fine-tuned model from which nothing has been removed; its weights are not changed.
         split: the examples to take the expectation over (the paper: the dev set).
         task: it decides loss and metrics.
-        subnetwork: the gates that are open; importance is measured for closed ones too.
+        subnetwork: the gates that are open; importance is measured for closed ones too, since a
+            head's is divided by the norm of its whole layer.
         accumulation: "example" for the formula above; "batch" for the absolute value of each
             batch's mean gradient; "cumulative" for that of the running sum of batch gradients,
             which is what the authors' `find_head_mlp_masks.py` accumulates.
+        closed_mlps: whether closed MLPs are measured too; otherwise theirs is 0, which no other
+            value depends on, and time is saved.
 
     Returns:
         Importance before normalisation, and the score of the gated model.
@@ -72,6 +76,7 @@ def measure(
     totals = torch.zeros_like(heads), torch.zeros_like(mlps)
     running = torch.zeros_like(heads), torch.zeros_like(mlps)
     predictions = np.zeros(len(split))
+    computed = np.ones_like(subnetwork.mlps) if closed_mlps else subnetwork.mlps
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in weights:
         parameter.requires_grad_(False)
@@ -83,7 +88,7 @@ def measure(
             gates = [
                 gate.expand(*shape, *gate.shape).clone().requires_grad_() for gate in (heads, mlps)
             ]
-            with gated(model, *gates):
+            with closed_mlps_skipped(model, computed), gated(model, *gates):
                 logits = model(**inputs).logits
             losses = example_losses(logits, labels, task)
             gradients = torch.autograd.grad(losses.sum() if per_example else losses.mean(), gates)

@@ -1,8 +1,9 @@
 """Magnitude pruning: the search for a good subnetwork of single weights (section 3.2).
 
 At each step a share of the remaining weights goes, those of the smallest magnitude in the whole
-encoder. Nothing is trained in between, so every step thresholds the same fine-tuned weights: they
-are ranked once, and a step only moves the threshold.
+encoder. Nothing is trained in between, so every step thresholds the same fine-tuned weights. They
+are never sorted: one histogram of their magnitudes serves all steps, and a step looks closer only
+at the bin into which its threshold falls.
 """
 
 from __future__ import annotations
@@ -18,42 +19,68 @@ from lotterylib.subnetworks import WeightSubnetwork
 
 @dataclass(frozen=True)
 class Ranking:
-    """The encoder's weights from the smallest magnitude to the largest.
+    """The encoder's weights in the order of their magnitudes; equal ones in that of the parameters.
 
     Attributes:
-        order: int[weights], positions in the concatenation of the parameters.
-        shapes: the parameters' shapes by name, in the order of the concatenation.
+        weights: float arrays of one dtype by parameter; they are not copied and must not change.
+        histogram: int64[32768], how many weights share the upper bits of their magnitude. The bits
+            of floats without their signs are ordered as their magnitudes are.
     """
 
-    order: np.ndarray
-    shapes: Mapping[str, tuple[int, ...]]
+    weights: Mapping[str, np.ndarray]
+    histogram: np.ndarray
+
+    @property
+    def size(self) -> int:
+        """How many weights are ranked."""
+        return int(self.histogram.sum())
 
     def smallest_pruned(self, pruned: int) -> WeightSubnetwork:
         """What is left when that many of the smallest weights are pruned."""
-        return self._select(self.order[pruned:])
+        threshold, ties = self._threshold(pruned)
+        kept = {}
+        for name, array in self.weights.items():
+            bits = _magnitude_bits(array)
+            kept[name] = bits >= threshold
+            if ties:  # of those that equal the threshold the first go too
+                first = np.flatnonzero(bits == threshold)[:ties]
+                kept[name].ravel()[first] = False
+                ties -= len(first)
+        return WeightSubnetwork(kept)
 
     def largest_pruned(self, pruned: int) -> WeightSubnetwork:
         """What is left when that many of the largest weights are pruned (the authors' bad
         subnetwork).
         """
-        return self._select(self.order[: len(self.order) - pruned])
+        return self.smallest_pruned(self.size - pruned).complement()
 
-    def _select(self, positions: np.ndarray) -> WeightSubnetwork:
-        flat = np.zeros(len(self.order), dtype=bool)
-        flat[positions] = True
-        weights, start = {}, 0
-        for name, shape in self.shapes.items():
-            size = int(np.prod(shape))
-            weights[name] = flat[start : start + size].reshape(shape)
-            start += size
-        return WeightSubnetwork(weights)
+    def _threshold(self, pruned: int) -> tuple[int, int]:
+        """The magnitude (as bits) below which all are pruned, and how many of it are pruned too."""
+        below = np.cumsum(self.histogram)
+        if pruned >= below[-1]:
+            return 1 << 63, 0
+        bin = int(np.searchsorted(below, pruned, side="right"))
+        rest = pruned - int(below[bin] - self.histogram[bin])
+        near = [bits[_upper(bits) == bin] for bits in map(_magnitude_bits, self.weights.values())]
+        threshold = np.partition(np.concatenate(near), rest)[rest]
+        return int(threshold), rest - sum(int((bits < threshold).sum()) for bits in near)
 
 
 def rank(weights: Mapping[str, np.ndarray]) -> Ranking:
     """Rank weights by magnitude over all parameters together; ties keep their order."""
-    flat = np.concatenate([np.abs(array).ravel() for array in weights.values()])
-    order = np.argsort(flat, kind="stable")
-    return Ranking(order, {name: array.shape for name, array in weights.items()})
+    histogram = np.zeros(1 << 15, dtype=np.int64)
+    for array in weights.values():
+        histogram += np.bincount(_upper(_magnitude_bits(array)).ravel(), minlength=1 << 15)
+    return Ranking(weights, histogram)
+
+
+def _magnitude_bits(array: np.ndarray) -> np.ndarray:
+    bits = array.view(f"u{array.itemsize}")
+    return bits & bits.dtype.type((1 << (8 * array.itemsize - 1)) - 1)
+
+
+def _upper(bits: np.ndarray) -> np.ndarray:
+    return bits >> (8 * bits.itemsize - 16)
 
 
 def pruned_counts(weights: int, share: float, steps: int) -> Iterator[int]:
@@ -104,7 +131,7 @@ def search_magnitude(
         Every state that was tried; the good subnetwork is `ranking.smallest_pruned` of the last
         one kept.
     """
-    total = len(ranking.order)
+    total = ranking.size
     steps: list[MagnitudeStep] = []
     for pruned in pruned_counts(total, preset.magnitude_step, preset.magnitude_max_steps):
         score = measure(ranking.smallest_pruned(pruned))

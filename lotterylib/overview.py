@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -107,6 +108,35 @@ def overlap_of(good: Good, part: Part, of: str = "good") -> TaskOverlap | None:
     return task_overlap(kept, part)
 
 
+def overlap_beside_paper(overlaps: Mapping[str, TaskOverlap | None]) -> pd.DataFrame:
+    """What two tasks share here and in the paper, for the pairs of tasks that both have.
+
+    Args:
+        overlaps: what `overlap_of` gave, by the name of `paper.OVERLAP_PARTS`.
+
+    Returns:
+        A row per part and pair: items shared (mean over seeds), the number expected by chance and
+        their ratio, here and as reported. Encoders differ in size, so only the ratios compare.
+    """
+    rows = {}
+    for part, overlap in overlaps.items():
+        if overlap is None:
+            continue
+        known = paper.task_overlap(part).set_index(["task", "other"])
+        for first, second in itertools.combinations(range(len(overlap.tasks)), 2):
+            pair = (overlap.tasks[first], overlap.tasks[second])
+            if pair in known.index:
+                shared, chance = overlap.mean[first, second], overlap.chance[first, second]
+                theirs = known.loc[pair, ["mean", "chance"]].to_numpy(dtype=float)
+                rows[part, " and ".join(TASKS[task].title for task in pair)] = [
+                    *(shared, chance, shared / chance),
+                    *(*theirs, theirs[0] / theirs[1]),
+                ]
+    columns = pd.MultiIndex.from_product([["here", "paper"], ["shared", "by chance", "ratio"]])
+    index = pd.MultiIndex.from_tuples(rows, names=["part", "tasks"]) if rows else None
+    return pd.DataFrame(list(rows.values()), index=index, columns=columns).round(2)
+
+
 def patterns_over_tasks(patterns: pd.DataFrame, good: Good, condition: str) -> pd.DataFrame:
     """Shares of the patterns among all heads and among super-survivors, for `figures.pattern_bars`.
 
@@ -116,17 +146,27 @@ def patterns_over_tasks(patterns: pd.DataFrame, good: Good, condition: str) -> p
         condition: one of `pattern_counts.CONDITIONS`.
 
     Returns:
-        Two rows per task (one where it has a single seed or nothing survives), a column per
-        pattern, shares from 0 to 1.
+        Two rows per task (one where it has a single seed or nothing survives), each followed by
+        the paper's where it has the task; a column per pattern, shares from 0 to 1.
     """
-    rows = {}
+    known = paper.attention_patterns()
+    known = known[known["weights"] + ", " + known["kind"] == condition]
+    theirs = {
+        group: dict(zip(part["pattern"], part["share"], strict=True))
+        for group, part in known.groupby(["task", "heads"])
+    }
+    rows: dict[str, dict[str, float]] = {}
     for task, part in patterns[patterns["condition"] == condition].groupby("task", sort=False):
         counts = _counts(part)
         title = TASKS[str(task)].title.replace(" (generated)", "")
         seeds = list(good[str(task)]["structured"].values())
         if len(seeds) > 1 and (survivors := super_survivors(seeds).heads).any():
             rows[f"{title}, super-survivors"] = pattern_shares(counts, survivors)
+            if (task, "super") in theirs:
+                rows[f"{title}, super-survivors (paper)"] = theirs[task, "super"]
         rows[f"{title}, all heads"] = pattern_shares(counts)
+        if (task, "all") in theirs:
+            rows[f"{title}, all heads (paper)"] = theirs[task, "all"]
     return pd.DataFrame(rows).T[list(PATTERNS)]
 
 

@@ -9,8 +9,9 @@ Whoever has the book's sources can make the overview again, without weights, dat
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,36 +33,34 @@ Found = Mapping[str, Mapping[int, StructuredSubnetwork]]
 """Good structured subnetworks by method and seed."""
 
 
-def publish(experiment: Experiment, folder: Path, pages: Collection[str]) -> None:
+def publish(parts: Sequence[tuple[Experiment, Collection[str]]], folder: Path) -> None:
     """Write the tables of a task's run.
 
     Args:
-        experiment: the run; what is not in its store yet is computed.
+        parts: the run, or its parts of different seeds, each with its pages (without `.ipynb`);
+            what is not in the store yet is computed.
         folder: of the task's pages.
-        pages: which of them there are, without `.ipynb`.
     """
     from lotterylib.results import collect, save_results
 
-    save_results(collect(experiment, *pages), folder / "results.csv")
-    methods = [
-        method
-        for method in dict.fromkeys(m for page in GRIDS if page in pages for m, _, _ in GRIDS[page])
-        if ALL_METHODS[method].is_structured
-    ]
+    tables = [collect(experiment, *pages) for experiment, pages in parts]
+    save_results(pd.concat(tables, ignore_index=True).drop_duplicates(), folder / "results.csv")
     found: dict[str, dict[str, dict[str, list[str]]]] = {}
-    for method in methods:
-        found[method] = {}
-        for seed in experiment.settings.seeds:
+    for experiment, pages in parts:
+        scored = (m for page in GRIDS if page in pages for m, _, _ in GRIDS[page])
+        methods = [name for name in dict.fromkeys(scored) if ALL_METHODS[name].is_structured]
+        for method, seed in itertools.product(methods, experiment.settings.seeds):
             subnetwork = experiment.subnetwork(seed, method, "good")
-            found[method][str(seed)] = {
+            found.setdefault(method, {})[str(seed)] = {
                 "heads": ["".join(map(str, row.astype(int))) for row in subnetwork.heads],  # type: ignore[union-attr]
                 "mlps": ["".join(map(str, subnetwork.mlps.astype(int)))],  # type: ignore[union-attr]
             }
+        if "07_attention_patterns" in pages:
+            patterns = patterns_of(experiment)
+            patterns.to_csv(folder / "patterns.csv", index=False, lineterminator="\n")
     shape = vars(experiment.shape)
     text = json.dumps({"shape": shape, "good": found}, indent=1)
     (folder / "subnetworks.json").write_text(text + "\n", encoding="utf-8")
-    if "07_attention_patterns" in pages:
-        patterns_of(experiment).to_csv(folder / "patterns.csv", index=False, lineterminator="\n")
 
 
 def patterns_of(experiment: Experiment) -> pd.DataFrame:

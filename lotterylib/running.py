@@ -1,6 +1,7 @@
 """Running: all cells of a plan with progress and time left, then its pages.
 
-A plan is a list of experiments, each with the names of the pages that are wanted of it.
+A plan is a list of experiments, each with the names of the pages that are wanted of it. A task may
+stand in it twice, with all seeds for some pages and with fewer for others.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from lotterylib.cells import Cell, cells_of, compute, is_done, wave_of
+from lotterylib.cells import Cell, cells_of, compute, is_done, key_of, wave_of
 from lotterylib.errors import LotteryError
 from lotterylib.experiment import Experiment, open_experiment
 from lotterylib.methods import CORE, EXTRAS, SEVERAL_SEEDS
@@ -85,6 +87,22 @@ def pages_wanted(experiment: Experiment, extras: Sequence[str], pages: Path) -> 
     return wanted
 
 
+def in_parts(experiment: Experiment, wanted: Sequence[str], extra_seeds: int) -> Plan:
+    """The pages of every run with all seeds, and the extras with the first few of them.
+
+    Args:
+        experiment: with all seeds.
+        wanted: its pages.
+        extra_seeds: how many seeds the pages of `EXTRAS` get; 0 for all.
+    """
+    seeds, extras = experiment.settings.seeds, [name for name in wanted if name not in CORE]
+    if not extras or extra_seeds in (0, len(seeds)):
+        return [(experiment, wanted)]
+    settings = replace(experiment.settings, seeds=seeds[:extra_seeds])
+    fewer = Experiment(settings, experiment.encoder, experiment.data)
+    return [(experiment, [name for name in wanted if name in CORE]), (fewer, extras)]
+
+
 def compute_all(plan: Plan, jobs: int = 0) -> None:
     """Compute what the store lacks, saying on standard error what was found and what is left.
 
@@ -94,9 +112,12 @@ def compute_all(plan: Plan, jobs: int = 0) -> None:
             or a single one where there is a GPU. A single one also shows the progress within a
             cell.
     """
-    cells = [
-        (experiment, cell) for experiment, pages in plan for cell in cells_of(experiment, pages)
-    ]
+    wanted = {  # what two parts of a run have in common once
+        (experiment.store.root, key_of(experiment, cell).path): (experiment, cell)
+        for experiment, pages in plan
+        for cell in cells_of(experiment, pages)
+    }
+    cells = list(wanted.values())
     missing = [(experiment, cell) for experiment, cell in cells if not is_done(experiment, cell)]
     print(
         f"{len(cells)} cells, {len(cells) - len(missing)} of them in the store already.",
@@ -190,8 +211,12 @@ def render_all(plan: Plan, templates: Sequence[Path], pages: Path) -> None:
         for job in as_completed(rendered):
             job.result()
             print(f"Rendered {rendered[job]}", file=sys.stderr)
+    folders: dict[Path, list[tuple[Experiment, Sequence[str]]]] = {}
     for experiment, wanted in plan:
-        publish(experiment, pages / experiment.encoder.name / experiment.task.name, wanted)
+        folder = pages / experiment.encoder.name / experiment.task.name
+        folders.setdefault(folder, []).append((experiment, wanted))
+    for folder, parts in folders.items():
+        publish(parts, folder)
 
 
 def _workers() -> int:

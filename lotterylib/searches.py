@@ -137,7 +137,7 @@ def find_good(
         spare = (1 - good("structured").density(experiment.shape)) * (
             experiment.shape.encoder_parameters
         )
-        return [], ranking.smallest_pruned(min(round(spare), len(ranking.order)))
+        return [], ranking.smallest_pruned(min(round(spare), ranking.size))
     if method.way == "pre-trained":
         return [], _largest(experiment.pretrained(seed), good("magnitude"))
     if method.way == "iterative":
@@ -163,7 +163,10 @@ def _structured(
     shape = experiment.shape
 
     def look(subnetwork: StructuredSubnetwork) -> tuple[Importance, float]:
-        importance, score = measure(model, seen, experiment.task, subnetwork, preset.importance)
+        # Only a search that goes on from the state that failed asks for what it had closed.
+        importance, score = measure(
+            model, seen, experiment.task, subnetwork, preset.importance, preset.stale_importance
+        )
         return importance, score.metrics[experiment.stop_metric]
 
     def on_step(step: StructuredStep) -> None:
@@ -197,7 +200,7 @@ def _magnitude(
     def on_step(step: MagnitudeStep) -> None:
         report(min(0.95, 1 - step.surviving), f"{step.surviving:.0%} scores {step.score:.3f}")
 
-    ranking = ranking_of(model)
+    ranking = rank({name: value.cpu().numpy() for name, value in dense.items()})
     steps = search_magnitude(look, ranking, preset, on_step)
     return [asdict(step) for step in steps], ranking.smallest_pruned(last_kept(steps).pruned)
 
@@ -230,7 +233,7 @@ def _largest(model: PreTrainedModel, like: Subnetwork) -> WeightSubnetwork:
 
 
 def ranking_of(model: PreTrainedModel) -> Ranking:
-    """The model's prunable weights, ranked by magnitude."""
+    """The model's prunable weights, ranked by magnitude; they must stay what they are."""
     weights = prunable_weights(model)
     return rank({name: value.detach().cpu().numpy() for name, value in weights.items()})
 

@@ -17,6 +17,7 @@ from lotterylib.gates import pruned_weights_frozen, zero_pruned_weights
 from lotterylib.scoring import example_losses
 from lotterylib.subnetworks import WeightSubnetwork
 from lotterylib.tasks import Task
+from lotterylib.unpadded import unpadded
 from lotterylib.vocabulary import own_vocabulary
 
 Progress = Callable[[float, str], None]
@@ -92,7 +93,9 @@ def train(
         zero_pruned_weights(model, subnetwork)
         frozen = pruned_weights_frozen(model, subnetwork)
     use_onednn(model.train())
-    with torch.random.fork_rng(), frozen, own_vocabulary(model, split) as ids:
+    # Batches of one length have next to no padding, and leaving it aside would cost more.
+    rows_only = unpadded(model) if recipe.order == "random" else nullcontext()
+    with torch.random.fork_rng(), frozen, rows_only, own_vocabulary(model, split) as ids:
         optimizer = torch.optim.AdamW(
             model.parameters(), lr=recipe.learning_rate, eps=1e-8, weight_decay=0.0, fused=True
         )

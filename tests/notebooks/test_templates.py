@@ -121,7 +121,7 @@ def rendered(tmp_path_factory):
         settings = parse_settings(task, **SMOKE, store=str(root / "runs"))
         for path in OF_A_TASK:
             render(path, page_path(root / "pages", "tiny", task, path), parameters_of(settings))
-        publish(open_experiment(settings), root / "pages" / "tiny" / task, ALL)
+        publish([(open_experiment(settings), ALL)], root / "pages" / "tiny" / task)
     overview = {"encoder": "tiny", "pages": str(root / "pages")}
     render(NOTEBOOKS / OVERVIEW, root / "pages" / "tiny" / "overview" / OVERVIEW, overview)
     write_authors_masks(root / "authors")

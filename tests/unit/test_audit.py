@@ -385,6 +385,8 @@ def test_every_comparison_of_the_authors_masks_comes_out_equal(opened):
     assert audit.overlap_agrees(audit.overlaps(opened, "heads"))
     assert audit.overlap_agrees(audit.overlaps(opened, "mlps"))
     assert audit.overlap_agrees(audit.overlaps(opened, "heads", "super"), "super")
+    with pytest.raises(LotteryError, match=r"super mlps.*super heads"):  # nothing is reported
+        audit.overlap_agrees(audit.overlaps(opened, "mlps", "super"), "super")
 
 
 @pytest.mark.parametrize("task", ["mnli", "wnli"])

@@ -1,5 +1,6 @@
 """The command line: what it refuses, how fast it could, and what it leaves behind."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from lotterylib import cli, running
 from lotterylib.cli import main
 from lotterylib.errors import LotteryError
 from lotterylib.methods import CORE, EXTRAS, SEVERAL_SEEDS
+from lotterylib.presets import BUDGETS
 
 TINY = ["--encoder", "tiny", "--budget", "smoke", "--jobs", "1", "--no-pages"]
 
@@ -170,6 +172,19 @@ def planned(monkeypatch, tmp_path, capsys):
 def test_pages_that_are_not_asked_for_are_not_made(planned):
     ((task, seeds, pages),), _ = planned("acceptability")
     assert (task, len(seeds), pages) == ("acceptability", 2, list(CORE))
+
+
+def test_further_pages_have_the_budgets_few_seeds_unless_seeds_are_named(planned, monkeypatch):
+    assert BUDGETS["laptop"].extra_seeds == 1
+    few = dataclasses.replace(BUDGETS["smoke"], extra_seeds=1)
+    monkeypatch.setitem(BUDGETS, "smoke", few)
+    plans, _ = planned("acceptability", "--with", "variants")
+    assert [(len(seeds), pages) for _, seeds, pages in plans] == [
+        (2, list(CORE)),
+        (1, [EXTRAS["variants"]]),
+    ]
+    plans, _ = planned("acceptability", "--with", "variants", "--seeds", "7,8")
+    assert [seeds for _, seeds, _ in plans] == [(7, 8)]
 
 
 @pytest.mark.parametrize(

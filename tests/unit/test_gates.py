@@ -10,6 +10,7 @@ from lotterylib.anatomy import layers_of, prunable_weights
 from lotterylib.encoders import ARCHITECTURES
 from lotterylib.errors import LotteryError
 from lotterylib.gates import (
+    closed_mlps_skipped,
     gate_values,
     gated,
     pruned_weights_frozen,
@@ -87,6 +88,21 @@ def test_gates_and_removal_work_with_either_attention(
         wanted, gated_logits(sdpa, inputs, *gate_values(subnetwork)), rtol=0, atol=1e-5
     )
     assert torch.allclose(wanted, logits(remove(sdpa, subnetwork), inputs), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_skipped_mlps_are_closed_ones_and_come_back(family, family_model, family_inputs):
+    model = family_model(family)
+    inputs, mlps = family_inputs(model), np.array([False, True, False])
+    whole = model(**inputs).logits
+    with gated(model, torch.ones(LAYERS, HEADS), torch.from_numpy(mlps).float()):
+        closed = model(**inputs).logits
+    with closed_mlps_skipped(model, mlps):
+        torch.testing.assert_close(model(**inputs).logits, closed, rtol=1e-5, atol=1e-6)
+    assert torch.equal(model(**inputs).logits, whole)
+    with pytest.raises(ZeroDivisionError), closed_mlps_skipped(model, mlps):
+        raise ZeroDivisionError
+    assert torch.equal(model(**inputs).logits, whole)
 
 
 @pytest.mark.parametrize("family", ARCHITECTURES)

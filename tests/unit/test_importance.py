@@ -51,6 +51,21 @@ def gate_gradients(model, split, task, subnetwork, rows):
     return [g.numpy() for g in torch.autograd.grad(loss, gates)]
 
 
+@pytest.mark.parametrize("accumulation", ["example", "batch", "cumulative"])
+def test_skipping_closed_mlps_changes_nothing_but_their_own(accumulation, tiny_model, encoded):
+    model, task = tiny_model("acceptability", rough=0.2), find_task("acceptability")
+    split, subnetwork = encoded("acceptability", ROWS), some_closed()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    whole, score = measure(model, split, task, subnetwork, accumulation)
+    part, same = measure(model, split, task, subnetwork, accumulation, closed_mlps=False)
+    np.testing.assert_allclose(part.heads, whole.heads, rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(part.mlps[:2], whole.mlps[:2], rtol=1e-5)
+    assert whole.mlps[2] > 0 == part.mlps[2]
+    assert same == score
+    assert before.keys() == model.state_dict().keys()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
 @pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize("subnetwork", [everything(), some_closed()], ids=["all", "some"])
 def test_one_pass_equals_a_loop_over_single_examples(name, subnetwork, tiny_model, encoded):

@@ -214,8 +214,9 @@ def test_tasks_with_too_few_common_seeds_are_not_compared(subnetworks):
 
 
 def test_patterns_of_all_heads_and_of_survivors(patterns, subnetworks):
-    table = overview.patterns_over_tasks(patterns, subnetworks, RAW)
-    assert list(table.columns) == list(PATTERNS)
+    both = overview.patterns_over_tasks(patterns, subnetworks, RAW)
+    assert list(both.columns) == list(PATTERNS)
+    table = both[[not name.endswith("(paper)") for name in both.index]]
     assert list(table.index) == [
         "CoLA, super-survivors",
         "CoLA, all heads",
@@ -238,12 +239,46 @@ def test_patterns_of_all_heads_and_of_survivors(patterns, subnetworks):
     assert other.loc["RTE, all heads", "heterogeneous"] == pytest.approx(3 / 40)
 
 
+def test_the_papers_patterns_follow_ours_where_it_has_the_task(patterns, subnetworks):
+    table = overview.patterns_over_tasks(patterns, subnetworks, NORMED)
+    assert list(table.index) == [
+        "CoLA, super-survivors",
+        "CoLA, super-survivors (paper)",
+        "CoLA, all heads",
+        "CoLA, all heads (paper)",
+        "RTE, all heads",
+        "RTE, all heads (paper)",
+        "Entailment, super-survivors",
+        "Entailment, all heads",
+    ]
+    known = paper.attention_patterns().set_index(["task", "weights", "heads", "kind", "pattern"])
+    for row, of in (("super-survivors", "super"), ("all heads", "all")):
+        assert table.loc[f"CoLA, {row} (paper)"].to_dict() == {
+            pattern: known.loc[("cola", "fine-tuned", of, "normed", pattern), "share"]
+            for pattern in PATTERNS
+        }
+
+
+def test_overlaps_stand_beside_the_papers(subnetworks):
+    heads = overview.overlap_of(subnetworks, "heads")
+    table = overview.overlap_beside_paper({"heads": heads, "mlps": None, "super heads": heads})
+    # the paper has no generated task, so of three pairs there is one
+    assert list(table.index) == [("heads", "CoLA and RTE"), ("super heads", "CoLA and RTE")]
+    assert table["here"].to_numpy().tolist() == [[1, 1.5, 0.67]] * 2
+    for part, row in zip(("heads", "super heads"), table["paper"].to_numpy(), strict=True):
+        known = paper.task_overlap(part).query("task == 'rte' and other == 'cola'").iloc[0]
+        ratio = round(known["mean"] / known["chance"], 2)
+        assert row.tolist() == [known["mean"], round(known["chance"], 2), ratio]
+    assert overview.overlap_beside_paper({"heads": None}).empty
+
+
 def test_no_survivors_no_row(patterns, subnetworks):
     apart = dict(subnetworks)
     masks = subnetworks["cola"]["structured"]
     apart["cola"] = {"structured": {1: masks[1], 2: masks[1].complement()}}
     table = overview.patterns_over_tasks(patterns, apart, RAW)
-    assert [name for name in table.index if name.startswith("CoLA")] == ["CoLA, all heads"]
+    found = [name for name in table.index if name.startswith("CoLA")]
+    assert found == ["CoLA, all heads", "CoLA, all heads (paper)"]
 
 
 def test_every_head_of_every_task_is_a_point(patterns, subnetworks):

@@ -22,7 +22,7 @@ from lotterylib.published import (
     patterns_of,
     publish,
 )
-from lotterylib.results import load_results
+from lotterylib.results import collect, load_results
 from lotterylib.searches import find_good
 from lotterylib.settings import parse_settings
 from lotterylib.subnetworks import StructuredSubnetwork
@@ -62,7 +62,7 @@ def run(tmp_path_factory):
         )
         made = open_experiment(settings)
         pages = tmp_path_factory.mktemp("pages")
-        publish(made, pages / "tiny" / "similarity", PAGES)
+        publish([(made, PAGES)], pages / "tiny" / "similarity")
         yield made, pages
 
 
@@ -111,16 +111,30 @@ def test_published_patterns_are_the_counts(run):
 def test_the_same_run_publishes_the_same_bytes(run, tmp_path):
     made, pages = run
     folder = pages / "tiny" / "similarity"
-    publish(made, tmp_path, PAGES)
+    publish([(made, PAGES)], tmp_path)
     names = {path.name for path in folder.iterdir()}
     assert names == {"results.csv", "subnetworks.json", "patterns.csv"}
     for name in names:
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
 
+def test_a_run_in_parts_publishes_each_row_once(run, tmp_path):
+    made, _ = run
+    fewer = open_experiment(dataclasses.replace(made.settings, seeds=(1,)))
+    publish([(made, ["04_subnetworks"]), (fewer, ["02_structured_pruning"])], tmp_path / "a" / "b")
+    whole = collect(made, "04_subnetworks")
+    pd.testing.assert_frame_equal(
+        pd.read_csv(tmp_path / "a" / "b" / "results.csv")[["seed", "method", "value"]],
+        whole[["seed", "method", "value"]].reset_index(drop=True),
+        rtol=1e-4,
+    )
+    found = json.loads((tmp_path / "a" / "b" / "subnetworks.json").read_text())["good"]
+    assert {method: list(seeds) for method, seeds in found.items()} == {"structured": ["3", "1"]}
+
+
 def test_patterns_that_no_page_published_are_a_sentence(run, tmp_path):
     made, _ = run
-    publish(made, tmp_path / "tiny" / "similarity", PAGES[:1])
+    publish([(made, PAGES[:1])], tmp_path / "tiny" / "similarity")
     with pytest.raises(LotteryError, match=r"no attention patterns of encoder 'tiny'"):
         load_patterns(tmp_path, "tiny")
     _, found = load_subnetworks(tmp_path, "tiny")

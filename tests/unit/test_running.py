@@ -10,7 +10,7 @@ from lotterylib.errors import LotteryError
 from lotterylib.experiment import open_experiment
 from lotterylib.methods import CORE
 from lotterylib.pages import page_path
-from lotterylib.running import check_pages, compute_all, pages_wanted
+from lotterylib.running import check_pages, compute_all, in_parts, pages_wanted
 from lotterylib.settings import parse_settings
 
 
@@ -78,6 +78,35 @@ def test_pages_that_are_there_stay_wanted(tmp_path):
     there.parent.mkdir(parents=True)
     there.touch()
     assert pages_wanted(mine, ["extensions"], tmp_path) == [*CORE, "10_variants", "11_extensions"]
+
+
+def test_further_pages_can_have_fewer_seeds(tmp_path, capsys):
+    mine = experiment(tmp_path)
+    extras = ["09_how_bad_is_bad", "11_extensions"]
+    for few in (0, 2):
+        assert in_parts(mine, [*CORE, *extras], few) == [(mine, [*CORE, *extras])]
+    assert in_parts(mine, list(CORE), 1) == [(mine, list(CORE))]
+    (core, pages), (fewer, others) = in_parts(mine, [*CORE, *extras], 1)
+    assert (core, pages, others) == (mine, list(CORE), extras)
+    assert (mine.settings.seeds, fewer.settings.seeds) == ((3, 1), (3,))
+    assert fewer.finetuned_key(3) == mine.finetuned_key(3)
+
+
+def test_what_two_parts_of_a_run_share_is_computed_once(tmp_path, capsys):
+    mine = experiment(tmp_path)
+    pages = ("04_subnetworks", "11_extensions")
+    (both, _), (one, _) = parts = [
+        (mine, pages[:1]),
+        (in_parts(mine, [*CORE, pages[1]], 1)[1][0], pages[1:]),
+    ]
+    compute_all(parts, jobs=2)
+    said = capsys.readouterr().err
+    keys = {key_of(e, c).path for e, wanted in parts for c in cells_of(e, wanted)}
+    assert f"{len(keys)} cells, 0 of them" in said
+    assert said.count("seed 3: pruned structured good") == 1
+    assert said.count("seed 3: rewound structured good") == 1
+    assert "seed 1: rewound" not in said
+    assert len(list(cells_of(both, pages[:1]))) + len(list(cells_of(one, pages[1:]))) > len(keys)
 
 
 def test_pages_of_another_budget_are_not_replaced(tmp_path):

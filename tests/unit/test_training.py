@@ -37,7 +37,7 @@ def same(one, other):
 
 def half_of_the_weights(model):
     ranking = rank({name: p.detach().numpy() for name, p in prunable_weights(model).items()})
-    return random_like(ranking.smallest_pruned(len(ranking.order) // 2), seed=1)
+    return random_like(ranking.smallest_pruned(ranking.size // 2), seed=1)
 
 
 def some_structure():
@@ -283,6 +283,10 @@ def plainly_trained(model, split, recipe, seed):
 def test_the_whole_is_the_plain_loop(order, tiny_model, split):
     recipe = Recipe(learning_rate=1e-3, epochs=2, batch_size=8, order=order)
     model, plain = tiny_model(seed=1), tiny_model(seed=1)
+    if order == "random":  # without padding, dropout draws other masks
+        for module in (*model.modules(), *plain.modules()):
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
     losses = train(model, split, TASK, recipe, 5)
     with torch.random.fork_rng():
         assert losses == pytest.approx(plainly_trained(plain, split, recipe, 5), rel=1e-5)
