@@ -101,14 +101,16 @@ def _measurements(seed: int, pages: Collection[str]) -> Iterator[Cell]:
 
 
 def wave_of(cell: Cell) -> int:
-    """Cells of one wave do not need each other, only those of earlier waves."""
-    if cell.method == "super":
-        return 3 if cell.stage == "search" else 4
+    """Cells of one wave do not need each other, only those of earlier waves: first fine-tuning and
+    baselines, then the searches, then searches that build on those, and scores a wave after the
+    search for their method.
+    """
     if cell.stage in ("baseline", "finetune"):
         return 0
-    if cell.stage == "search":
-        return 1 if ALL_METHODS[cell.method].way in ("search", "to half") else 2
-    return 3
+    found = 1
+    if cell.method and ALL_METHODS[cell.method].way not in ("search", "to half"):
+        found = 2
+    return found if cell.stage == "search" else found + 1
 
 
 def compute(experiment: Experiment, cell: Cell, report: Progress = silent) -> str:

@@ -202,13 +202,14 @@ def verdicts(results: pd.DataFrame) -> pd.DataFrame:
     for (run, whole), method in itertools.product(runs, METHODS):
         part = whole[whole["method"] == method]
         reference = whole[whole["subnetwork"] == "full"].iloc[0]
+        good = part[(part["subnetwork"] == "good") & (part["phase"] == "pruned")]
         line = {
             "encoder": run[0],
             "task": TASKS[str(run[1])].title,
             "metric": reference["metric"],
             "method": method,
             "seeds": int(reference["seeds"]),
-            "kept": part.loc[part["subnetwork"] == "good", "density"].mean(),
+            "kept": good["density"].mean(),
             "full": reference["mean"],
         }
         for phase in PHASES:

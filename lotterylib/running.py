@@ -132,7 +132,7 @@ def compute_all(plan: Plan, jobs: int = 0) -> None:
     }.values():
         print("The classifier of attention maps comes first.", file=sys.stderr)
         classifier(store)  # otherwise every process would train it
-    effort = sum(cell.effort * len(e.data.train) for e, cell in missing)
+    effort = sum(_effort(*each) for each in missing)
     bar_format = "{percentage:3.0f}% |{bar:20}| {elapsed} gone, {remaining} left  {desc}"
     with tqdm(total=effort, bar_format=bar_format, mininterval=1.0) as bar:
         (_compute_apart if jobs > 1 and len(missing) > 1 else _compute_here)(missing, bar, jobs)
@@ -141,7 +141,7 @@ def compute_all(plan: Plan, jobs: int = 0) -> None:
 def _compute_here(missing: Work, bar: tqdm, _jobs: int) -> None:
     for experiment, cell in missing:
         name = _name(experiment, cell)
-        size, start = cell.effort * len(experiment.data.train), bar.n
+        size, start = _effort(experiment, cell), bar.n
 
         def report(
             share: float, found: str, name: str = name, size: float = size, start: float = start
@@ -163,6 +163,7 @@ def _compute_apart(missing: Work, bar: tqdm, jobs: int) -> None:
         try:
             for wave in sorted({wave_of(cell) for _, cell in missing}):
                 now = [(e, cell) for e, cell in missing if wave_of(cell) == wave]
+                now.sort(key=lambda each: -_effort(*each))  # so that no long one comes last
                 running = {
                     pool.submit(_compute_one, e.settings, cell, threads): (e, cell)
                     for e, cell in now
@@ -171,7 +172,7 @@ def _compute_apart(missing: Work, bar: tqdm, jobs: int) -> None:
                     experiment, cell = running.pop(job)
                     found, seconds = job.result()
                     name = _name(experiment, cell)
-                    bar.update(cell.effort * len(experiment.data.train))
+                    bar.update(_effort(experiment, cell))
                     bar.set_description_str(f"{len(running)} more before the next stage")
                     bar.write(f"{name}: {found} ({seconds:.0f} s)", file=sys.stderr)
         except BaseException:
@@ -189,6 +190,10 @@ def _compute_one(settings: Settings, cell: Cell, threads: int) -> tuple[str, flo
 @lru_cache(maxsize=4)
 def _opened(settings: Settings) -> Experiment:
     return open_experiment(settings)
+
+
+def _effort(experiment: Experiment, cell: Cell) -> float:
+    return cell.effort * len(experiment.data.train)
 
 
 def _name(experiment: Experiment, cell: Cell) -> str:

@@ -117,9 +117,8 @@ def draw_subnetwork_bars(axes: Axes, reported: pd.DataFrame, method: str) -> Non
                 zorder=3,
             )
     metric = reported["metric"].iloc[0]
-    kept = reported.loc[
-        (reported["method"] == method) & (reported["subnetwork"] == "good"), "density"
-    ].mean()
+    good = (reported["method"] == method) & (reported["subnetwork"] == "good")
+    kept = reported[good].groupby("seed")["density"].first().mean()
     axes.set_xticks(range(len(KINDS)), KINDS)
     axes.grid(axis="x", visible=False)
     name = method if method in METHODS else ALL_METHODS[method].title

@@ -89,6 +89,14 @@ def test_verdicts_are_a_line_per_method_in_the_order_of_the_tasks():
     assert "40%" in format_verdicts(lines)
 
 
+def test_a_phase_that_only_one_seed_has_does_not_weigh_its_size_twice():
+    rows = table()
+    rows.loc[(rows["seed"] == 1) & (rows["subnetwork"] == "good"), "density"] = 0.7
+    longer = row(1, "structured", "good", "longer", 0.9, density=0.7, overlap_with_good=1.0)
+    lines = verdicts(pd.concat([rows, pd.DataFrame([longer], columns=list(COLUMNS))]))
+    assert lines["kept"].tolist() == pytest.approx([0.5, 0.5])
+
+
 def test_a_results_table_is_read_back_as_it_was_saved(tmp_path):
     path = tmp_path / "minilm" / "sst2" / "results.csv"
     save_results(table(), path)

@@ -1,0 +1,1 @@
+"""Benchmarks: ours against a peer in one interleaved run. `python -m tests.benchmarks --help`."""
