@@ -5,18 +5,22 @@ The importance of section 3.3 is a gradient at an open gate. Closing the gate is
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from transformers import PreTrainedModel
+import torch
+from torch import nn
+from transformers import BatchEncoding, PreTrainedModel
 
-from lotterylib.anatomy import layers_of
-from lotterylib.batches import Encoded
-from lotterylib.gates import gate_values, gated
-from lotterylib.scoring import evaluate
+from lotterylib.anatomy import architecture_of
+from lotterylib.batches import Encoded, reading_batches
+from lotterylib.dense import use_onednn
+from lotterylib.gates import gated
+from lotterylib.scoring import EVALUATION_BATCH, decide, score_predictions
 from lotterylib.store import Key, read_json, write_json
-from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.tasks import Task
 from lotterylib.training import Progress
 
@@ -24,31 +28,84 @@ if TYPE_CHECKING:
     from lotterylib.experiment import Experiment
 
 
+@torch.inference_mode()
 def ablate_heads(
     model: PreTrainedModel, split: Encoded, task: Task, progress: Progress | None = None
 ) -> np.ndarray:
     """The score of the model without each of its heads.
 
+    What comes before a head's layer does not change without it, so it is computed once per batch.
+
     Args:
-        model: a fine-tuned model from which nothing has been removed.
+        model: a fine-tuned model from which nothing has been removed; left in evaluation mode.
         split: the examples that are scored, once per head.
         task: it decides the metric, the one that the paper reports.
-        progress: told after every head.
+        progress: told after every head of every batch.
 
     Returns:
         float64[layers, heads] of scores.
     """
-    shape = (len(layers_of(model)), model.config.num_attention_heads)
-    scores = np.zeros(shape)
-    for number, place in enumerate(np.ndindex(shape), start=1):
-        heads = np.ones(shape, dtype=bool)
-        heads[place] = False
-        subnetwork = StructuredSubnetwork(heads, np.ones(shape[0], dtype=bool))
-        with gated(model, *gate_values(subnetwork, model.device)):
-            scores[place] = evaluate(model, split, task).metrics[task.metric]
-        if progress is not None:
-            progress(number / scores.size, f"without head {place[0] + 1}.{place[1] + 1}")
-    return scores
+    use_onednn(model.eval())
+    stack = model.base_model.get_submodule(architecture_of(model).layers)
+    assert isinstance(stack, nn.ModuleList)
+    shape = (len(stack), model.config.num_attention_heads)
+    predictions = np.zeros((*shape, len(split)))
+    batches = reading_batches(split.lengths, EVALUATION_BATCH)
+    for number, rows in enumerate(batches):
+        inputs, _ = split.batch(rows, model.device)
+        outputs = _outputs(model, stack, inputs)
+        for place in np.ndindex(shape):
+            heads = torch.ones(shape, device=model.device)
+            heads[place] = 0
+            with (
+                gated(model, heads, torch.ones_like(heads[:, 0])),
+                _known(stack, outputs, place[0]),
+            ):
+                logits = model(**inputs).logits
+            predictions[(*place, rows)] = decide(logits, task).float().cpu().numpy()
+            if progress is not None:
+                done = number + (place[0] * shape[1] + place[1] + 1) / heads.numel()
+                progress(done / len(batches), f"without head {place[0] + 1}.{place[1] + 1}")
+    scores = [
+        score_predictions(predictions[place], split.labels.numpy(), task).metrics[task.metric]
+        for place in np.ndindex(shape)
+    ]
+    return np.reshape(scores, shape)
+
+
+def _outputs(model: PreTrainedModel, stack: nn.ModuleList, inputs: BatchEncoding) -> list[Any]:
+    """What every layer gives."""
+    outputs: list[Any] = []
+    hooks = [
+        layer.register_forward_hook(lambda _module, _given, output: outputs.append(output))
+        for layer in stack
+    ]
+    model(**inputs)
+    for hook in hooks:
+        hook.remove()
+    return outputs
+
+
+@contextmanager
+def _known(stack: nn.ModuleList, outputs: list[Any], count: int) -> Iterator[None]:
+    """Within it, the first layers give what they gave before."""
+    layers = list(stack[:count])
+    for number in range(count):
+        stack[number] = _Known(outputs[number])
+    try:
+        yield
+    finally:
+        for number, layer in enumerate(layers):
+            stack[number] = layer
+
+
+class _Known(nn.Module):
+    def __init__(self, output: Any) -> None:
+        super().__init__()
+        self.output = output
+
+    def forward(self, *_: object, **__: object) -> Any:
+        return self.output
 
 
 def ablation_key(experiment: Experiment, seed: int) -> Key:

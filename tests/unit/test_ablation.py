@@ -1,12 +1,16 @@
 """Ablation: the score without a head is that of a model from which the head was taken by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
+import lotterylib.ablation
 from lotterylib.ablation import ablate_heads
 from lotterylib.anatomy import layers_of
-from lotterylib.gates import remove
+from lotterylib.encoders import ARCHITECTURES
+from lotterylib.gates import gated, remove
 from lotterylib.scoring import evaluate
 from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.tasks import find_task
@@ -40,6 +44,26 @@ def test_each_score_is_that_of_the_model_without_the_head(tiny_model, split):
         wanted = evaluate(silenced, split, task).metrics["pearson"]
         assert scores[layer, head] == pytest.approx(wanted, abs=1e-5)
     assert len(np.unique(scores.round(6))) == 12  # every head matters
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_every_family_gives_what_its_gated_models_give(family, family_model, encoded, monkeypatch):
+    monkeypatch.setattr(lotterylib.ablation, "EVALUATION_BATCH", 10)  # three batches
+    split = encoded("acceptability", ROWS)
+    cut = [
+        {"input_ids": feature["input_ids"][: 12 + n % 9]}
+        for n, feature in enumerate(split.features)
+    ]
+    split = dataclasses.replace(split, features=cut, labels=split.labels.float())
+    task = find_task("similarity")
+    model = family_model(family, labels=1)
+    scores = ablate_heads(model, split, task)
+    for place in ((0, 1), (1, 0), (2, 3)):
+        heads = torch.ones(3, 4)
+        heads[place] = 0
+        with gated(model, heads, torch.ones(3)):
+            wanted = evaluate(model, split, task).metrics["pearson"]
+        assert scores[place] == pytest.approx(wanted, abs=1e-5)
 
 
 def test_the_score_is_the_reported_metric(tiny_model, encoded):
