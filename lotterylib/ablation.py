@@ -6,7 +6,7 @@ The importance of section 3.3 is a gradient at an open gate. Closing the gate is
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,13 +76,11 @@ def ablate_heads(
 def _outputs(model: PreTrainedModel, stack: nn.ModuleList, inputs: BatchEncoding) -> list[Any]:
     """What every layer gives."""
     outputs: list[Any] = []
-    hooks = [
-        layer.register_forward_hook(lambda _module, _given, output: outputs.append(output))
-        for layer in stack
-    ]
-    model(**inputs)
-    for hook in hooks:
-        hook.remove()
+    with ExitStack() as hooks:
+        for layer in stack:
+            hook = layer.register_forward_hook(lambda _module, _given, out: outputs.append(out))
+            hooks.callback(hook.remove)
+        model(**inputs)
     return outputs
 
 

@@ -63,8 +63,8 @@ def measure(
         accumulation: "example" for the formula above; "batch" for the absolute value of each
             batch's mean gradient; "cumulative" for that of the running sum of batch gradients,
             which is what the authors' `find_head_mlp_masks.py` accumulates.
-        closed_mlps: whether closed MLPs are measured too; otherwise theirs is 0, which no other
-            value depends on, and time is saved.
+        closed_mlps: whether closed MLPs are measured too; otherwise theirs is 0 and time is saved.
+            All other raw scores stay what they are.
 
     Returns:
         Importance before normalisation, and the score of the gated model.

@@ -38,6 +38,6 @@ def sample_lengths(task: str, split: str, rows: int, seed: int = 0) -> list[int]
     part = table[(table["task"] == task) & (table["split"] == split)]
     if part.empty:
         known = (table["task"] + " " + table["split"]).unique()
-        raise unknown("split with known lengths", f"{task} {split}", known)
+        raise unknown("split of GLUE", f"{task} {split}", known)
     share = part["examples"] / part["examples"].sum()
     return np.random.default_rng(seed).choice(part["length"], rows, p=share).tolist()

@@ -44,7 +44,7 @@ class Ranking:
             kept[name] = bits >= threshold
             if ties:  # of those that equal the threshold the first go too
                 first = np.flatnonzero(bits == threshold)[:ties]
-                kept[name].ravel()[first] = False
+                kept[name].flat[first] = False
                 ties -= len(first)
         return WeightSubnetwork(kept)
 
@@ -58,10 +58,12 @@ class Ranking:
         """The magnitude (as bits) below which all are pruned, and how many of it are pruned too."""
         below = np.cumsum(self.histogram)
         if pruned >= below[-1]:
-            return 1 << 63, 0
-        bin = int(np.searchsorted(below, pruned, side="right"))
-        rest = pruned - int(below[bin] - self.histogram[bin])
-        near = [bits[_upper(bits) == bin] for bits in map(_magnitude_bits, self.weights.values())]
+            return 1 << 63, 0  # above every magnitude of a float64
+        crossed = int(np.searchsorted(below, pruned, side="right"))
+        rest = pruned - int(below[crossed] - self.histogram[crossed])
+        near = [
+            bits[_upper(bits) == crossed] for bits in map(_magnitude_bits, self.weights.values())
+        ]
         threshold = np.partition(np.concatenate(near), rest)[rest]
         return int(threshold), rest - sum(int((bits < threshold).sum()) for bits in near)
 

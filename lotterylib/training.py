@@ -93,9 +93,9 @@ def train(
         zero_pruned_weights(model, subnetwork)
         frozen = pruned_weights_frozen(model, subnetwork)
     use_onednn(model.train())
-    # Batches of one length have next to no padding, and leaving it aside would cost more.
-    rows_only = unpadded(model) if recipe.order == "random" else nullcontext()
-    with torch.random.fork_rng(), frozen, rows_only, own_vocabulary(model, split) as ids:
+    # Batches of one length have next to no padding to leave aside.
+    packed = unpadded(model) if recipe.order == "random" else nullcontext()
+    with torch.random.fork_rng(), frozen, packed, own_vocabulary(model, split) as ids:
         optimizer = torch.optim.AdamW(
             model.parameters(), lr=recipe.learning_rate, eps=1e-8, weight_decay=0.0, fused=True
         )

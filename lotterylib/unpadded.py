@@ -26,6 +26,8 @@ _NAME = "lottery_unpadded"
 def unpadded(model: PreTrainedModel) -> Iterator[None]:
     """Within it, the model's layers compute the tokens of a batch and leave its padding aside.
 
+    For one model at a time: transformers knows attention functions by name only.
+
     Inputs and outputs of the model stay padded; where there is padding, what the last layer gives
     is zero. Models with an attention of their own (MPNet) compute padded batches as before.
 

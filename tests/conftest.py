@@ -145,12 +145,16 @@ def minilm():
     return find_encoder("minilm")
 
 
+def _folder(variable, what):
+    folder = os.environ.get(variable, "")
+    if not folder:
+        pytest.skip(f"{variable} is not set: no {what}")
+    return Path(folder)
+
+
 @pytest.fixture(scope="session")
 def glue_dir():
-    folder = os.environ.get("LOTTERY_GLUE_DIR", "")
-    if not folder:
-        pytest.skip("LOTTERY_GLUE_DIR is not set: no real GLUE data")
-    return Path(folder)
+    return _folder("LOTTERY_GLUE_DIR", "real GLUE data")
 
 
 @pytest.fixture
@@ -160,10 +164,7 @@ def rng():
 
 @pytest.fixture(scope="session")
 def authors_dir():
-    folder = os.environ.get("LOTTERY_AUTHORS_DIR", "")
-    if not folder:
-        pytest.skip("LOTTERY_AUTHORS_DIR is not set: no masks of the authors")
-    return Path(folder)
+    return _folder("LOTTERY_AUTHORS_DIR", "masks of the authors")
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ class Row:
         ours_s, peer_s: median seconds for the same amount of work.
         ratio: the median over rounds of peer / ours; above 1 ours is faster.
         low, high: the smallest and the largest ratio of a round.
-        at_least: the ratio that issue or text promises, or 0.
+        at_least: the ratio that we set out to reach, or 0.
         note: what else was measured, such as memory.
     """
 
@@ -53,7 +53,7 @@ def compare(
         peer: against what.
         rounds: how often each is timed; one more of ours goes first to warm up.
         work: how many times the peer's amount of work `ours` does.
-        at_least: the ratio that is promised.
+        at_least: the ratio that we set out to reach.
         note: for people.
     """
     ours()

@@ -41,13 +41,16 @@ def test_samples_are_distributed_as_the_counts():
 
 @pytest.mark.parametrize(("task", "split"), [("rtee", "validation"), ("acceptability", "train")])
 def test_what_was_not_counted_is_a_sentence(task, split):
-    with pytest.raises(LotteryError, match=f"Unknown split with known lengths '{task} {split}'"):
+    with pytest.raises(LotteryError, match=f"Unknown split of GLUE '{task} {split}'"):
         sample_lengths(task, split, 3)
 
 
-def test_the_counts_are_those_of_the_real_texts(minilm, glue_dir):
-    task = find_task("rte")
-    dev = load_data(task, str(glue_dir)).dev
-    counts = Counter(encode(dev, task, load_tokenizer(minilm)).lengths)
-    table = length_counts().query("task == 'rte' and split == 'validation'")
-    assert dict(zip(table["length"], table["examples"], strict=True)) == counts
+@pytest.mark.parametrize("name", ["cola", "mrpc", "stsb", "rte", "wnli"])
+def test_the_counts_are_those_of_the_real_texts(name, minilm, glue_dir):
+    task, tokenizer = find_task(name), load_tokenizer(minilm)
+    data = load_data(task, str(glue_dir))
+    for split, rows in (("train", data.train), ("validation", data.dev)):
+        table = length_counts()
+        table = table[(table["task"] == name) & (table["split"] == split)]
+        counts = dict(zip(table["length"], table["examples"], strict=True))
+        assert Counter(encode(rows, task, tokenizer).lengths) == counts

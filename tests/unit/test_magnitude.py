@@ -89,6 +89,11 @@ def test_ties_go_in_the_order_of_the_parameters():
     ]
 
 
+def test_ties_are_pruned_in_any_layout_of_memory():
+    kept = rank({"0.a": np.ones((2, 3), order="F")}).smallest_pruned(2).weights["0.a"]
+    assert kept.tolist() == [[False, False, True], [True, True, True]]
+
+
 _FLOATS = st.floats(-4, 4, width=32) | st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e-42, -3e38])
 
 
