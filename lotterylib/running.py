@@ -96,7 +96,7 @@ def in_parts(experiment: Experiment, wanted: Sequence[str], extra_seeds: int) ->
         extra_seeds: how many seeds the pages of `EXTRAS` get; 0 for all.
     """
     seeds, extras = experiment.settings.seeds, [name for name in wanted if name not in CORE]
-    if not extras or extra_seeds in (0, len(seeds)):
+    if not extras or not 0 < extra_seeds < len(seeds):
         return [(experiment, wanted)]
     settings = replace(experiment.settings, seeds=seeds[:extra_seeds])
     fewer = Experiment(settings, experiment.encoder, experiment.data)

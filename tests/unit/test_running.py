@@ -83,7 +83,7 @@ def test_pages_that_are_there_stay_wanted(tmp_path):
 def test_further_pages_can_have_fewer_seeds(tmp_path, capsys):
     mine = experiment(tmp_path)
     extras = ["09_how_bad_is_bad", "11_extensions"]
-    for few in (0, 2):
+    for few in (0, 2, 3):
         assert in_parts(mine, [*CORE, *extras], few) == [(mine, [*CORE, *extras])]
     assert in_parts(mine, list(CORE), 1) == [(mine, list(CORE))]
     (core, pages), (fewer, others) = in_parts(mine, [*CORE, *extras], 1)
