@@ -25,7 +25,6 @@ Slices = Literal["columns", "rows"]
 _BATCH = 16  # 12 layers of 12 heads at 128 word pieces make 151 MB
 
 
-@torch.no_grad()
 def attention_maps(
     model: PreTrainedModel,
     inputs: Mapping[str, torch.Tensor],
@@ -55,20 +54,8 @@ def attention_maps(
         LotteryError: heads have been removed, a family that cannot be pruned here, or unknown
             `slices`.
     """
-    if slices not in get_args(Slices):
-        raise unknown("slices of W_O", slices, get_args(Slices))
     layers = _layers_with_all_heads(model)
-    own = _own_tokens(inputs).to(model.device, torch.float32)
-    heads, (batch, length) = model.config.num_attention_heads, own.shape
-    maps = own.new_empty(batch, len(layers), heads, length, length)
-    with _eager(model), ExitStack() as hooks:
-        for number, layer in enumerate(layers):
-            triangles = _triangles(layer.output, heads, slices) if norm_weighted else None
-            hooks.enter_context(_recorded(layer, maps[:, number], triangles))
-        model(**inputs)
-    maps *= own[:, None, None, :, None]
-    maps *= own[:, None, None, None, :]
-    return maps
+    return _maps(model, inputs, layers, _triangles_of(model, layers, norm_weighted, slices))
 
 
 def maps_of(
@@ -96,16 +83,37 @@ def maps_of(
     Raises:
         LotteryError: as for `attention_maps`.
     """
+    layers = _layers_with_all_heads(model)
+    triangles = _triangles_of(model, layers, norm_weighted, slices)
     found: dict[int, np.ndarray] = {}
     lengths = encoded.lengths
     for places in reading_batches([lengths[row] for row in rows], _BATCH):
         inputs, _ = encoded.batch([rows[place] for place in places], model.device)
         if not token_types:
             inputs.pop("token_type_ids", None)
-        maps = attention_maps(model, inputs, norm_weighted, slices)
+        maps = _maps(model, inputs, layers, triangles)
         for place, example, own in zip(places, maps, _own_tokens(inputs).bool(), strict=True):
             found[place] = example[..., own, :][..., own].cpu().numpy()
     return [found[place] for place in range(len(rows))]
+
+
+@torch.no_grad()
+def _maps(
+    model: PreTrainedModel,
+    inputs: Mapping[str, torch.Tensor],
+    layers: Sequence[Layer],
+    triangles: Sequence[torch.Tensor | None],
+) -> torch.Tensor:
+    own = _own_tokens(inputs).to(model.device, torch.float32)
+    heads, (batch, length) = model.config.num_attention_heads, own.shape
+    maps = own.new_empty(batch, len(layers), heads, length, length)
+    with _eager(model), ExitStack() as hooks:
+        for number, (layer, triangle) in enumerate(zip(layers, triangles, strict=True)):
+            hooks.enter_context(_recorded(layer, maps[:, number], triangle))
+        model(**inputs)
+    maps *= own[:, None, None, :, None]
+    maps *= own[:, None, None, None, :]
+    return maps
 
 
 def _own_tokens(inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -168,6 +176,17 @@ def _recorded(layer: Layer, into: torch.Tensor, triangles: torch.Tensor | None) 
         hooks.callback(layer.value.register_forward_hook(keep_values).remove)
         hooks.callback(layer.attention.register_forward_hook(keep_maps).remove)
         yield
+
+
+@torch.no_grad()
+def _triangles_of(
+    model: PreTrainedModel, layers: Sequence[Layer], norm_weighted: bool, slices: Slices
+) -> list[torch.Tensor | None]:
+    """Per layer what `_triangles` gives, or None where norms are not wanted."""
+    if slices not in get_args(Slices):
+        raise unknown("slices of W_O", slices, get_args(Slices))
+    heads = model.config.num_attention_heads
+    return [_triangles(layer.output, heads, slices) if norm_weighted else None for layer in layers]
 
 
 def _triangles(output: nn.Linear, heads: int, slices: Slices) -> torch.Tensor:

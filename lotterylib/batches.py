@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file, save_file
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from lotterylib.tasks import Task
@@ -68,6 +71,26 @@ def encode(split: Dataset, task: Task, tokenizer: PreTrainedTokenizerBase) -> En
     ]
     kind = torch.float32 if task.is_regression else torch.int64
     return Encoded(features, torch.tensor(list(split["label"]), dtype=kind), tokenizer)
+
+
+def save_encoded(split: Encoded, path: Path) -> None:
+    """Write a split's word pieces and labels as safetensors."""
+    names = list(split.features[0])
+    flat = {
+        name: torch.tensor([i for each in split.features for i in each[name]], dtype=torch.int32)
+        for name in names
+    }
+    lengths = torch.tensor(split.lengths, dtype=torch.int32)
+    save_file({"lengths": lengths, "labels": split.labels, **flat}, path)
+
+
+def load_encoded(path: Path, tokenizer: PreTrainedTokenizerBase) -> Encoded:
+    """Read what `save_encoded` wrote; equal to what was saved."""
+    flat = {name: value.numpy() for name, value in load_file(path).items()}
+    labels, ends = torch.from_numpy(flat.pop("labels")), np.cumsum(flat.pop("lengths"))
+    rows = {name: [part.tolist() for part in np.split(flat[name], ends[:-1])] for name in flat}
+    features = [dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True)]
+    return Encoded(features, labels, tokenizer)
 
 
 def training_batches(

@@ -14,6 +14,7 @@ from lotterylib.ablation import ablation, ablation_key
 from lotterylib.experiment import Experiment
 from lotterylib.methods import ALL_METHODS, CORE, EXTRAS, GRIDS
 from lotterylib.pattern_counts import CONDITIONS, count_patterns, counts_key
+from lotterylib.settings import Settings
 from lotterylib.store import Key
 from lotterylib.training import Progress, silent
 
@@ -31,14 +32,12 @@ class Cell:
         seed: of fine-tuning; 0 for baselines, which have none.
         method: a name in `methods.ALL_METHODS`, or empty.
         kind: "good", "random", "bad" or "inverted"; for other stages their variant, or empty.
-        effort: about how long it takes, in units of one fine-tuning.
     """
 
     stage: str
     seed: int
     method: str = ""
     kind: str = ""
-    effort: float = 1.0
 
     @property
     def label(self) -> str:
@@ -46,58 +45,54 @@ class Cell:
         return " ".join(part for part in (self.stage, self.method, self.kind) if part)
 
 
-def cells_of(experiment: Experiment, pages: Collection[str] = CORE) -> Iterator[Cell]:
-    """All work behind these pages of an experiment, in the order in which it is done.
+def cells_of(settings: Settings, pages: Collection[str] = CORE) -> Iterator[Cell]:
+    """All work behind these pages of a task, in the order in which it is done.
 
     Args:
-        experiment: one task.
+        settings: of one task.
         pages: names of templates, without `.ipynb`.
     """
-    regression = experiment.task.is_regression
-    yield Cell("baseline", 0, kind="frozen", effort=0.1)
+    yield Cell("baseline", 0, kind="frozen")
     if "09_how_bad_is_bad" in pages:
-        yield from (Cell("baseline", 0, kind=kind, effort=0.1) for kind in ("bag", "bilstm"))
-        if regression:
-            yield Cell("baseline", 0, kind="guess", effort=0.0)
+        yield from (Cell("baseline", 0, kind=kind) for kind in ("bag", "bilstm"))
+        if settings.task.is_regression:
+            yield Cell("baseline", 0, kind="guess")
     scored = list(dict.fromkeys(s for page, grid in GRIDS.items() if page in pages for s in grid))
     methods = dict.fromkeys(method for method, _, _ in scored)
     if "union" in methods:
         methods = dict.fromkeys([*(name for name in methods if name != "union"), "union"])
-    for seed in experiment.settings.seeds:
+    for seed in settings.seeds:
         yield Cell("finetune", seed)
         for method in methods:
-            iterative = ALL_METHODS[method].way == "iterative"
             if ALL_METHODS[method].way != "agreement":
-                yield Cell("search", seed, method, effort=2.0 if iterative else 0.25)
+                yield Cell("search", seed, method)
             if method != "super":
                 yield from _scores(seed, method, scored)
         yield from _measurements(seed, pages)
-    if "super" in methods and len(experiment.settings.seeds) > 1:
-        inside = experiment.preset.attention_in_subnetwork and "07_attention_patterns" in pages
-        for seed in experiment.settings.seeds:
-            yield Cell("search", seed, "super", effort=0.0)
+    if "super" in methods and len(settings.seeds) > 1:
+        inside = settings.preset.attention_in_subnetwork and "07_attention_patterns" in pages
+        for seed in settings.seeds:
+            yield Cell("search", seed, "super")
             yield from _scores(seed, "super", scored)
             for condition in CONDITIONS if inside else ():
-                yield Cell("patterns", seed, "super", condition, effort=0.05)
+                yield Cell("patterns", seed, "super", condition)
 
 
 def _scores(seed: int, method: str, scored: list[tuple[str, str, str]]) -> Iterator[Cell]:
-    effort = 0.5 if ALL_METHODS[method].is_structured else 1.0
     for name, kind, phase in scored:
         if name == method:
-            share = {"pruned": 0.02, "longer": 2 * effort}.get(phase, effort)
-            yield Cell(phase, seed, method, kind, effort=share)
+            yield Cell(phase, seed, method, kind)
 
 
 def _measurements(seed: int, pages: Collection[str]) -> Iterator[Cell]:
     if "02_structured_pruning" in pages:
         for accumulation in ("example", "batch", "cumulative"):
-            yield Cell("importance", seed, kind=accumulation, effort=0.03)
+            yield Cell("importance", seed, kind=accumulation)
     if "07_attention_patterns" in pages:
         for condition in CONDITIONS:
-            yield Cell("patterns", seed, kind=condition, effort=0.05)
+            yield Cell("patterns", seed, kind=condition)
     if "11_extensions" in pages:
-        yield Cell("ablation", seed, effort=0.5)
+        yield Cell("ablation", seed)
 
 
 def wave_of(cell: Cell) -> int:

@@ -164,6 +164,19 @@ class Encoder:
         """Where its heads and MLPs live."""
         return ARCHITECTURES[self.model_type]
 
+    @property
+    def tokenizer_sha256(self) -> str:
+        """Of the tokenizer's files together; empty for the random encoder."""
+        if self.directory is None:
+            return ""
+        files = sorted(
+            file
+            for pattern in ("tokenizer*", "vocab*", "merges.txt", "special*")
+            for file in self.directory.glob(pattern)
+        )
+        contents = b"".join(file.name.encode() + file.read_bytes() for file in files)
+        return hashlib.sha256(contents).hexdigest()
+
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json")
 

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from lotterylib.anatomy import shape_of
 from lotterylib.baselines import BASELINES, majority_score
-from lotterylib.batches import MAX_LENGTH, Encoded, encode
+from lotterylib.batches import MAX_LENGTH, Encoded, encode, load_encoded, save_encoded
 from lotterylib.data import TaskData, load_task_data
 from lotterylib.encoders import Encoder, find_encoder
 from lotterylib.gates import remove, zero_pruned_weights
@@ -73,10 +73,23 @@ class Experiment:
     def splits(self) -> tuple[Encoded, Encoded]:
         """The training and dev examples as word pieces."""
         tokenizer = load_tokenizer(self.encoder)
-        return (
-            encode(self.data.train, self.task, tokenizer),
-            encode(self.data.dev, self.task, tokenizer),
+        parts = {"train": self.data.train, "dev": self.data.dev}
+
+        def make(folder: Path) -> None:
+            for name, part in parts.items():
+                save_encoded(encode(part, self.task, tokenizer), folder / f"{name}.safetensors")
+
+        config = {
+            "data": self.data.fingerprint,
+            "tokenizer": self.encoder.tokenizer_sha256,
+            "max_length": MAX_LENGTH,
+        }
+        key = Key(self.encoder.name, self.task.name, "word-pieces", config, seed=0)
+        folder = self.store.fetch(key, make)
+        train_split, dev_split = (
+            load_encoded(folder / f"{name}.safetensors", tokenizer) for name in parts
         )
+        return train_split, dev_split
 
     @cached_property
     def shape(self) -> Shape:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.resources import files
 
 import numpy as np
 import pandas as pd
+import torch
+from transformers import PreTrainedTokenizerBase
 
+from lotterylib.batches import Encoded
 from lotterylib.errors import unknown
 
 
@@ -41,3 +45,23 @@ def sample_lengths(task: str, split: str, rows: int, seed: int = 0) -> list[int]
         raise unknown("split of GLUE", f"{task} {split}", known)
     share = part["examples"] / part["examples"].sum()
     return np.random.default_rng(seed).choice(part["length"], rows, p=share).tolist()
+
+
+def random_examples(
+    lengths: Sequence[int], tokenizer: PreTrainedTokenizerBase, words: int, seed: int = 0
+) -> Encoded:
+    """Examples of these lengths to measure speed with: random word pieces, labels 0 and 1.
+
+    Args:
+        lengths: word pieces of each.
+        tokenizer: which pads them.
+        words: the size of the vocabulary.
+        seed: of the draw.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    least = min(1000, words // 2)  # below stand the special ones
+    features = [
+        {"input_ids": torch.randint(least, words, (length,), generator=draw).tolist()}
+        for length in lengths
+    ]
+    return Encoded(features, torch.randint(2, (len(lengths),), generator=draw), tokenizer)

@@ -1,7 +1,7 @@
 """Running: all cells of a plan with progress and time left, then its pages.
 
-A plan is a list of experiments, each with the names of the pages that are wanted of it. A task may
-stand in it twice, with all seeds for some pages and with fewer for others.
+A plan is a request (`request`) with encoder and data: experiments, each with the names of the pages
+that are wanted of it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import replace
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,9 +21,9 @@ import torch
 from tqdm import tqdm
 
 from lotterylib.cells import Cell, cells_of, compute, is_done, key_of, wave_of
+from lotterylib.cost import amounts_of, work_of
 from lotterylib.errors import LotteryError
 from lotterylib.experiment import Experiment, open_experiment
-from lotterylib.methods import CORE, EXTRAS, SEVERAL_SEEDS
 from lotterylib.pages import (
     OVERVIEW,
     find_template,
@@ -35,6 +36,8 @@ from lotterylib.pattern_counts import classifier
 from lotterylib.published import publish
 from lotterylib.results import load_results
 from lotterylib.settings import Settings
+
+_FLOP_A_SECOND = 150e9  # of a processor; only the ratio to the second that each cell costs matters
 
 Plan = Sequence[tuple[Experiment, Sequence[str]]]
 Work = Sequence[tuple[Experiment, Cell]]
@@ -66,56 +69,41 @@ def check_pages(experiments: Sequence[Experiment], pages: Path) -> None:
                 )
 
 
-def pages_wanted(experiment: Experiment, extras: Sequence[str], pages: Path) -> list[str]:
-    """The pages to make: those of every run, those asked for, and those that are there already."""
-    place = pages / experiment.encoder.name / experiment.task.name
-    wanted = [
-        *CORE,
-        *(
-            page
-            for name, page in EXTRAS.items()
-            if name in extras or (place / f"{page}.ipynb").is_file()
-        ),
-    ]
-    if len(experiment.settings.seeds) < 2:
-        print(
-            f"{experiment.task.title}: with one seed there is no agreement over seeds, so no pages "
-            "on stability and super-survivors.",
-            file=sys.stderr,
-        )
-        wanted = [name for name in wanted if name not in SEVERAL_SEEDS]
-    return wanted
+@dataclass(frozen=True)
+class Failure:
+    """A cell that could not be computed, or a page that could not be rendered.
 
-
-def in_parts(experiment: Experiment, wanted: Sequence[str], extra_seeds: int) -> Plan:
-    """The pages of every run with all seeds, and the extras with the first few of them.
-
-    Args:
-        experiment: with all seeds.
-        wanted: its pages.
-        extra_seeds: how many seeds the pages of `EXTRAS` get; 0 for all.
+    Attributes:
+        task: whose.
+        name: task, seed and cell, or the page, for people.
+        reason: the last line of what went wrong.
+        itself: False if it failed only because it needs one that did.
     """
-    seeds, extras = experiment.settings.seeds, [name for name in wanted if name not in CORE]
-    if not extras or not 0 < extra_seeds < len(seeds):
-        return [(experiment, wanted)]
-    settings = replace(experiment.settings, seeds=seeds[:extra_seeds])
-    fewer = Experiment(settings, experiment.encoder, experiment.data)
-    return [(experiment, [name for name in wanted if name in CORE]), (fewer, extras)]
+
+    task: str
+    name: str
+    reason: str
+    itself: bool = True
 
 
-def compute_all(plan: Plan, jobs: int = 0) -> None:
+def compute_all(plan: Plan, jobs: int = 0) -> list[Failure]:
     """Compute what the store lacks, saying on standard error what was found and what is left.
+
+    A cell that fails stops none that does not need it.
 
     Args:
         plan: what is wanted.
         jobs: processes that compute cells at the same time; 0 for one per processor (at most four),
             or a single one where there is a GPU. A single one also shows the progress within a
             cell.
+
+    Returns:
+        What failed.
     """
     wanted = {  # what two parts of a run have in common once
         (experiment.store.root, key_of(experiment, cell).path): (experiment, cell)
         for experiment, pages in plan
-        for cell in cells_of(experiment, pages)
+        for cell in cells_of(experiment.settings, pages)
     }
     cells = list(wanted.values())
     missing = [(experiment, cell) for experiment, cell in cells if not is_done(experiment, cell)]
@@ -124,24 +112,27 @@ def compute_all(plan: Plan, jobs: int = 0) -> None:
         file=sys.stderr,
     )
     if not missing:
-        return
-    if not jobs:
-        jobs = 1 if torch.cuda.is_available() else _workers()
+        return []
     for store in {
         e.store.root: e.store for e, cell in missing if cell.stage == "patterns"
     }.values():
         print("The classifier of attention maps comes first.", file=sys.stderr)
-        classifier(store)  # otherwise every process would train it
+        classifier(store)  # otherwise every process would wait for it
+    jobs = jobs or processes()
     effort = sum(_effort(*each) for each in missing)
     bar_format = "{percentage:3.0f}% |{bar:20}| {elapsed} gone, {remaining} left  {desc}"
+    began = time.time()
     with tqdm(total=effort, bar_format=bar_format, mininterval=1.0) as bar:
-        (_compute_apart if jobs > 1 and len(missing) > 1 else _compute_here)(missing, bar, jobs)
+        together = jobs > 1 and len(missing) > 1
+        return (_compute_apart if together else _compute_here)(missing, bar, jobs, began)
 
 
-def _compute_here(missing: Work, bar: tqdm, _jobs: int) -> None:
+def _compute_here(missing: Work, bar: tqdm, _jobs: int, began: float) -> list[Failure]:
+    failures = []
     for experiment, cell in missing:
         name = _name(experiment, cell)
         size, start = _effort(experiment, cell), bar.n
+        experiment.store.failed_since = began
 
         def report(
             share: float, found: str, name: str = name, size: float = size, start: float = start
@@ -150,41 +141,87 @@ def _compute_here(missing: Work, bar: tqdm, _jobs: int) -> None:
             bar.update(start + share * size - bar.n)
 
         bar.set_description_str(name)
-        began = time.monotonic()
-        found = compute(experiment, cell, report)
-        bar.update(start + size - bar.n)
-        bar.write(f"{name}: {found} ({time.monotonic() - began:.0f} s)", file=sys.stderr)
-
-
-def _compute_apart(missing: Work, bar: tqdm, jobs: int) -> None:
-    """Wave by wave, so that no two processes compute what both of them need."""
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        since = time.monotonic()
         try:
-            for wave in sorted({wave_of(cell) for _, cell in missing}):
-                now = [(e, cell) for e, cell in missing if wave_of(cell) == wave]
-                now.sort(key=lambda each: -_effort(*each))  # so that no long one comes last
-                running = {
-                    pool.submit(_compute_one, e.settings, cell, threads): (e, cell)
-                    for e, cell in now
-                }
-                for job in as_completed(running):
-                    experiment, cell = running.pop(job)
+            found = compute(experiment, cell, report)
+        except Exception as error:
+            failures.append(_failed(experiment, cell, error, bar))
+        else:
+            bar.write(f"{name}: {found} ({time.monotonic() - since:.0f} s)", file=sys.stderr)
+        bar.update(start + size - bar.n)
+    return failures
+
+
+def _compute_apart(missing: Work, bar: tqdm, jobs: int, began: float) -> list[Failure]:
+    """Wave by wave, so that no process waits for what another computes."""
+    failures: list[Failure] = []
+    for wave in sorted({wave_of(cell) for _, cell in missing}):
+        now = [each for each in missing if wave_of(each[1]) == wave]
+        now.sort(key=lambda each: -_effort(*each))  # so that no long one comes last
+        while now:
+            now = _compute_wave(now, bar, jobs, began, failures)
+            if now:  # the system killed a process, most likely for want of memory
+                if jobs == 1:
+                    killed = now.pop(0)
+                    error = LotteryError("The process was killed: was there too little memory?")
+                    killed[0].store.record_failure(key_of(*killed), error)
+                    failures.append(_failed(*killed, error, bar))
+                jobs = max(1, jobs // 2)
+                bar.write(f"A process was killed; going on with {jobs}.", file=sys.stderr)
+    return failures
+
+
+def _compute_wave(
+    work: Work, bar: tqdm, jobs: int, began: float, failures: list[Failure]
+) -> list[tuple[Experiment, Cell]]:
+    """Compute these side by side, and return what is left if a process was killed."""
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    left = list(work)
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        running = {
+            pool.submit(_compute_one, e.settings, cell, threads, began): (e, cell)
+            for e, cell in work
+        }
+        try:
+            for job in as_completed(running):
+                experiment, cell = running[job]
+                try:
                     found, seconds = job.result()
-                    name = _name(experiment, cell)
-                    bar.update(_effort(experiment, cell))
-                    bar.set_description_str(f"{len(running)} more before the next stage")
-                    bar.write(f"{name}: {found} ({seconds:.0f} s)", file=sys.stderr)
+                except BrokenProcessPool:
+                    continue
+                except Exception as error:
+                    failures.append(_failed(experiment, cell, error, bar))
+                else:
+                    told = f"{_name(experiment, cell)}: {found} ({seconds:.0f} s)"
+                    bar.write(told, file=sys.stderr)
+                left.remove((experiment, cell))
+                bar.update(_effort(experiment, cell))
+                bar.set_description_str(f"{len(left)} more before the next stage")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+    return left
 
 
-def _compute_one(settings: Settings, cell: Cell, threads: int) -> tuple[str, float]:
+def _compute_one(
+    settings: Settings, cell: Cell, threads: int, failed_since: float
+) -> tuple[str, float]:
     torch.set_num_threads(threads)
-    began = time.monotonic()
-    found = compute(_opened(settings), cell)
-    return found, time.monotonic() - began
+    since = time.monotonic()
+    experiment = _opened(settings)
+    experiment.store.failed_since = failed_since
+    found = compute(experiment, cell)
+    return found, time.monotonic() - since
+
+
+def _failed(experiment: Experiment, cell: Cell, error: Exception, bar: tqdm) -> Failure:
+    lines = f"{error}".strip().splitlines() or [type(error).__name__]
+    # The store knows of a failure what failed itself, not what needs it.
+    itself = bool(experiment.store.failure(key_of(experiment, cell)))
+    failure = Failure(experiment.task.name, _name(experiment, cell), lines[-1], itself)
+    if itself:
+        bar.write(f"{failure.name}: FAILED: {failure.reason}", file=sys.stderr)
+    return failure
 
 
 @lru_cache(maxsize=4)
@@ -193,40 +230,55 @@ def _opened(settings: Settings) -> Experiment:
 
 
 def _effort(experiment: Experiment, cell: Cell) -> float:
-    return cell.effort * len(experiment.data.train)
+    """Roughly the seconds: billions of operations, and a second for what every cell needs."""
+    return 1 + work_of(cell, amounts_of(experiment)).flop / _FLOP_A_SECOND
 
 
 def _name(experiment: Experiment, cell: Cell) -> str:
     return f"{experiment.task.title}, seed {cell.seed}: {cell.label}"
 
 
-def render_all(plan: Plan, templates: Sequence[Path], pages: Path) -> None:
+def render_all(plan: Plan, templates: Sequence[Path], pages: Path) -> list[Failure]:
     """Render every wanted page of a plan, several at once, and publish the tables beside them.
 
-    Raises:
-        LotteryError: as `pages.render`, for the first page that failed.
+    Returns:
+        The pages that failed; their tasks' tables are not written.
     """
-    with ProcessPoolExecutor(_workers(), multiprocessing.get_context("spawn")) as pool:
+    failures = []
+    with ProcessPoolExecutor(processes(), multiprocessing.get_context("spawn")) as pool:
         rendered = {}
         for experiment, wanted in plan:
             for template in (each for each in templates if each.stem in wanted):
                 page = page_path(pages, experiment.encoder.name, experiment.task.name, template)
                 job = pool.submit(render, template, page, parameters_of(experiment.settings))
-                rendered[job] = page
+                rendered[job] = experiment.task.name, page
         for job in as_completed(rendered):
-            job.result()
-            print(f"Rendered {rendered[job]}", file=sys.stderr)
+            task, page = rendered[job]
+            try:
+                job.result()
+            except LotteryError as error:
+                print(f"{page} FAILED: {error}", file=sys.stderr)
+                failures.append(Failure(task, str(page), f"{error}".splitlines()[-1]))
+            else:
+                print(f"Rendered {page}", file=sys.stderr)
     folders: dict[Path, list[tuple[Experiment, Sequence[str]]]] = {}
-    for experiment, wanted in plan:
+    for experiment, wanted in without_failures(plan, failures):
         folder = pages / experiment.encoder.name / experiment.task.name
         folders.setdefault(folder, []).append((experiment, wanted))
     for folder, parts in folders.items():
         publish(parts, folder)
+    return failures
 
 
-def _workers() -> int:
-    """How many processes to run at once: each takes a processor and a gigabyte or two."""
-    return max(1, min(4, os.cpu_count() or 1))
+def without_failures(plan: Plan, failures: Sequence[Failure]) -> Plan:
+    """The part of a plan whose tasks have none."""
+    failed = {failure.task for failure in failures}
+    return [each for each in plan if each[0].task.name not in failed]
+
+
+def processes() -> int:
+    """How many processes to run at once; each takes a processor, or the GPU, and 1 or 2 GB."""
+    return 1 if torch.cuda.is_available() else max(1, min(4, os.cpu_count() or 1))
 
 
 def render_overview(encoder: str, templates: Sequence[Path], pages: Path) -> None:

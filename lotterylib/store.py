@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 import re
@@ -20,11 +21,15 @@ import subprocess
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
 from lotterylib.errors import LotteryError
 
@@ -65,17 +70,55 @@ class Key:
 
 
 class RunStore:
-    """Artefacts under one root; several processes may use it at once."""
+    """Artefacts under one root; several processes may use it at once, and none makes what another
+    is making.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    Attributes:
+        root: the folder.
+        failed_since: what failed after this time (of `time.time`) is not tried again, so that a run
+            does not fail on one thing once for each that needs it.
+    """
+
+    def __init__(self, root: Path, failed_since: float = math.inf) -> None:
+        self.root, self.failed_since = root, failed_since
 
     def has(self, key: Key) -> bool:
         """Whether the artefact is there (it is verified when it is fetched)."""
         return (self.root / key.path / "manifest.json").is_file()
 
+    def is_claimed(self, key: Key) -> bool:
+        """Whether some process is making the artefact now."""
+        lock = FileLock(self._claim(key))
+        if not Path(lock.lock_file).is_file():
+            return False
+        try:
+            with lock.acquire(blocking=False):
+                return False
+        except Timeout:
+            return True
+
+    def failure(self, key: Key) -> str:
+        """Why the artefact could not be made when that was last tried, in a line; else empty."""
+        try:
+            return read_json(self._failure(key))["reason"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+
+    def record_failure(self, key: Key, error: Exception) -> None:
+        """Keep the last line of what went wrong with an artefact, for `failure`."""
+        lines = f"{error}".strip().splitlines()
+        reason = lines[-1] if lines else ""
+        if not isinstance(error, LotteryError):
+            reason = f"{type(error).__name__}: {reason}"
+        file = self._failure(key)
+        with suppress(OSError):  # a store that cannot be written to keeps no reasons either
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(file, {"reason": reason})
+
     def fetch(self, key: Key, make: Callable[[Path], None], device: str = "cpu") -> Path:
         """The artefact's folder; it is made first if it is missing or damaged.
+
+        While another process makes it, this one waits.
 
         Args:
             key: what is wanted.
@@ -84,32 +127,88 @@ class RunStore:
 
         Returns:
             A folder whose files all match their checksums.
+
+        Raises:
+            LotteryError: the store cannot be written to, or the artefact failed since
+                `failed_since`; also whatever `make` raises. The reason is kept for `failure`.
         """
         folder = self.root / key.path
-        if folder.is_dir():
-            damage = _damage(folder)
-            if not damage:
-                return folder
-            warnings.warn(f"{folder} is damaged ({damage}); it is computed again.", stacklevel=2)
-            _discard(folder, self.root)
+        if folder.is_dir() and not _damage(folder):
+            return folder
+        try:
+            with self._claimed(key):
+                damage = _damage(folder) if folder.is_dir() else ""
+                if damage:
+                    warnings.warn(
+                        f"{folder} is damaged ({damage}); it is computed again.", stacklevel=2
+                    )
+                    _discard(folder, self.root)
+                if not folder.is_dir():
+                    self._refuse_if_failed(key)
+                    self._make(key, make, device, folder)
+                    self._failure(key).unlink(missing_ok=True)
+        except Exception as error:
+            # What another artefact failed on is its failure, not that of those that need it.
+            if not getattr(error, "__notes__", None):
+                self.record_failure(key, error)
+            error.add_note(f"while computing {key.path}")
+            raise
+        return folder
+
+    def _make(self, key: Key, make: Callable[[Path], None], device: str, folder: Path) -> None:
         started = time.perf_counter()
         scratch = self.root / ".partial" / f"{key.stage}-{uuid.uuid4().hex[:12]}"
-        scratch.mkdir(parents=True)
         try:
+            scratch.mkdir(parents=True)
             make(scratch)
             write_json(scratch / "config.json", {"stage": key.stage, "config": key.config})
             seconds = round(time.perf_counter() - started, 2)
             write_json(scratch / "provenance.json", provenance(device) | {"seconds": seconds})
             write_json(scratch / "manifest.json", _checksums(scratch))
             folder.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                scratch.rename(folder)
-            except OSError:
-                if not folder.is_dir():  # otherwise another process was quicker, with equal content
-                    raise
+            scratch.rename(folder)
+        except (OSError, SafetensorError) as error:
+            raise LotteryError(
+                f"{key.stage} of {key.task}, seed {key.seed}, cannot be kept in the run store "
+                f"{self.root}: {getattr(error, 'strerror', None) or error}."
+            ) from error
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        return folder
+
+    @contextmanager
+    def _claimed(self, key: Key) -> Iterator[None]:
+        """Within it no other process makes the artefact. The claim ends with the process, however
+        that ends.
+        """
+        claim = self._claim(key)
+        try:
+            claim.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(claim)
+            lock.acquire()
+        except OSError as error:
+            raise LotteryError(
+                f"The run store {self.root} cannot be written to: {error.strerror or error}."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _refuse_if_failed(self, key: Key) -> None:
+        file = self._failure(key)
+        if file.is_file() and file.stat().st_mtime >= self.failed_since:
+            error = LotteryError(
+                f"It needs {key.stage} of {key.task}, seed {key.seed}, which failed: "
+                f"{self.failure(key)}"
+            )
+            error.add_note(f"{key.path} failed before in this run")
+            raise error
+
+    def _claim(self, key: Key) -> Path:
+        return self.root / ".claims" / f"{'+'.join(key.path.parts)}.lock"
+
+    def _failure(self, key: Key) -> Path:
+        return self.root / ".failed" / f"{'+'.join(key.path.parts)}.json"
 
     def provenance(self, key: Key) -> dict[str, Any]:
         """Versions, device and seconds of an artefact that is there."""

@@ -43,7 +43,9 @@ def time_taken(experiment: Experiment, *labels: str) -> pd.DataFrame:
     """
     rows = []
     for label in labels:
-        cells = [c for c in cells_of(experiment, ALL) if f"{c.label} ".startswith(f"{label} ")]
+        cells = [
+            c for c in cells_of(experiment.settings, ALL) if f"{c.label} ".startswith(f"{label} ")
+        ]
         for seed in experiment.settings.seeds:
             made = [
                 provenance(experiment, cell)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -78,6 +79,10 @@ def train(
 
     Raises:
         LotteryError: the loss is no longer a number.
+
+    A batch that does not fit into memory is computed in halves, its gradients added up, and so are
+    all that follow: the steps stay those of whole batches, but for the masks of dropout. It is
+    warned of.
     """
     order = torch.Generator().manual_seed(seed)
     lengths = split.lengths
@@ -103,14 +108,11 @@ def train(
             optimizer, lambda step: 1 - (first + step) / len(steps)
         )
         torch.manual_seed(seed)
+        most = recipe.batch_size
         for step, rows in enumerate(steps[first:last], start=first + 1):
-            inputs, labels = split.batch(rows, model.device)
-            inputs["input_ids"] = ids[inputs["input_ids"]]
-            loss = example_losses(model(**inputs).logits, labels, task).mean()
-            optimizer.zero_grad()
-            loss.backward()
+            loss, most = _gradients(model, split, rows, ids, task, most)
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-            losses.append(loss.item())
+            losses.append(loss)
             if not math.isfinite(losses[-1]) or not math.isfinite(norm):
                 raise _no_number(model, task, recipe, step, len(steps))
             optimizer.step()
@@ -122,6 +124,49 @@ def train(
         raise _no_number(model, task, recipe, last, len(steps))
     model.eval()
     return losses
+
+
+def _gradients(
+    model: PreTrainedModel,
+    split: Encoded,
+    rows: Sequence[int],
+    ids: torch.Tensor,
+    task: Task,
+    most: int,
+) -> tuple[float, int]:
+    """Leave the gradients of these rows' mean loss in the model, computed at most so many at once.
+
+    Returns:
+        The loss, and how many rows did fit.
+    """
+    while True:
+        model.zero_grad()
+        loss = 0.0
+        try:
+            for start in range(0, len(rows), most):
+                some = rows[start : start + most]
+                inputs, labels = split.batch(some, model.device)
+                inputs["input_ids"] = ids[inputs["input_ids"]]
+                part = example_losses(model(**inputs).logits, labels, task).sum() / len(rows)
+                part.backward()
+                loss += part.item()
+            return loss, most
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error) or most == 1:
+                raise
+        most = max(1, min(most, len(rows)) // 2)
+        warnings.warn(
+            f"A batch of {len(rows)} examples does not fit into memory: from here on {most} are "
+            "computed at once and their gradients added up.",
+            stacklevel=3,
+        )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # On a CPU PyTorch has no class of its own for it.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        "can't allocate memory" in str(error)
+    )
 
 
 def _no_number(

@@ -10,7 +10,7 @@ from captum.attr import LayerGradientXActivation
 from transformers import PreTrainedModel
 
 from lotterylib.anatomy import layers_of, shape_of
-from lotterylib.attention import _contribution_norms, _triangles, attention_maps
+from lotterylib.attention import _contribution_norms, _triangles_of, attention_maps
 from lotterylib.batches import Encoded
 from lotterylib.gates import gate_values, gated
 from lotterylib.importance import Importance, measure
@@ -172,11 +172,13 @@ def norm_weighted(quick: bool) -> Iterator[Row]:
     for hook in hooks:
         hook.remove()
 
+    triangles = _triangles_of(model, layers_of(model), True, "columns")  # once for all batches
+
     @torch.no_grad()
     def ours() -> torch.Tensor:
         norms = [
-            _contribution_norms(values[n], _triangles(layer.output, 12, "columns"))
-            for n, layer in layers
+            _contribution_norms(values[n], triangle)  # type: ignore[arg-type]
+            for n, triangle in enumerate(triangles)
         ]
         return raw * torch.stack(norms, 1).unsqueeze(-2)
 

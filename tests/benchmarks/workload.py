@@ -7,7 +7,7 @@ from transformers import AutoModelForSequenceClassification, BertConfig, PreTrai
 
 from lotterylib.batches import Encoded
 from lotterylib.encoders import find_encoder
-from lotterylib.lengths import sample_lengths
+from lotterylib.lengths import random_examples, sample_lengths
 from lotterylib.loading import load_tokenizer, quiet_transformers
 
 
@@ -31,13 +31,8 @@ def bert(
 
 def examples(task: str, split: str, rows: int, seed: int = 0) -> Encoded:
     """Random word pieces in the lengths of a task, with labels drawn from two classes."""
-    draw = torch.Generator().manual_seed(seed)
-    features = [
-        {"input_ids": torch.randint(1000, 30000, (length,), generator=draw).tolist()}
-        for length in sample_lengths(task, split, rows, seed)
-    ]
-    labels = torch.randint(2, (rows,), generator=draw)
-    return Encoded(features, labels, load_tokenizer(find_encoder("minilm")))
+    lengths = sample_lengths(task, split, rows, seed)
+    return random_examples(lengths, load_tokenizer(find_encoder("minilm")), 30000, seed)
 
 
 def padded(split: Encoded, length: int = 128) -> list[dict[str, list[int]]]:

@@ -7,7 +7,14 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lotterylib.batches import MAX_LENGTH, encode, reading_batches, training_batches
+from lotterylib.batches import (
+    MAX_LENGTH,
+    encode,
+    load_encoded,
+    reading_batches,
+    save_encoded,
+    training_batches,
+)
 from lotterylib.loading import load_tokenizer
 from lotterylib.tasks import find_task
 
@@ -172,3 +179,19 @@ def test_a_batch_of_a_subset_is_a_batch_of_its_rows(encoded):
     wanted, wanted_labels = split.batch([7, 5], CPU)
     assert torch.equal(inputs["input_ids"], wanted["input_ids"])
     assert torch.equal(labels, wanted_labels)
+
+
+@pytest.mark.parametrize("task", ["rte", "stsb", "cola"])
+def test_word_pieces_are_read_as_they_were_written(task, tmp_path, tiny_tokenizer):
+    task = find_task(task)
+    texts = {name: ["one", "a longer text", "x", ""] for name in task.columns}
+    labels = [0.5, 1.0, 0.25, 5.0] if task.is_regression else [0, 1, 1, 0]
+    split = encode(Dataset.from_dict({**texts, "label": labels}), task, tiny_tokenizer)
+    save_encoded(split, tmp_path / "dev.safetensors")
+    again = load_encoded(tmp_path / "dev.safetensors", tiny_tokenizer)
+    assert again.features == split.features
+    assert torch.equal(again.labels, split.labels)
+    assert again.labels.dtype == split.labels.dtype
+    save_encoded(again, tmp_path / "again.safetensors")
+    first, second = ((tmp_path / f"{name}.safetensors").read_bytes() for name in ("dev", "again"))
+    assert first == second

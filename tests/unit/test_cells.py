@@ -57,7 +57,7 @@ SETS_OF_PAGES = [
 
 @pytest.mark.parametrize("pages", SETS_OF_PAGES, ids=lambda pages: f"{pages[-1]}-{len(pages)}")
 def test_every_subnetwork_that_a_page_scores_is_a_cell_once_per_seed(pages, tmp_path):
-    cells = list(cells_of(experiment(tmp_path), pages))
+    cells = list(cells_of(experiment(tmp_path).settings, pages))
     assert len(set(cells)) == len(cells)
     assert len({(cell.label, cell.seed) for cell in cells}) == len(cells)
     other = ("baseline", "finetune", "search", "importance", "ablation", "patterns")
@@ -72,7 +72,7 @@ def test_every_subnetwork_that_a_page_scores_is_a_cell_once_per_seed(pages, tmp_
 def test_what_a_cell_needs_comes_before_it(pages, preset, tmp_path):
     """Otherwise the time of one cell would be spent, and told, under the name of another."""
     before = set()
-    for cell in cells_of(experiment(tmp_path, preset=preset), pages):
+    for cell in cells_of(experiment(tmp_path, preset=preset).settings, pages):
         if cell.stage != "baseline":
             assert cell.stage == "finetune" or ("finetune", cell.seed, "") in before
         if cell.stage == "search":
@@ -88,7 +88,7 @@ def test_what_a_cell_needs_comes_before_it(pages, preset, tmp_path):
 @pytest.mark.parametrize("pages", SETS_OF_PAGES, ids=lambda pages: f"{pages[-1]}-{len(pages)}")
 @pytest.mark.parametrize("task", ["similarity", "acceptability"])
 def test_baselines_and_measurements_belong_to_their_pages(pages, task, tmp_path):
-    cells = list(cells_of(experiment(tmp_path, task=task), pages))
+    cells = list(cells_of(experiment(tmp_path, task=task).settings, pages))
     stages = {
         stage: [cell.kind for cell in cells if cell.stage == stage and cell.seed in (0, 3)]
         for stage in ("baseline", "importance", "patterns", "ablation")
@@ -102,7 +102,7 @@ def test_baselines_and_measurements_belong_to_their_pages(pages, task, tmp_path)
 
 
 def test_one_seed_has_no_super_survivors(tmp_path):
-    cells = list(cells_of(experiment(tmp_path, seeds=[3]), ALL))
+    cells = list(cells_of(experiment(tmp_path, seeds=[3]).settings, ALL))
     assert not any(cell.method == "super" for cell in cells)
     assert {cell.seed for cell in cells} == {0, 3}
 
@@ -110,7 +110,7 @@ def test_one_seed_has_no_super_survivors(tmp_path):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_figure_4_finds_its_patterns_counted(preset, tmp_path, monkeypatch):
     made = experiment(tmp_path, preset=preset)
-    cells = [cell for cell in cells_of(made) if cell.stage == "patterns"]
+    cells = [cell for cell in cells_of(made.settings) if cell.stage == "patterns"]
     assert len(cells) == {"paper": 2 * 4, "official": 2 * 2 * 4}[preset]
     for cell in (*cells, Cell("search", 3, "super"), Cell("search", 1, "super")):
         compute(made, cell, silent)
@@ -123,21 +123,10 @@ def test_no_two_cells_share_a_place_in_the_store(preset, tmp_path):
     cells, paths = 0, set()
     for task in ("similarity", "acceptability"):
         made = experiment(tmp_path, task=task, preset=preset)
-        for cell in cells_of(made, ALL):
+        for cell in cells_of(made.settings, ALL):
             cells += 1
             paths.add(key_of(made, cell).path)
     assert len(paths) == cells > 300
-
-
-def test_effort_is_longer_where_more_is_trained(tmp_path):
-    effort = {
-        (cell.stage, cell.method, cell.kind): cell.effort
-        for cell in cells_of(experiment(tmp_path), ALL)
-    }
-    assert all(0 <= value <= 2 for value in effort.values())
-    assert effort["finetune", "", ""] == 1
-    retrained, longer = (effort[phase, "structured", "bad"] for phase in ("retrained", "longer"))
-    assert longer == 2 * retrained > 20 * effort["pruned", "structured", "bad"]
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +137,7 @@ def done(tmp_path_factory):
     pages = tuple(page for page in ALL if page not in ("05_stability", "06_super_survivors"))
     told = {}
     for each, wanted in ((alone, pages), (made, CORE)):
-        for cell in cells_of(each, wanted):
+        for cell in cells_of(each.settings, wanted):
             told[cell] = compute(each, cell, silent)
             assert is_done(each, cell)
     return made, alone, pages, told
@@ -203,7 +192,7 @@ def test_the_pages_find_everything_computed(done, monkeypatch):
 def test_the_results_table_says_what_the_store_says(done):
     _, alone, pages, _ = done
     table = collect(alone, *pages)
-    for cell in cells_of(alone, pages):
+    for cell in cells_of(alone.settings, pages):
         if not cell.method or cell.stage == "search":
             continue
         row = table[

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from lotterylib import cli, running
+from lotterylib import commands, running
 from lotterylib.cli import main
 from lotterylib.errors import LotteryError
 from lotterylib.methods import CORE, EXTRAS, SEVERAL_SEEDS
@@ -242,7 +242,7 @@ def test_a_stopped_run_says_how_to_go_on(capsys, monkeypatch):
     def stop(_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_list", stop)
+    monkeypatch.setattr(commands, "show_choices", stop)
     assert main(["list"]) == 130
     assert "give the same command again" in capsys.readouterr().err
 

@@ -45,7 +45,7 @@ def _small(small_runs):
 
 def seeded(made):
     """The cells that belong to a seed: all but the baseline, which has none."""
-    return [cell for cell in cells_of(made) if cell.stage != "baseline"]
+    return [cell for cell in cells_of(made.settings) if cell.stage != "baseline"]
 
 
 def silent(share, found):
@@ -57,13 +57,13 @@ def done(request, tmp_path_factory):
     """An experiment of which every cell of the core pages has been computed."""
     root = tmp_path_factory.mktemp("runs")
     made = small_experiment(root, preset=request.param, seeds=[3, 1])
-    found = [compute(made, cell, silent) for cell in cells_of(made)]
+    found = [compute(made, cell, silent) for cell in cells_of(made.settings)]
     return made, found
 
 
 def test_the_cells_are_the_whole_grid_in_order(tmp_path):
     made = small_experiment(tmp_path, seeds=[3, 1])
-    labels = [(cell.seed, cell.label) for cell in cells_of(made)]
+    labels = [(cell.seed, cell.label) for cell in cells_of(made.settings)]
     grid = [f"{phase} {{}} {kind}" for kind in KINDS for phase in ("pruned", "retrained")]
     of_a_seed = ["finetune"]
     for method in ("structured", "magnitude"):
@@ -84,14 +84,14 @@ def test_the_cells_are_the_whole_grid_in_order(tmp_path):
 
 
 def test_one_seed_has_no_super_survivors(tmp_path):
-    cells = list(cells_of(small_experiment(tmp_path)))
+    cells = list(cells_of(small_experiment(tmp_path).settings))
     assert len(cells) == 1 + 22
     assert not any(cell.method == "super" for cell in cells)
 
 
 def test_nothing_is_computed_twice(done, monkeypatch):
     made, found = done
-    assert all(is_done(made, cell) for cell in cells_of(made))
+    assert all(is_done(made, cell) for cell in cells_of(made.settings))
     again = small_experiment(made.settings.store, preset=made.preset.name, seeds=[3, 1])
 
     def fail(*_, **__):
@@ -107,7 +107,7 @@ def test_nothing_is_computed_twice(done, monkeypatch):
     for name in lotterylib.baselines.BASELINES:
         monkeypatch.setitem(lotterylib.baselines.BASELINES, name, fail)
     again.shape = made.shape  # the only thing that a model is loaded for
-    assert [compute(again, cell, silent) for cell in cells_of(again)] == found
+    assert [compute(again, cell, silent) for cell in cells_of(again.settings)] == found
 
 
 def test_good_random_and_bad_are_of_one_size(done):
@@ -234,7 +234,7 @@ def test_the_baseline_depends_on_the_data_and_not_on_how_it_is_trained_on(tmp_pa
     changes = ({}, {"epochs": 2, "preset": "official"}, {"train_rows": 17})
     paths = []
     for made in (small_experiment(tmp_path, **change) for change in changes):
-        cell = next(cells_of(made))
+        cell = next(cells_of(made.settings))
         assert cell.label == "baseline frozen"
         paths.append(key_of(made, cell).path)
     assert paths[0] == paths[1] != paths[2]
@@ -249,14 +249,14 @@ def test_a_preset_changes_the_stages_that_it_touches_and_no_others(tmp_path):
         assert same == (cell.stage in ("finetune", "importance"))
     slower = small_experiment(tmp_path, seeds=[3, 1])
     slower.preset = dataclasses.replace(slower.preset, magnitude_step=0.05)
-    for cell in cells_of(paper):
+    for cell in cells_of(paper.settings):
         same = key_of(paper, cell).path == key_of(slower, cell).path
         assert same == (cell.method != "magnitude")
 
 
 def test_cells_have_keys_of_their_own(tmp_path):
     made = small_experiment(tmp_path, seeds=[3, 1])
-    cells = list(cells_of(made))
+    cells = list(cells_of(made.settings))
     assert len({key_of(made, cell).path for cell in cells}) == len(cells)
     assert not any(is_done(made, cell) for cell in cells)
 
@@ -264,7 +264,7 @@ def test_cells_have_keys_of_their_own(tmp_path):
 def test_a_late_stage_computes_what_it_needs_and_no_more(tmp_path):
     made = small_experiment(tmp_path)
     compute(made, Cell("pruned", 3, "magnitude", "good"), silent)
-    finished = {cell.label for cell in cells_of(made) if is_done(made, cell)}
+    finished = {cell.label for cell in cells_of(made.settings) if is_done(made, cell)}
     assert finished == {"finetune", "search magnitude", "pruned magnitude good"}
 
 

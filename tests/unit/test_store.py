@@ -1,8 +1,11 @@
 """The run store: an artefact is whole and true, or it is made again."""
 
+import errno
 import json
 import multiprocessing
+import os
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -270,7 +273,10 @@ def test_a_failure_leaves_nothing_behind(error, store):
         store.fetch(key(), fail)
     assert not store.has(key())
     assert leftovers(store) == []
-    assert [path for path in store.root.rglob("*") if path.is_file()] == []
+    assert {path.parent.name for path in store.root.rglob("*") if path.is_file()} <= {
+        ".claims",
+        ".failed",
+    }
     make = Maker()
     store.fetch(key(), make)
     assert make.calls == 1
@@ -297,49 +303,168 @@ def test_a_half_written_artefact_of_a_killed_process_is_not_used(store):
     assert make.calls == 1
 
 
-def test_threads_that_want_the_same_end_with_one_valid_artefact(store):
-    meet, results = threading.Barrier(3, timeout=30), []
+def test_threads_that_want_the_same_make_it_once(store):
+    make, begun, results = Maker(), threading.Event(), []
 
-    def make(folder):
-        Maker()(folder)
-        meet.wait()  # all are computing before the first has finished
+    def slowly(folder):
+        begun.set()
+        time.sleep(0.2)
+        make(folder)
 
-    def work():
-        results.append(store.fetch(key(), make))
-
-    threads = [threading.Thread(target=work) for _ in range(3)]
+    threads = [
+        threading.Thread(target=lambda: results.append(store.fetch(key(), slowly)))
+        for _ in range(3)
+    ]
     for thread in threads:
         thread.start()
+    assert begun.wait(30)
+    assert store.is_claimed(key())
     for thread in threads:
         thread.join(60)
+    assert not store.is_claimed(key())
     assert results == [store.root / key().path] * 3
+    assert make.calls == 1
     assert_valid(store)
 
 
-def fetch_in_process(root, meet, queue):
+def fetch_in_process(root, queue):
     def make(folder):
+        time.sleep(0.2)
         Maker()(folder)
-        meet.wait()
+        queue.put("made")
 
     queue.put(str(RunStore(root).fetch(key(), make)))
 
 
-@pytest.mark.skipif(
+FORK = pytest.mark.skipif(
     "fork" not in multiprocessing.get_all_start_methods(), reason="processes cannot be forked"
 )
-def test_processes_that_want_the_same_end_with_one_valid_artefact(store):
+
+
+@FORK
+def test_processes_that_want_the_same_make_it_once(store):
     context = multiprocessing.get_context("fork")
-    meet, queue = context.Barrier(2, timeout=30), context.Queue()
-    processes = [
-        context.Process(target=fetch_in_process, args=(store.root, meet, queue)) for _ in range(2)
-    ]
+    queue = context.Queue()
+    processes = [context.Process(target=fetch_in_process, args=(store.root, queue)) for _ in "123"]
     for process in processes:
         process.start()
-    found = [queue.get(timeout=60) for _ in processes]
+    found = sorted(queue.get(timeout=60) for _ in range(4))
     for process in processes:
         process.join(60)
-    assert found == [str(store.root / key().path)] * 2
+    assert found == [str(store.root / key().path)] * 3 + ["made"]
     assert_valid(store)
+
+
+@FORK
+def test_what_a_killed_process_had_claimed_is_free_again(store):
+    context = multiprocessing.get_context("fork")
+    begun = context.Event()
+
+    def work():
+        def make(folder):
+            (folder / "half").write_text("")
+            begun.set()
+            time.sleep(60)
+
+        store.fetch(key(), make)
+
+    process = context.Process(target=work)
+    process.start()
+    assert begun.wait(30)
+    assert store.is_claimed(key())
+    process.kill()
+    process.join()
+    assert not store.is_claimed(key())
+    make = Maker()
+    store.fetch(key(), make)
+    assert make.calls == 1
+
+
+def failing(message):
+    def make(_):
+        raise LotteryError(message)
+
+    return make
+
+
+def test_why_something_failed_is_kept_until_it_succeeds(store):
+    assert store.failure(key()) == ""
+    with pytest.raises(LotteryError):
+        store.fetch(key(), failing("Too bad.\nThe last line."))
+    assert store.failure(key()) == "The last line."
+    assert store.failure(key(seed=1)) == ""
+    with pytest.raises(ZeroDivisionError):
+        store.fetch(key(), lambda folder: 1 / 0)
+    assert store.failure(key()) == "ZeroDivisionError: division by zero"
+    store.fetch(key(), Maker())
+    assert store.failure(key()) == ""
+
+
+def test_a_failure_is_that_of_the_artefact_that_failed(store):
+    inner = key(stage="finetune")
+
+    def outer(folder):
+        store.fetch(inner, failing("Too bad."))
+
+    with pytest.raises(LotteryError):
+        store.fetch(key(), outer)
+    assert (store.failure(inner), store.failure(key())) == ("Too bad.", "")
+
+
+def test_what_failed_in_this_run_is_not_tried_again(store):
+    with pytest.raises(LotteryError):
+        store.fetch(key(), failing("Too bad."))
+    same, later = RunStore(store.root, 0.0), RunStore(store.root, time.time() + 60)
+    make = Maker()
+    with pytest.raises(LotteryError, match="needs search of rte, seed 42, which failed: Too bad"):
+        same.fetch(key(), make)
+    assert make.calls == 0
+    assert store.failure(key()) == "Too bad."
+    later.fetch(key(), make)
+    same.fetch(key(), make)
+    assert make.calls == 1
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(store):
+    def make(folder):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(LotteryError, match=r"search of rte, seed 42, cannot be kept.*No space left"):
+        store.fetch(key(), make)
+    assert leftovers(store) == []
+    assert not store.has(key())
+
+
+def test_a_disk_that_is_really_full_is_a_sentence(tmp_path):
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    store = RunStore(tmp_path)
+
+    def make(folder):
+        (folder / "losses.json").symlink_to("/dev/full")
+        write_json(folder / "losses.json", list(range(1 << 16)))
+
+    with pytest.raises(LotteryError, match="No space left on device"):
+        store.fetch(key(), make)
+    assert leftovers(store) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_store_that_cannot_be_written_to_is_read_all_the_same(store):
+    folder = store.fetch(key(), Maker())
+    store.root.chmod(0o500)
+    try:
+        assert store.fetch(key(), Maker()) == folder
+        with pytest.raises(LotteryError, match="cannot be written to"):
+            RunStore(store.root / "below").fetch(key(), Maker())
+    finally:
+        store.root.chmod(0o700)
+
+
+def test_a_store_that_is_a_file_is_a_sentence(tmp_path):
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(LotteryError, match="cannot be written to"):
+        RunStore(tmp_path / "runs").fetch(key(), Maker())
 
 
 def assert_valid(store):

@@ -1,0 +1,284 @@
+"""What the commands of `lottery` do; each returns its exit status.
+
+torch takes seconds to import, so it is imported only once a request has been checked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lotterylib.encoders import ENCODERS, find_encoder
+from lotterylib.errors import LotteryError, unknown
+from lotterylib.methods import CORE, EXTRAS
+from lotterylib.presets import BUDGETS, find_budget
+from lotterylib.request import Request, in_parts, pages_wanted
+from lotterylib.settings import BUDGET_SEEDS, parse_settings
+from lotterylib.tasks import BUNDLED, TASKS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lotterylib.running import Failure
+    from lotterylib.settings import Settings
+
+
+def run(options: argparse.Namespace) -> int:
+    """Compute what tasks need, then render their pages."""
+    everything = _settings(options)
+    _extras(options)
+    pages = Path(options.pages)
+    templates = [] if options.no_pages else _templates(Path(options.notebooks))
+    _check_writable(everything[0].store)
+    plan = _open(options, everything)
+    import pandas as pd
+
+    from lotterylib import running
+    from lotterylib.results import collect
+
+    experiments = [experiment for experiment, wanted in plan if CORE[0] in wanted]
+    encoder = experiments[0].encoder
+    for experiment in experiments:
+        print(f"{experiment.task.title}: {experiment.data.origin}", file=sys.stderr)
+    print(f"Encoder {encoder.name}: {encoder.origin}", file=sys.stderr)
+    if not options.no_pages:
+        running.check_pages(experiments, pages)
+    failures = running.compute_all(plan, options.jobs)
+    plan = list(running.without_failures(plan, failures))
+    if options.no_pages and plan:
+        tables = [collect(experiment, *wanted) for experiment, wanted in plan]
+        _show(pd.concat(tables).drop_duplicates())
+    elif plan:
+        failures += running.render_all(plan, templates, pages)
+        running.render_overview(encoder.name, templates, pages)
+        results(options)
+    return _tell(failures)
+
+
+def _open(options: argparse.Namespace, everything: Sequence[Settings]) -> list:
+    """What is asked for as experiments, each with its pages; encoder and data are found first."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    encoder = find_encoder(options.encoder)
+    from lotterylib.data import load_task_data
+
+    data = [load_task_data(settings) for settings in everything]
+    from lotterylib.experiment import Experiment
+
+    return [
+        (Experiment(part, encoder, examples), wanted)
+        for settings, examples in zip(everything, data, strict=True)
+        for part, wanted in _in_parts(options, settings, encoder.name)
+    ]
+
+
+def _tell(failures: Sequence[Failure]) -> int:
+    """Say what failed; the exit status is 1 if anything did."""
+    if not failures:
+        return 0
+    own = [failure for failure in failures if failure.itself]
+    others = len(failures) - len(own)
+    needing = f"; {others} cells that need them were left out" if others else ""
+    print(f"lottery: {len(own)} failed{needing}.", file=sys.stderr)
+    for failure in own:
+        print(f"  {failure.name}: {failure.reason}", file=sys.stderr)
+    print("What was finished is kept; give the same command again to go on.", file=sys.stderr)
+    return 1
+
+
+def _settings(options: argparse.Namespace) -> list[Settings]:
+    if options.jobs < 0:
+        raise LotteryError(f"The option --jobs is {options.jobs}: it must not be negative.")
+    names = dict.fromkeys(options.tasks or BUNDLED)
+    return [
+        parse_settings(
+            task=name,
+            encoder=options.encoder,
+            preset=options.preset,
+            budget=options.budget,
+            seeds=options.seeds,
+            train_rows=options.train_rows,
+            dev_rows=options.dev_rows,
+            epochs=options.epochs,
+            learning_rate=options.learning_rate,
+            batch_order=options.batch_order,
+            data_dir=options.data_dir,
+            store=options.store,
+        )
+        for name in names
+    ]
+
+
+def _in_parts(options: argparse.Namespace, settings: Settings, encoder: str) -> Request:
+    """The pages that are wanted of a task, those that the budget gives fewer seeds apart."""
+    place = Path() if options.no_pages else Path(options.pages) / encoder / settings.task.name
+    if len(settings.seeds) < 2:
+        print(
+            f"{settings.task.title}: with one seed there is no agreement over seeds, so no pages "
+            "on stability and super-survivors.",
+            file=sys.stderr,
+        )
+    wanted = pages_wanted(settings, _extras(options), place)
+    few = find_budget(options.budget).extra_seeds if options.seeds == BUDGET_SEEDS else 0
+    return in_parts(settings, wanted, few)
+
+
+def _extras(options: argparse.Namespace) -> list[str]:
+    names = [part.strip() for part in options.extras.split(",") if part.strip()]
+    for name in names:
+        if name != "all" and name not in EXTRAS:
+            raise unknown("page", name, [*EXTRAS, "all"])
+    return list(EXTRAS) if "all" in names else names
+
+
+def plan(options: argparse.Namespace) -> int:
+    """Tell what a run would cost."""
+    everything = _settings(options)
+    _extras(options)
+    import torch
+
+    from lotterylib.plan import plan as costs
+    from lotterylib.running import processes
+
+    jobs = options.jobs or processes()
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
+    request = [
+        part for settings in everything for part in _in_parts(options, settings, settings.encoder)
+    ]
+    table = costs(request, jobs)
+    shown = {name: "{:,.2f}".format for name in ("pflop", "hours", "arithmetic", "traffic")}
+    print(table.to_string(formatters=shown))
+    for note in table.attrs["notes"]:
+        print(note)
+    return 0
+
+
+def status(options: argparse.Namespace) -> int:
+    """Show how far a run has come: 0 if all is done, 1 if something failed, 3 otherwise."""
+    everything = _settings(options)
+    _extras(options)
+    plan = _open(options, everything)
+    from lotterylib.running import processes
+    from lotterylib.status import seconds_left, states_of, table_of
+
+    states = states_of(plan)
+    print(table_of(states).to_string())
+    failed = [state for state in states if state.state == "failed"]
+    for state in failed:
+        print(f"{state.task}, seed {state.seed}: {state.cell.label} failed: {state.reason}")
+    done = sum(state.state == "done" for state in states)
+    print(f"{done} of {len(states)} cells are done.", end=" ")
+    if done == len(states):
+        print("Nothing is left to compute.")
+        return 0
+    jobs = options.jobs or processes()
+    left = seconds_left(states, jobs)
+    if left is None:
+        print("What is left would be a guess before the first one; see 'lottery plan'.")
+    else:
+        print(f"Some {max(1, round(left / 60))} minutes are left with {jobs} processes.")
+    return 1 if failed else 3
+
+
+def import_masks(options: argparse.Namespace) -> int:
+    """Read the authors' own subnetworks, and audit them."""
+    from lotterylib.audit import check_auditable
+    from lotterylib.imported import import_masks as read_into
+    from lotterylib.imported import read_masks
+    from lotterylib.store import RunStore
+
+    folder = Path(options.folder)
+    if not folder.is_dir():
+        raise LotteryError(f"The folder {folder} does not exist.")
+    templates = [] if options.no_pages else _templates(Path(options.notebooks))
+    masks = read_masks(folder)
+    if not options.no_pages:
+        check_auditable(mask.subnetwork for mask in masks)
+    _check_writable(Path(options.store))
+    found = read_into(folder, RunStore(Path(options.store)))
+    counts = Counter(mask.method for mask in found)
+    for method, count in counts.items():
+        tasks = len({mask.task for mask in found if mask.method == method})
+        print(f"{count} subnetworks found by searching for {method}, of {tasks} tasks.")
+    if options.no_pages:
+        return 0
+    if "structured" not in counts:
+        print("The audit needs the masks found jointly (heads_mlps), so no page is made.")
+        return 0
+    from lotterylib.pages import AUDIT, AUTHORS, find_template, page_path, render, write_contents
+
+    pages = Path(options.pages)
+    template = find_template(templates, AUDIT)
+    page = page_path(pages, AUTHORS, "audit", template)
+    render(template, page, {"run_store": options.store})
+    if (contents := pages.parent / "_toc.yml").is_file():
+        write_contents(contents, pages)
+    print(f"The audit is in {page}.")
+    return 0
+
+
+def _templates(folder: Path) -> list[Path]:
+    from lotterylib.pages import AUDIT, OVERVIEW, find_template, templates
+
+    found = templates(folder)
+    for name in (OVERVIEW, AUDIT):
+        find_template(found, name)
+    return found
+
+
+def _check_writable(store: Path) -> None:
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LotteryError(f"The run store {store} cannot be made: {error.strerror}.") from None
+    if not os.access(store, os.W_OK):
+        raise LotteryError(f"The run store {store} cannot be written to.")
+
+
+def show_choices(_options: argparse.Namespace) -> int:
+    """List what can be asked for."""
+    print("tasks (those without a source come from GLUE: the hub, or --data-dir)")
+    for task in TASKS.values():
+        source = "generated" if task.is_bundled else ""
+        kind = " / ".join(task.labels) or "a number from 0 to 5"
+        print(f"  {task.name:14} {task.metric:9} {kind}  {source}".rstrip())
+    print("encoders (or the path of a model directory)")
+    for encoder in ENCODERS.values():
+        print(f"  {encoder.name:24} {encoder.kind:8} {encoder.location}".rstrip())
+    print("presets: how")
+    print("  paper      as the published text says")
+    print("  official   as the authors' code and stored artefacts did")
+    print("further pages of a task (--with)")
+    for name, page in EXTRAS.items():
+        print(f"  {name:14} {page}")
+    print("budgets: how much")
+    for budget in BUDGETS.values():
+        rows = " and ".join(
+            f"{rows or 'all'} {name} rows"
+            for rows, name in ((budget.train_rows, "training"), (budget.dev_rows, "dev"))
+        )
+        few = f" ({budget.extra_seeds} for further pages)" if budget.extra_seeds else ""
+        print(f"  {budget.name:10} {rows}, {budget.epochs} epochs, {len(budget.seeds)} seeds{few}")
+    return 0
+
+
+def results(options: argparse.Namespace) -> int:
+    """Show what was found, as a table."""
+    from lotterylib.results import load_results
+
+    results = load_results(Path(options.pages))
+    if results.empty:
+        print(f"No results under {options.pages} yet; 'lottery run' makes them.")
+        return 0
+    return _show(results)
+
+
+def _show(results: pd.DataFrame) -> int:
+    from lotterylib.results import format_verdicts, verdicts
+
+    print(format_verdicts(verdicts(results)))
+    return 0

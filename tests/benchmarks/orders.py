@@ -1,0 +1,67 @@
+"""Do length buckets score otherwise than the paper's random batches? Seed by seed, on real tasks.
+
+    python -m tests.benchmarks.orders cola sst2 --data-dir GLUE --train-rows 3000
+
+Writes a row per task, order and seed as CSV; what the run store has already is not computed again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from lotterylib.experiment import open_experiment
+from lotterylib.running import compute_all
+from lotterylib.settings import BATCH_ORDERS, parse_settings
+
+
+def main() -> None:
+    """The command `python -m tests.benchmarks.orders`."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.orders", description=__doc__)
+    parser.add_argument("tasks", nargs="+")
+    parser.add_argument("--data-dir", default="")
+    parser.add_argument("--train-rows", type=int, default=0)
+    parser.add_argument("--encoder", default="minilm")
+    parser.add_argument("--store", default="runs")
+    parser.add_argument("--csv", type=Path, default=Path("book/batch_orders.csv"))
+    options = parser.parse_args()
+    experiments = [
+        open_experiment(
+            parse_settings(
+                task,
+                encoder=options.encoder,
+                budget="full",
+                train_rows=options.train_rows,
+                batch_order=order,
+                data_dir=options.data_dir,
+                store=options.store,
+            )
+        )
+        for task in options.tasks
+        for order in BATCH_ORDERS
+    ]
+    if failures := compute_all([(each, ("01_finetune",)) for each in experiments]):
+        raise SystemExit(failures[0].reason)
+    rows = [
+        {
+            "encoder": each.encoder.name,
+            "task": each.task.name,
+            "train_rows": len(each.data.train),
+            "epochs": each.recipe.epochs,
+            "order": each.recipe.order,
+            "seed": seed,
+            "metric": each.task.metric,
+            "score": each.full_score(seed).metrics[each.task.metric],
+            "seconds": each.store.provenance(each.finetuned_key(seed))["seconds"],
+        }
+        for each in experiments
+        for seed in each.settings.seeds
+    ]
+    pd.DataFrame(rows).round(5).to_csv(options.csv, index=False, lineterminator="\n")
+    print(pd.DataFrame(rows).groupby(["task", "order"])["score"].describe().to_string())
+
+
+if __name__ == "__main__":
+    main()
