@@ -65,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
         "hours and memory. Takes the same requests as 'lottery run'; GLUE's texts are not needed.",
     )
     _add_request(planned)
+    planned.add_argument("--json", default="", help="a file to write the table to as well")
     planned.set_defaults(handler=commands.plan)
     status = subparsers.add_parser(
         "status",

@@ -143,6 +143,7 @@ def plan(options: argparse.Namespace) -> int:
 
     from lotterylib.plan import plan as costs
     from lotterylib.running import processes
+    from lotterylib.store import write_json
 
     jobs = options.jobs or processes()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
@@ -152,8 +153,12 @@ def plan(options: argparse.Namespace) -> int:
     table = costs(request, jobs)
     shown = {name: "{:,.2f}".format for name in ("pflop", "hours", "arithmetic", "traffic")}
     print(table.to_string(formatters=shown))
-    for note in table.attrs["notes"]:
-        print(note)
+    notes = table.attrs["notes"]
+    print("\n".join(notes))
+    if options.json:
+        rows = table.reset_index().to_dict("records")
+        asked = {name: getattr(options, name) for name in ("encoder", "budget", "batch_order")}
+        write_json(Path(options.json), {"asked": asked, "rows": rows, "notes": notes})
     return 0
 
 

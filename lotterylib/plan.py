@@ -39,7 +39,7 @@ TRAFFIC = 40
 optimizer reads parameter, gradient and two moments, and writes all but the gradient. All are
 float32."""
 
-_ROWS, _WARM, _STEPS = 1600, 2, 8  # the first steps of one stretch of buckets are timed
+_ROWS, _WARM, _STEPS = 1600, 1, 5  # the first steps of one stretch of buckets are timed
 
 
 @dataclass(frozen=True)

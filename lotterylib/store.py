@@ -13,13 +13,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import platform
 import re
 import shutil
 import subprocess
 import time
-import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -54,8 +52,10 @@ class Key:
 
     def __post_init__(self) -> None:
         for name in (self.encoder, self.task, self.stage):
-            if not _NAME.fullmatch(name):
+            if not isinstance(name, str) or not _NAME.fullmatch(name):
                 raise LotteryError(f"{name!r} cannot name a folder of the run store.")
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise LotteryError(f"The seed {self.seed!r} is not a whole number from 0 up.")
 
     @property
     def digest(self) -> str:
@@ -86,6 +86,10 @@ class RunStore:
         """Whether the artefact is there (it is verified when it is fetched)."""
         return (self.root / key.path / "manifest.json").is_file()
 
+    def is_whole(self, key: Key) -> bool:
+        """Whether the artefact is there and matches its checksums."""
+        return self.has(key) and not _damage(self.root / key.path)
+
     def is_claimed(self, key: Key) -> bool:
         """Whether some process is making the artefact now."""
         lock = FileLock(self._claim(key))
@@ -96,6 +100,8 @@ class RunStore:
                 return False
         except Timeout:
             return True
+        except OSError:  # nobody can make anything in a store that cannot be written to
+            return False
 
     def failure(self, key: Key) -> str:
         """Why the artefact could not be made when that was last tried, in a line; else empty."""
@@ -142,7 +148,7 @@ class RunStore:
                     warnings.warn(
                         f"{folder} is damaged ({damage}); it is computed again.", stacklevel=2
                     )
-                    _discard(folder, self.root)
+                    self._discard(key)
                 if not folder.is_dir():
                     self._refuse_if_failed(key)
                     self._make(key, make, device, folder)
@@ -157,8 +163,9 @@ class RunStore:
 
     def _make(self, key: Key, make: Callable[[Path], None], device: str, folder: Path) -> None:
         started = time.perf_counter()
-        scratch = self.root / ".partial" / f"{key.stage}-{uuid.uuid4().hex[:12]}"
+        scratch = self._scratch(key)
         try:
+            shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
             scratch.mkdir(parents=True)
             make(scratch)
             write_json(scratch / "config.json", {"stage": key.stage, "config": key.config})
@@ -204,8 +211,28 @@ class RunStore:
             error.add_note(f"{key.path} failed before in this run")
             raise error
 
+    def tidy(self) -> None:
+        """Delete what killed processes left half-written, but nothing that is being made."""
+        for scratch in (self.root / ".partial").glob("*"):
+            lock = FileLock(self.root / ".claims" / f"{scratch.name}.lock")
+            with suppress(OSError, Timeout), lock.acquire(blocking=False):
+                shutil.rmtree(scratch, ignore_errors=True)
+
+    def _discard(self, key: Key) -> None:
+        # Renamed first: a folder half deleted must not be met under its own name.
+        scratch = self._scratch(key)
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.parent.mkdir(parents=True, exist_ok=True)
+        (self.root / key.path).rename(scratch)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+    # Whoever holds the claim may do with the scratch folder of the same name what he likes.
+
     def _claim(self, key: Key) -> Path:
         return self.root / ".claims" / f"{'+'.join(key.path.parts)}.lock"
+
+    def _scratch(self, key: Key) -> Path:
+        return self.root / ".partial" / "+".join(key.path.parts)
 
     def _failure(self, key: Key) -> Path:
         return self.root / ".failed" / f"{'+'.join(key.path.parts)}.json"
@@ -237,8 +264,15 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read JSON.
+
+    Raises:
+        OSError, ValueError: the file cannot be read, or is no JSON that can be.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def _checksums(folder: Path) -> dict[str, str]:
@@ -256,24 +290,16 @@ def _damage(folder: Path) -> str:
         return "its manifest is missing or unreadable"
     if not isinstance(manifest, dict):
         return "its manifest is unreadable"
-    found = _checksums(folder)
+    try:
+        found = _checksums(folder)
+    except OSError as error:  # also one that another process is replacing just now
+        return f"{Path(error.filename or folder).name} cannot be read"
     for name in sorted({*manifest, *found}):
         if name not in found:
             return f"{name} is missing"
         if manifest.get(name) != found[name]:
             return f"{name} does not match its checksum"
     return ""
-
-
-def _discard(folder: Path, root: Path) -> None:
-    # Renamed first: a folder half deleted must not be met under its own name.
-    grave = root / ".partial" / f"damaged-{uuid.uuid4().hex[:12]}"
-    grave.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.rename(folder, grave)
-    except FileNotFoundError:  # another process was quicker
-        return
-    shutil.rmtree(grave, ignore_errors=True)
 
 
 def _commit() -> str:

@@ -1,5 +1,7 @@
 """Plans: what a run costs on this machine, without its data and even without its weights."""
 
+import json
+
 import pytest
 
 from lotterylib.cells import cells_of
@@ -74,8 +76,11 @@ def test_a_machine_multiplies_and_moves():
 def test_the_command_prints_it_and_leaves_no_store(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     arguments = ["plan", "rte", "--encoder", "tiny", "--budget", "smoke", "--jobs", "1"]
-    assert main(arguments) == 0
+    assert main([*arguments, "--json", "plan.json"]) == 0
     said = capsys.readouterr().out
     assert "RTE" in said
     assert "1 processes at once" in said
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [tmp_path / "plan.json"]
+    written = json.loads((tmp_path / "plan.json").read_text())
+    assert [row["task"] for row in written["rows"]] == ["RTE", "all"]
+    assert written["asked"] == {"encoder": "tiny", "budget": "smoke", "batch_order": "buckets"}
