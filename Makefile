@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 TASKS ?=
 
-.PHONY: book site test lint clean
+.PHONY: book site test test-long clean
 
 book: $(VENV)/.book  ## run every notebook on the bundled tasks, then build the site
 	$(BIN)/lottery run $(TASKS)
@@ -21,7 +21,10 @@ test: $(VENV)/.test  ## check the code and run the tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "not long"
+
+test-long: $(VENV)/.test  ## runs that are killed, starved and damaged, and grids of jobs, Slurm's too
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m long
 
 $(VENV)/.book: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -30,7 +33,7 @@ $(VENV)/.book: pyproject.toml constraints.txt
 
 $(VENV)/.test: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[offline,book,test]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[offline,book,grid,test]'
 	touch $@ $(VENV)/.book
 
 clean:  ## remove the built site; runs and pages stay

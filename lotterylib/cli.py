@@ -25,6 +25,8 @@ examples:
   lottery plan cola rte --encoder bert-base-uncased --budget full
                                              what that would cost on this machine
   lottery status rte mrpc --data-dir GLUE    how far that has come
+  lottery run rte mrpc --data-dir GLUE --profile slurm
+                                             the same as jobs of a cluster
   lottery import-masks bert-experiments      the authors' own subnetworks, audited
   lottery results                            what has been found so far, as a table
 
@@ -57,6 +59,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_request(run)
     run.add_argument("--notebooks", default="notebooks", help="where the templates are")
+    run.add_argument(
+        "--profile",
+        default="",
+        help="run as jobs of a grid, with Snakemake: local, slurm, kubernetes, or the folder of a "
+        "profile (default: compute in this process)",
+    )
+    run.add_argument("--no-overview", action="store_true", help="render the tasks' own pages only")
     run.set_defaults(handler=commands.run)
     planned = subparsers.add_parser(
         "plan",
@@ -88,6 +97,13 @@ def build_parser() -> argparse.ArgumentParser:
     imported.add_argument("--notebooks", default="notebooks", help="where the templates are")
     imported.add_argument("--no-pages", action="store_true", help="import only, render nothing")
     imported.set_defaults(handler=commands.import_masks)
+    overview = subparsers.add_parser(
+        "overview", help="render the page over all tasks again, from the published runs"
+    )
+    overview.add_argument("--encoder", default="minilm", help="whose runs (default: minilm)")
+    overview.add_argument("--pages", default="book/results", help="where the pages are")
+    overview.add_argument("--notebooks", default="notebooks", help="where the templates are")
+    overview.set_defaults(handler=commands.overview)
     shown = subparsers.add_parser("list", help="list tasks, encoders, presets and budgets")
     shown.set_defaults(handler=commands.show_choices)
     results = subparsers.add_parser("results", help="show what was found, as a table")

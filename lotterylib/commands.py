@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lotterylib.encoders import ENCODERS, find_encoder
+from lotterylib.encoders import ENCODERS, find_encoder, folder_of
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.methods import CORE, EXTRAS
 from lotterylib.presets import BUDGETS, find_budget
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Compute what tasks need, then render their pages."""
+    """Compute what tasks need, then render their pages; with a profile, as jobs of a grid."""
     everything = _settings(options)
     _extras(options)
+    profile = _profile(options)
     pages = Path(options.pages)
     templates = [] if options.no_pages else _templates(Path(options.notebooks))
     _check_writable(everything[0].store)
@@ -48,6 +49,8 @@ def run(options: argparse.Namespace) -> int:
     print(f"Encoder {encoder.name}: {encoder.origin}", file=sys.stderr)
     if not options.no_pages:
         running.check_pages(experiments, pages)
+    if profile:
+        return _run_grid(options, profile)
     failures = running.compute_all(plan, options.jobs)
     plan = list(running.without_failures(plan, failures))
     if options.no_pages and plan:
@@ -55,9 +58,35 @@ def run(options: argparse.Namespace) -> int:
         _show(pd.concat(tables).drop_duplicates())
     elif plan:
         failures += running.render_all(plan, templates, pages)
-        running.render_overview(encoder.name, templates, pages)
+        if not options.no_overview:
+            running.render_overview(encoder.name, templates, pages)
         results(options)
     return _tell(failures)
+
+
+def _profile(options: argparse.Namespace) -> Path | None:
+    if not options.profile:
+        return None
+    from lotterylib.grid import check_profile
+
+    return check_profile(options)
+
+
+def _run_grid(options: argparse.Namespace, profile: Path) -> int:
+    from lotterylib import grid
+
+    status = grid.run(options, profile)
+    return status if status or options.no_pages else results(options)
+
+
+def overview(options: argparse.Namespace) -> int:
+    """Render the page over all tasks again, from what their runs have published."""
+    from lotterylib.running import render_overview
+
+    render_overview(
+        folder_of(options.encoder), _templates(Path(options.notebooks)), Path(options.pages)
+    )
+    return 0
 
 
 def _open(options: argparse.Namespace, everything: Sequence[Settings]) -> list:
@@ -111,6 +140,16 @@ def _settings(options: argparse.Namespace) -> list[Settings]:
         )
         for name in names
     ]
+
+
+def requested(options: argparse.Namespace, encoder: str) -> Request:
+    """What is asked for: the settings of each task, with the pages that are wanted of them.
+
+    Args:
+        options: of `lottery run`.
+        encoder: the name of its folder of pages.
+    """
+    return [part for each in _settings(options) for part in _in_parts(options, each, encoder)]
 
 
 def _in_parts(options: argparse.Namespace, settings: Settings, encoder: str) -> Request:
@@ -236,11 +275,10 @@ def _templates(folder: Path) -> list[Path]:
 
 
 def _check_writable(store: Path) -> None:
-    try:
-        store.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LotteryError(f"The run store {store} cannot be made: {error.strerror}.") from None
-    if not os.access(store, os.W_OK):
+    there = next(place for place in (store, *store.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise LotteryError(f"The run store {store} cannot be made: {there} is not a directory.")
+    if not os.access(there, os.W_OK):
         raise LotteryError(f"The run store {store} cannot be written to.")
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
 from datasets import Dataset, DatasetDict, Value, load_dataset
 from datasets.exceptions import DatasetNotFoundError
 
@@ -134,8 +135,9 @@ def _parquet(folder: Path, split: str) -> Path:
 
 def _read_parquet(file: Path) -> Dataset:
     try:
-        return Dataset.from_pandas(pd.read_parquet(file), preserve_index=False)
-    except (OSError, ValueError) as error:
+        table = pyarrow.parquet.read_table(file).replace_schema_metadata()  # pandas trusts its own
+        return Dataset.from_pandas(table.to_pandas(), preserve_index=False)
+    except Exception as error:  # whatever a damaged file leads Arrow to
         raise LotteryError(f"{file} cannot be read as parquet: {error}.") from None
 
 
@@ -168,7 +170,10 @@ def _read_tsv(file: Path, task: Task) -> Dataset:
             raise LotteryError(f"{file} holds the label {bad!r}, which {task.title} does not have.")
         frame["label"] = labels
     frame.columns = frame.columns.map(str)
-    return Dataset.from_pandas(frame, preserve_index=False)
+    try:
+        return Dataset.from_pandas(frame, preserve_index=False)
+    except ValueError:  # two columns of one name, or a name that is none
+        raise LotteryError(f"{file} has a header that cannot be read.") from None
 
 
 def _checked(split: Dataset, task: Task, name: str) -> Dataset:

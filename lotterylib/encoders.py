@@ -11,7 +11,6 @@ import hashlib
 import importlib.metadata
 import importlib.resources
 import io
-import json
 import os
 import re
 import shutil
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from lotterylib.errors import LotteryError, unknown
+from lotterylib.store import read_json
 
 
 @dataclass(frozen=True)
@@ -181,6 +181,13 @@ class Encoder:
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json")
 
 
+def folder_of(name: str) -> str:
+    """The name of an encoder's folder of runs and pages, without a look at the encoder itself."""
+    if name in ENCODERS:
+        return name
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(name).resolve().name).lstrip("._-") or "model"
+
+
 def find_encoder(name: str) -> Encoder:
     """Find an encoder by a name in `ENCODERS` or by the path of a model directory.
 
@@ -191,8 +198,7 @@ def find_encoder(name: str) -> Encoder:
     if name in ENCODERS:
         return _find_source(ENCODERS[name])
     if name and (os.sep in name or Path(name).is_dir()):
-        folder = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(name).resolve().name).lstrip(".-") or "model"
-        return _from_directory(Path(name), folder, 2e-5, "a local directory")
+        return _from_directory(Path(name), folder_of(name), 2e-5, "a local directory")
     raise unknown("encoder", name, [*ENCODERS, "or the path of a model directory"])
 
 
@@ -219,10 +225,10 @@ def _from_directory(
             f"{directory} holds no model.safetensors, the only format of weights that is read."
         )
     try:
-        model_type = json.loads(config_file.read_text(encoding="utf-8")).get("model_type", "")
-    except (ValueError, AttributeError) as error:
+        model_type = read_json(config_file).get("model_type", "")
+    except (OSError, ValueError, AttributeError) as error:
         raise LotteryError(f"{config_file} is not a model's configuration: {error}.") from None
-    if model_type not in ARCHITECTURES:
+    if not isinstance(model_type, str) or model_type not in ARCHITECTURES:
         raise unknown(f"model type in {config_file}:", model_type, ARCHITECTURES)
     if not any((directory / file).is_file() for file in _TOKENIZER_FILES):
         # transformers would make up a tokenizer that knows no word, without a complaint.

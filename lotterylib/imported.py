@@ -233,7 +233,7 @@ def _parse(path: Path, data: bytes) -> np.ndarray:
     try:
         # a pickle could run anything, and nobody needs one for zeros and ones
         array = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except Exception as error:  # a header is read as Python, so anything can be wrong with it
         raise LotteryError(f"{path} is not a readable array of numbers ({error}).") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
         raise LotteryError(f"{path} is not an array of numbers.")

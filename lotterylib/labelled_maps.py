@@ -212,7 +212,7 @@ def _match(table: pd.DataFrame, maps: dict[str, np.ndarray], file: Path) -> None
 def _read_array(file: Path) -> np.ndarray:
     try:
         array = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # a header is read as Python, so anything can be wrong with it
         raise LotteryError(f"{file} is not a readable array of numbers: {error}.") from None
     numeric = isinstance(array, np.ndarray) and np.issubdtype(array.dtype, np.floating)
     if not numeric or array.ndim != 2 or array.shape[0] != array.shape[1]:

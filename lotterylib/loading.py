@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+
 import torch
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BertConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as transformers_logging
 
 from lotterylib.encoders import Encoder
+from lotterylib.errors import LotteryError
 from lotterylib.tasks import Task
 
 
 def load_tokenizer(encoder: Encoder) -> PreTrainedTokenizerBase:
-    """The encoder's own tokenizer; the random encoder reads characters."""
+    """The encoder's own tokenizer; the random encoder reads characters.
+
+    Raises:
+        LotteryError: the tokenizer's files make none.
+    """
     if encoder.directory is None:
         return _character_tokenizer()
-    return AutoTokenizer.from_pretrained(encoder.directory, trust_remote_code=False)
+    with _told(encoder, "tokenizer"):
+        return AutoTokenizer.from_pretrained(encoder.directory, trust_remote_code=False)
 
 
 def load_model(encoder: Encoder, task: Task, seed: int, pretrained: bool = True) -> PreTrainedModel:
@@ -39,24 +49,70 @@ def load_model(encoder: Encoder, task: Task, seed: int, pretrained: bool = True)
 
     Returns:
         A float32 model in evaluation mode on the CPU.
+
+    Raises:
+        LotteryError: configuration and weights do not fit each other, or make no model.
     """
     with torch.random.fork_rng(devices=[]), quiet_transformers():
         torch.manual_seed(seed)
         if encoder.directory is None:
-            config = _tiny_config(task)
-        else:
-            config = AutoConfig.from_pretrained(encoder.directory, num_labels=task.outputs)
-        if encoder.directory is None or not pretrained:
-            model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
-        else:
-            model = AutoModelForSequenceClassification.from_pretrained(
+            return _of_shape(_tiny_config(task)).eval()
+        with _told(encoder, "model"):
+            config = AutoConfig.from_pretrained(
+                encoder.directory, num_labels=task.outputs, trust_remote_code=False
+            )
+            if not pretrained:
+                return _of_shape(config).eval()
+            model, told = AutoModelForSequenceClassification.from_pretrained(
                 encoder.directory,
                 config=config,
                 dtype=torch.float32,
                 use_safetensors=True,
+                ignore_mismatched_sizes=True,
                 trust_remote_code=False,
+                output_loading_info=True,
             )
+    _refuse_other_layers(encoder, model, told)
     return model.eval()
+
+
+@contextmanager
+def _told(encoder: Encoder, what: str) -> Iterator[None]:
+    """Whatever transformers raises over files that are wrong becomes a sentence."""
+    try:
+        yield
+    except Exception as error:
+        reason = (f"{error}".strip().splitlines() or [type(error).__name__])[-1].strip(" .")
+        raise LotteryError(
+            f"The {what} in {encoder.directory} cannot be loaded: {reason}."
+        ) from error
+
+
+def _of_shape(config: PreTrainedConfig) -> PreTrainedModel:
+    return AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+
+
+def _refuse_other_layers(
+    encoder: Encoder, model: PreTrainedModel, told: Mapping[str, Collection]
+) -> None:
+    """Transformers draws what the file lacks, or has of another size, and drops what is too much.
+
+    For the task layer that is right.
+    """
+    body = f"{model.base_model_prefix}."
+    lacking = [n for n in told["missing_keys"] if n.startswith(body) and ".pooler." not in n]
+    surplus = [n for n in told["unexpected_keys"] if f"{encoder.architecture.layers}." in n]
+    other = [name for name, *_ in told["mismatched_keys"] if name.startswith(body)]
+    for names, what in (
+        (lacking, "the weights lack"),
+        (surplus, "it has no place for"),
+        (other, "it has another size for"),
+    ):
+        if names:
+            raise LotteryError(
+                f"The model in {encoder.directory} does not fit its config.json: {what} "
+                f"{min(names)}."
+            )
 
 
 class quiet_transformers:

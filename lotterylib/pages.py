@@ -44,7 +44,7 @@ def templates(folder: Path) -> list[Path]:
     """The notebook templates of a folder, in their order.
 
     Raises:
-        LotteryError: there are none.
+        LotteryError: there are none, or one is damaged.
     """
     found = sorted(path for path in folder.glob("*.ipynb") if TEMPLATE.fullmatch(path.name))
     if not found:
@@ -52,6 +52,12 @@ def templates(folder: Path) -> list[Path]:
             f"{folder} holds no notebook templates: run from the repository, or name their folder "
             "with --notebooks."
         )
+    for path in found:
+        try:
+            nbformat.read(path, as_version=4)
+        except (OSError, ValueError, RecursionError, KeyError, AttributeError) as error:
+            reason = f"{error}".splitlines()[0][:80] or type(error).__name__
+            raise LotteryError(f"The template {path} is no readable notebook: {reason}.") from None
     return found
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from lotterylib.cells import Cell, cells_of, compute, is_done, key_of, wave_of
+from lotterylib.cells import Cell, cells_of, compute, key_of, wave_of
 from lotterylib.cost import amounts_of, work_of
 from lotterylib.errors import LotteryError
 from lotterylib.experiment import Experiment, open_experiment
@@ -106,20 +107,22 @@ def compute_all(plan: Plan, jobs: int = 0) -> list[Failure]:
         for cell in cells_of(experiment.settings, pages)
     }
     cells = list(wanted.values())
-    missing = [(experiment, cell) for experiment, cell in cells if not is_done(experiment, cell)]
+    missing = [each for each in cells if not each[0].store.is_whole(key_of(*each))]
+    for experiment, _ in plan:
+        experiment.store.tidy()
     print(
         f"{len(cells)} cells, {len(cells) - len(missing)} of them in the store already.",
         file=sys.stderr,
     )
     if not missing:
         return []
+    effort = sum(_effort(*each) for each in missing)
     for store in {
         e.store.root: e.store for e, cell in missing if cell.stage == "patterns"
     }.values():
         print("The classifier of attention maps comes first.", file=sys.stderr)
         classifier(store)  # otherwise every process would wait for it
     jobs = jobs or processes()
-    effort = sum(_effort(*each) for each in missing)
     bar_format = "{percentage:3.0f}% |{bar:20}| {elapsed} gone, {remaining} left  {desc}"
     began = time.time()
     with tqdm(total=effort, bar_format=bar_format, mininterval=1.0) as bar:
@@ -129,7 +132,7 @@ def compute_all(plan: Plan, jobs: int = 0) -> list[Failure]:
 
 def _compute_here(missing: Work, bar: tqdm, _jobs: int, began: float) -> list[Failure]:
     failures = []
-    for experiment, cell in missing:
+    for experiment, cell in _unclaimed_first(missing):
         name = _name(experiment, cell)
         size, start = _effort(experiment, cell), bar.n
         experiment.store.failed_since = began
@@ -150,6 +153,19 @@ def _compute_here(missing: Work, bar: tqdm, _jobs: int, began: float) -> list[Fa
             bar.write(f"{name}: {found} ({time.monotonic() - since:.0f} s)", file=sys.stderr)
         bar.update(start + size - bar.n)
     return failures
+
+
+def _unclaimed_first(work: Work) -> Iterator[tuple[Experiment, Cell]]:
+    """These in their order, but what another run is making just now at the end, so that runs on one
+    store share the work and do not follow each other.
+    """
+    claimed = []
+    for experiment, cell in work:
+        if experiment.store.is_claimed(key_of(experiment, cell)):
+            claimed.append((experiment, cell))
+        else:
+            yield experiment, cell
+    yield from claimed
 
 
 def _compute_apart(missing: Work, bar: tqdm, jobs: int, began: float) -> list[Failure]:
@@ -176,42 +192,67 @@ def _compute_wave(
 ) -> list[tuple[Experiment, Cell]]:
     """Compute these side by side, and return what is left if a process was killed."""
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    left = list(work)
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        running = {
-            pool.submit(_compute_one, e.settings, cell, threads, began): (e, cell)
-            for e, cell in work
-        }
-        try:
-            for job in as_completed(running):
-                experiment, cell = running[job]
-                try:
-                    found, seconds = job.result()
-                except BrokenProcessPool:
-                    continue
-                except Exception as error:
-                    failures.append(_failed(experiment, cell, error, bar))
-                else:
-                    told = f"{_name(experiment, cell)}: {found} ({seconds:.0f} s)"
-                    bar.write(told, file=sys.stderr)
-                left.remove((experiment, cell))
-                bar.update(_effort(experiment, cell))
-                bar.set_description_str(f"{len(left)} more before the next stage")
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    left, killed = list(work), False
+    with _processes(jobs) as pool:
+        for wait in (False, True):  # what another run is making just now comes last
+            running = {
+                pool.submit(_compute_one, e.settings, cell, threads, began, wait): (e, cell)
+                for e, cell in left
+            }
+            try:
+                for job in as_completed(running):
+                    experiment, cell = running[job]
+                    try:
+                        found = job.result()
+                    except BrokenProcessPool:
+                        killed = True
+                        continue
+                    except Exception as error:
+                        failures.append(_failed(experiment, cell, error, bar))
+                    else:
+                        if not found:
+                            continue
+                        bar.write(f"{_name(experiment, cell)}: {found}", file=sys.stderr)
+                    left.remove((experiment, cell))
+                    bar.update(_effort(experiment, cell))
+                    bar.set_description_str(f"{len(left)} more before the next stage")
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+            if killed:
+                break
     return left
 
 
+def _processes(jobs: int) -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(jobs, context, initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is killed: nobody would ever stop it."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def _compute_one(
-    settings: Settings, cell: Cell, threads: int, failed_since: float
-) -> tuple[str, float]:
+    settings: Settings, cell: Cell, threads: int, failed_since: float, wait: bool
+) -> str:
+    """Compute a cell and say what was found; nothing if another run is at it, unless to wait."""
     torch.set_num_threads(threads)
     since = time.monotonic()
     experiment = _opened(settings)
     experiment.store.failed_since = failed_since
+    if not wait and experiment.store.is_claimed(key_of(experiment, cell)):
+        return ""
     found = compute(experiment, cell)
-    return found, time.monotonic() - since
+    return f"{found} ({time.monotonic() - since:.0f} s)"
 
 
 def _failed(experiment: Experiment, cell: Cell, error: Exception, bar: tqdm) -> Failure:
@@ -245,7 +286,7 @@ def render_all(plan: Plan, templates: Sequence[Path], pages: Path) -> list[Failu
         The pages that failed; their tasks' tables are not written.
     """
     failures = []
-    with ProcessPoolExecutor(processes(), multiprocessing.get_context("spawn")) as pool:
+    with _processes(processes()) as pool:
         rendered = {}
         for experiment, wanted in plan:
             for template in (each for each in templates if each.stem in wanted):

@@ -7,6 +7,7 @@ sentence. Nothing here imports torch.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -20,6 +21,7 @@ from lotterylib.tasks import Task, find_task
 
 BATCH_ORDERS = ("buckets", "random")
 BUDGET_SEEDS = "budget"
+_TOO_LARGE = 2**63
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,8 @@ def parse_settings(
         raise LotteryError(f"The data directory {data_dir} does not exist.")
     if not store:
         raise LotteryError("The parameter store is empty: name the folder for the run store.")
+    if not _is_path(store):
+        raise LotteryError(f"The parameter store is {store!r}, which cannot be a folder's path.")
     for name in ("train_rows", "dev_rows", "epochs", "learning_rate"):
         if not 0 <= given[name][0] < math.inf:  # type: ignore[operator]
             raise LotteryError(
@@ -197,24 +201,44 @@ def _parse_seeds(seeds: object, default: tuple[int, ...]) -> tuple[int, ...]:
         raise LotteryError(
             f"The parameter seeds is {seeds!r}: give whole numbers, such as 1337,42."
         )
-    parts = [part for part in seeds if str(part).strip()]
-    if not parts:
+    numbers = tuple(_parse_seed(part) for part in seeds if not _is_blank(part))
+    if not numbers:
         raise LotteryError("The list of seeds is empty: give at least one whole number.")
-    for part in parts:
-        if isinstance(part, bool | float) or not str(part).strip().isdecimal():
-            raise LotteryError(f"The seed {part!r} is not a whole number from 0 up.")
-    numbers = tuple(int(part) for part in parts)
-    if max(numbers) >= 2**32:
-        raise LotteryError(f"The seed {max(numbers)} is too large: seeds end at {2**32 - 1}.")
     if len(set(numbers)) < len(numbers):
         raise LotteryError(f"The seeds {', '.join(map(str, numbers))} repeat one.")
     return numbers
+
+
+def _is_blank(part: object) -> bool:
+    return isinstance(part, str) and not part.strip()
+
+
+def _parse_seed(part: object) -> int:
+    text = "" if isinstance(part, int) and abs(part) >= _TOO_LARGE else str(part).strip()
+    if text and (isinstance(part, bool | float) or not text.isdecimal()):
+        raise LotteryError(f"The seed {part!r} is not a whole number from 0 up.")
+    if not 0 < len(text) <= 20:  # Python refuses to print or read thousands of digits
+        raise LotteryError(f"A seed is too long: seeds end at {2**32 - 1}.")
+    number = int(text)
+    if number >= 2**32:
+        raise LotteryError(f"The seed {number} is too large: seeds end at {2**32 - 1}.")
+    return number
+
+
+def _is_path(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except ValueError:
+        return False
+    return "\0" not in text
 
 
 def _check_type(name: str, value: object, kind: type) -> None:
     right = isinstance(value, (int, float) if kind is float else kind) and not (
         isinstance(value, bool)
     )
+    if isinstance(value, int) and abs(value) >= _TOO_LARGE:  # Python itself refuses to print some
+        raise LotteryError(f"The parameter {name} is too large a number.")
     if not right:
         wanted = {str: "a text", int: "a whole number", float: "a number"}[kind]
         raise LotteryError(

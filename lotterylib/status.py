@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -46,8 +47,8 @@ def states_of(plan: Sequence[tuple[Experiment, Sequence[str]]]) -> list[CellStat
             key = key_of(experiment, cell)
             seconds, reason = 0.0, ""
             state: State = "missing"
-            if store.has(key):
-                state, seconds = "done", provenance(experiment, cell)["seconds"]
+            if store.has(key) and not math.isnan(took := _seconds(experiment, cell)):
+                state, seconds = "done", took
             elif store.is_claimed(key):
                 state = "running"
             elif reason := store.failure(key):
@@ -57,6 +58,14 @@ def states_of(plan: Sequence[tuple[Experiment, Sequence[str]]]) -> list[CellStat
                 experiment.task.title, cell.seed, cell, state, reason, seconds, flop
             )
     return list(found.values())
+
+
+def _seconds(experiment: Experiment, cell: Cell) -> float:
+    """What a cell took; nan if it is damaged, so that it has to be computed again."""
+    try:
+        return float(provenance(experiment, cell)["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return math.nan
 
 
 def table_of(states: Sequence[CellState]) -> pd.DataFrame:

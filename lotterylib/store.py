@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,9 @@ class Key:
 
     def __post_init__(self) -> None:
         for name in (self.encoder, self.task, self.stage):
-            if not isinstance(name, str) or not _NAME.fullmatch(name):
+            if not _NAME.fullmatch(name):
                 raise LotteryError(f"{name!r} cannot name a folder of the run store.")
-        if not isinstance(self.seed, int) or self.seed < 0:
+        if not isinstance(self.seed, Integral) or self.seed < 0:
             raise LotteryError(f"The seed {self.seed!r} is not a whole number from 0 up.")
 
     @property

@@ -7,6 +7,8 @@ single weights of the encoder's dense layers.
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,8 @@ from safetensors.numpy import load_file, save_file
 from lotterylib.errors import LotteryError
 from lotterylib.methods import Part
 from lotterylib.shape import Shape
+
+_SIZE = re.compile(r"[0-9]{1,18}")
 
 TITLE_OFFSET = 0.21
 """What the authors subtract from remaining / all parameters to get the percentage that their
@@ -236,7 +240,10 @@ def load_subnetwork(path: Path) -> Subnetwork:
             shapes = file.metadata() or {}
         if "shapes" in shapes:  # older stores have an entry per parameter
             shapes = dict(json.loads(shapes["shapes"]))
-    except (OSError, ValueError, TypeError, SafetensorError) as error:
+    except (
+        *(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError),
+        SafetensorError,
+    ) as error:  # the last ones come of types that NumPy lacks, and of JSON
         raise LotteryError(f"{path} is not a readable subnetwork: {error}.") from None
     if arrays.keys() == {"heads", "mlps"}:
         return StructuredSubnetwork(arrays["heads"], arrays["mlps"])
@@ -244,14 +251,14 @@ def load_subnetwork(path: Path) -> Subnetwork:
         raise LotteryError(f"{path} holds no subnetwork.")
     weights = {}
     for name in sorted(arrays, key=_natural):
-        sizes = shapes[name].split(",")
+        sizes = str(shapes[name]).split(",")
         numbers = [name.split(".")[0], *sizes]
-        if arrays[name].dtype != np.uint8 or not all(number.isdecimal() for number in numbers):
+        if arrays[name].dtype != np.uint8 or not all(map(_SIZE.fullmatch, numbers)):
             raise LotteryError(f"{path} holds no subnetwork: {name} is not a packed mask.")
         shape = tuple(map(int, sizes))
-        if arrays[name].shape != ((int(np.prod(shape)) + 7) // 8,):
+        if arrays[name].shape != ((math.prod(shape) + 7) // 8,):
             raise LotteryError(f"{path} holds no subnetwork: {name} has the wrong size.")
-        bits = np.unpackbits(arrays[name], count=int(np.prod(shape)))
+        bits = np.unpackbits(arrays[name], count=math.prod(shape))
         weights[name] = bits.astype(bool).reshape(shape)
     return WeightSubnetwork(weights)
 

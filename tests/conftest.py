@@ -1,6 +1,5 @@
 """Shared fixtures: tiny random encoders, small splits, real weights where they are installed."""
 
-import dataclasses
 import importlib.metadata
 import os
 from pathlib import Path
@@ -23,12 +22,10 @@ import lotterylib.data
 import lotterylib.pattern_counts
 from lotterylib.batches import encode
 from lotterylib.encoders import find_encoder
-from lotterylib.experiment import open_experiment
 from lotterylib.grammar import generate
 from lotterylib.imported import read_masks
 from lotterylib.loading import load_model, load_tokenizer, quiet_transformers
 from lotterylib.presets import PAPER_SEEDS
-from lotterylib.settings import parse_settings
 from lotterylib.tasks import find_task
 
 torch.set_num_threads(1)
@@ -192,20 +189,3 @@ def small_runs():
         patch.setattr(lotterylib.pattern_counts, "classifier", lambda store: None)
         patch.setattr(lotterylib.pattern_counts, "classify_by_cnn", brightest)
         yield
-
-
-def small_experiment(root, **changes):
-    """An experiment on few rows with the tiny encoder, whose magnitude search is short."""
-    values = {
-        "task": "acceptability",
-        "encoder": "tiny",
-        "budget": "smoke",
-        "seeds": [3],
-        "train_rows": 16,
-        "dev_rows": 16,
-        "epochs": 1,
-        "store": str(root),
-    }
-    made = open_experiment(parse_settings(**(values | changes)))
-    made.preset = dataclasses.replace(made.preset, magnitude_max_steps=8)
-    return made

@@ -1,7 +1,6 @@
 """The pieces of work behind pages: all that the pages ask for, in an order that works."""
 
 import pytest
-from conftest import small_experiment
 
 from lotterylib.cells import ALL, Cell, cells_of, compute, is_done, key_of, provenance
 from lotterylib.methods import ALL_METHODS, CORE, EXTRAS, GRIDS
@@ -10,6 +9,7 @@ from lotterylib.presets import PRESETS
 from lotterylib.results import COLUMNS, collect
 from lotterylib.store import RunStore
 from lotterylib.training import silent
+from tests.small import small_experiment
 
 PATTERN_PAGE, BASELINE_PAGE = "07_attention_patterns", "09_how_bad_is_bad"
 NEEDS = {

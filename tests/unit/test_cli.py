@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import nbformat
 import numpy as np
 import pytest
 
@@ -67,7 +68,7 @@ def test_a_bad_data_directory_is_refused_before_anything_is_computed(capsys, tmp
         capsys, "run", "rte", *TINY, "--data-dir", str(tmp_path / "data"), "--store", str(store)
     )
     assert "no data for RTE" in said
-    assert not list(store.iterdir())
+    assert not store.exists()
 
 
 def test_a_directory_that_is_no_model_is_refused(capsys, tmp_path):
@@ -151,7 +152,7 @@ def planned(monkeypatch, tmp_path, capsys):
     templates = tmp_path / "notebooks"
     templates.mkdir()
     for name in (*CORE, *EXTRAS.values(), "08_overview", "12_audit"):
-        (templates / f"{name}.ipynb").touch()
+        nbformat.write(nbformat.v4.new_notebook(), templates / f"{name}.ipynb")
 
     def plan(*arguments):
         plans = []
@@ -235,7 +236,7 @@ def test_pages_of_a_run_done_otherwise_are_not_replaced(capsys, tmp_path):
     assert main([*arguments, "--pages", str(tmp_path / "pages")]) == 2
     said = capsys.readouterr().err
     assert "of Acceptability (generated) with preset official, budget smoke, 48 training" in said
-    assert not list((tmp_path / "runs").iterdir())
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_stopped_run_says_how_to_go_on(capsys, monkeypatch):

@@ -6,7 +6,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from conftest import small_experiment
 from datasets import Dataset
 
 import lotterylib.batches
@@ -36,6 +35,7 @@ from lotterylib.subnetworks import (
 )
 from lotterylib.super_survivors import bad_super, random_super
 from lotterylib.training import train
+from tests.small import small_experiment
 
 
 @pytest.fixture(scope="module", autouse=True)

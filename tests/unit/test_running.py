@@ -1,9 +1,13 @@
 """Several processes compute what one does, and no two of them the same."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from lotterylib import pattern_counts
 from lotterylib.cells import ALL, cells_of, compute, is_done, key_of, wave_of
@@ -14,6 +18,7 @@ from lotterylib.request import in_parts, pages_wanted
 from lotterylib.running import check_pages, compute_all
 from lotterylib.settings import parse_settings
 from lotterylib.training import train
+from tests.stores import artefacts
 
 
 def experiment(store, **changes):
@@ -21,16 +26,6 @@ def experiment(store, **changes):
     return open_experiment(
         parse_settings("acceptability", **(values | changes), store=str(store), seeds=[3, 1])
     )
-
-
-def artefacts(store):
-    """Every file of a store but those that tell when and on what it was made."""
-    skipped = ("provenance.json", "manifest.json")
-    return {
-        path.relative_to(store).as_posix(): path.read_bytes()
-        for path in store.rglob("*")
-        if path.is_file() and path.name not in skipped
-    }
 
 
 def test_two_processes_make_the_artefacts_that_one_makes(tmp_path, capsys):
@@ -71,6 +66,29 @@ def test_a_failed_cell_stops_only_those_that_need_it(jobs, tmp_path, capsys, mon
     assert mine.store.failure(key) == ""
     assert all(is_done(mine, cell) for cell in cells)
     assert store.is_dir()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_another_run_is_making_comes_last(jobs, tmp_path):
+    mine = experiment(tmp_path)
+    cells = [c for c in cells_of(mine.settings, ("01_finetune",)) if c.stage != "baseline"]
+    (baseline,) = set(cells_of(mine.settings, ("01_finetune",))) - set(cells)
+    lock = FileLock(mine.store._claim(key_of(mine, baseline)))
+    Path(lock.lock_file).parent.mkdir(parents=True)
+    lock.acquire()  # as the other run
+    with ThreadPoolExecutor() as threads:
+        try:
+            run = threads.submit(compute_all, [(mine, ("01_finetune",))], jobs)
+            until = time.monotonic() + 120
+            while not all(is_done(mine, cell) for cell in cells) and time.monotonic() < until:
+                time.sleep(0.05)
+            assert all(is_done(mine, cell) for cell in cells)
+            assert not is_done(mine, baseline)
+            assert not run.done()
+        finally:
+            lock.release()
+        assert run.result() == []
+    assert is_done(mine, baseline)
 
 
 def test_training_that_fails_is_tried_once_for_all_that_need_it(tmp_path, monkeypatch):

@@ -1,0 +1,149 @@
+"""Stores that are damaged, full or closed: named, mended or refused, never used as they are."""
+
+import os
+import random
+import re
+import resource
+import shutil
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.faults.disturbed import FORKED, GRID, assert_same, finish, run
+from tests.stores import artefacts, leftovers, stage_of, whole
+
+pytestmark = [FORKED, pytest.mark.long]
+MADE_ON_THE_WAY = ("random-", "bad-", "inverted-", "word-pieces", "cnn")
+"""Stages that no cell is named after: they come with the first cell that needs them."""
+
+
+@pytest.fixture
+def store(undisturbed, tmp_path):
+    """A finished store of one's own."""
+    return Path(shutil.copytree(undisturbed[0], tmp_path / "runs"))
+
+
+def flip(file, seed):
+    """Change one bit of a file."""
+    content = bytearray(file.read_bytes())
+    content[random.Random(seed).randrange(len(content))] ^= 1 << seed % 8
+    file.write_bytes(content)
+
+
+def is_cell(artefact):
+    return not stage_of(artefact).startswith(MADE_ON_THE_WAY)
+
+
+def test_a_flipped_bit_in_each_kind_of_file_is_named_and_mended(store, undisturbed, tmp_path):
+    waiting = {
+        (stage_of(folder), file.name)
+        for folder in whole(store)
+        if is_cell(folder)
+        for file in (store / folder).iterdir()
+    }
+    assert len(waiting) > 80
+    rounds = 0
+    while waiting:
+        flipped = {}
+        for folder in sorted(whole(store)):
+            names = sorted(name for stage, name in waiting if stage == stage_of(folder))
+            if names:
+                flip(store / folder / names[0], rounds + len(flipped))
+                flipped[folder] = names[0]
+                waiting.remove((stage_of(folder), names[0]))
+        said = finish(store, tmp_path / f"said-{rounds}")
+        there = re.search(r"(\d+) cells, (\d+) of them in the store", said).groups()
+        assert int(there[0]) - int(there[1]) == len(flipped)
+        for folder, name in flipped.items():
+            told = re.search(rf"{re.escape(str(store / folder))} is damaged \((.*?)\)", said)[1]
+            assert name in told or "manifest.json" in flipped[folder], told
+        assert_same(store, undisturbed[0])
+        rounds += 1
+    assert leftovers(store) == []
+
+
+def test_what_cells_build_on_is_verified_and_what_was_deleted_is_made(store, undisturbed, tmp_path):
+    damaged = []
+    for folder in sorted(whole(store)):
+        if is_cell(folder):
+            shutil.rmtree(store / folder)
+        else:
+            files = sorted((store / folder).glob("*.safetensors")) or [
+                store / folder / "manifest.json"
+            ]
+            flip(files[0], len(damaged))
+            damaged.append(folder)
+    assert {stage_of(folder).partition("-")[0] for folder in damaged} >= {"random", "bad", "word"}
+    said = finish(store, tmp_path / "said")
+    for folder in damaged:
+        assert said.count(f"{store / folder} is damaged") == 1
+    assert_same(store, undisturbed[0])
+
+
+def limit(size):
+    """Let this process write no file beyond so many bytes, as on a disk that is full."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+@pytest.mark.parametrize("size", [3_000, 100_000])
+def test_a_full_disk_is_a_sentence_and_everything_there_is_whole(size, undisturbed, tmp_path):
+    store = tmp_path / "runs"
+    command = (*GRID, "--jobs", 2, "--store", store)
+    status, said = run(*command, prepare=partial(limit, size), said=tmp_path / "said")
+    assert status == 1
+    assert "Traceback" not in said
+    assert re.search(r"lottery: \d+ failed; \d+ cells that need them were left out\.", said)
+    assert "cannot be kept in the run store" in said
+    assert "File too large" in said
+    assert leftovers(store) == []
+    there, wanted = artefacts(store), artefacts(undisturbed[0])
+    assert all(wanted[name] == content for name, content in there.items())
+    assert len(there) < len(wanted)
+    assert "damaged" not in finish(store, tmp_path / "again")
+    assert_same(store, undisturbed[0])
+
+
+def be_nobody():
+    """Give up the rights of root, who may write anywhere."""
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+
+
+def test_a_store_that_is_read_only_is_refused_for_runs_and_read_for_status(store, tmp_path):
+    for parent in (*tmp_path.parents[:2], tmp_path):
+        parent.chmod(0o755)
+    folders = [store, *(path for path in store.rglob("*") if path.is_dir())]
+    before = artefacts(store)
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        command = (*GRID, "--store", store)
+        status, said = run(*command, prepare=be_nobody, said=tmp_path / "said")
+        assert status == 2
+        assert said.splitlines()[-1] == f"lottery: The run store {store} cannot be written to."
+        asked = [part for part in GRID[1:] if part != "--no-pages"]
+        command = ("status", *asked, "--store", store)
+        status, said = run(*command, prepare=be_nobody, said=tmp_path / "said-status")
+        assert status == 0, said
+        assert "Nothing is left to compute" in said
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
+    assert artefacts(store) == before
+
+
+@pytest.mark.parametrize("left", [0, 1, 200, 2000])
+def test_a_template_cut_short_is_refused_before_anything_is_computed(left, tmp_path):
+    notebooks = shutil.copytree(Path(__file__).parents[2] / "notebooks", tmp_path / "notebooks")
+    template = notebooks / "03_magnitude_pruning.ipynb"
+    template.write_bytes(template.read_bytes()[:left])
+    command = [part for part in GRID if part != "--no-pages"]
+    command += ["--notebooks", notebooks, "--pages", tmp_path / "pages"]
+    status, said = run(*command, "--store", tmp_path / "runs", said=tmp_path / "said")
+    assert status == 2
+    assert f"The template {template} is no readable notebook" in said.splitlines()[-1]
+    assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "pages").exists()

@@ -1,0 +1,97 @@
+"""Grids that are killed, or run twice at once, end as one that nobody disturbed."""
+
+import os
+import random
+import signal
+
+import pytest
+
+from tests.faults.disturbed import FORKED, GRID, Run, assert_same, finish, until
+from tests.stores import leftovers, whole
+
+pytestmark = [FORKED, pytest.mark.long]
+KILLS = 20
+
+
+def test_twenty_kills_at_random_moments_lose_only_what_was_cut(undisturbed, tmp_path):
+    reference, seconds = undisturbed
+    moments, kills, cut, stores = random.Random(7), 0, 0, 0
+    while kills < KILLS:
+        store = tmp_path / f"runs-{stores}"
+        stores += 1
+        before = {}
+        while kills < KILLS:
+            process = Run(*GRID, "--jobs", 2, "--store", store, said=tmp_path / "said")
+            if process.wait(moments.uniform(0.02, 0.2) * seconds) is not None:
+                break  # it was quicker: go on with another store
+            process.kill()
+            kills += 1
+            now = whole(store)
+            # What was finished stays as it was, and at most one piece a process was cut.
+            assert before.items() <= now.items()
+            assert len(leftovers(store)) <= 3
+            cut += bool(leftovers(store))
+            before = now
+        assert "damaged" not in finish(store, tmp_path / "finish")
+        assert before.items() <= whole(store).items()
+        assert leftovers(store) == []
+        assert_same(store, reference)
+    assert cut > 0, "no kill met a process that was writing"
+    assert "damaged" not in (tmp_path / "said").read_text()
+
+
+def test_a_killed_worker_is_replaced_and_the_grid_goes_on(undisturbed, tmp_path):
+    store = tmp_path / "runs"
+    process = Run(*GRID, "--jobs", 2, "--store", store, said=tmp_path / "said")
+    assert until(lambda: list(store.glob(".partial/tiny+*")) and process.workers())
+    os.kill(process.workers()[0], signal.SIGKILL)
+    assert process.wait(300) == 0, process.said
+    assert process.said.count("A process was killed; going on with 1.") == 1
+    assert_same(store, undisturbed[0])
+    finish(store, tmp_path / "finish")
+    assert leftovers(store) == []
+
+
+def alive(pid):
+    """Whether a process is there and has not ended."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_the_workers_of_a_killed_run_end_with_it(how, tmp_path):
+    store = tmp_path / "runs"
+    process = Run(*GRID, "--jobs", 2, "--store", store, said=tmp_path / "said")
+    assert until(lambda: len(process.workers()) == 2)
+    workers = process.workers()
+    try:
+        os.kill(process.pid, how)
+        assert process.wait(30) == -how
+        assert until(lambda: not any(map(alive, workers)), 10)
+    finally:
+        if any(map(alive, workers)):
+            process.kill()
+
+
+def test_two_runs_at_once_make_everything_once(undisturbed, tmp_path):
+    store = tmp_path / "runs"
+    both = [
+        Run(*GRID, "--jobs", jobs, "--store", store, said=tmp_path / f"said-{jobs}")
+        for jobs in (1, 2)
+    ]
+    seen, changed = {}, set()
+    while any(process.wait(0.05) is None for process in both):
+        now = whole(store)
+        changed |= {name for name in seen if now.get(name) != seen[name]}
+        seen = now
+    assert [process.wait() for process in both] == [0, 0], both[0].said + both[1].said
+    assert changed == set()  # an artefact that was made again would have told another time
+    assert len(seen) > 60
+    assert_same(store, undisturbed[0])
+    assert leftovers(store) == []
+    for process in both:
+        assert "damaged" not in process.said
+        assert "FAILED" not in process.said

@@ -1,0 +1,59 @@
+"""A tiny request, run in a folder of its own, and what it left there."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+REQUEST = {
+    "encoder": "tiny",
+    "budget": "smoke",
+    "train_rows": "16",
+    "dev_rows": "16",
+    "seeds": "3,4",
+}
+TASK = "acceptability"
+PAGES = "book/results"
+CONTENTS = "root: intro\nparts:\n- caption: The runs\n  chapters: []\n"
+
+
+def lay_out(folder):
+    """A book without runs, and the templates."""
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks")
+    (folder / "book").mkdir()
+    (folder / "book" / "_toc.yml").write_text(CONTENTS)
+
+
+def execute(command, folder, **environment):
+    """Run a command with one thread a process, as its own user would."""
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": ""} | environment,
+        capture_output=True,
+        text=True,
+        timeout=1800,
+    )
+    done.said = done.stdout + done.stderr
+    return done
+
+
+def lottery(folder, *arguments, store):
+    """`lottery run` of the tiny request."""
+    options = [
+        f"--{name.replace('_', '-')}={value}"
+        for name, value in (REQUEST | {"store": store}).items()
+    ]
+    return execute(
+        [sys.executable, "-m", "lotterylib.cli", "run", TASK, *options, *arguments], folder
+    )
+
+
+def files(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
