@@ -41,7 +41,8 @@ class TaskData:
 
     Attributes:
         train, dev: the splits, cut to the budget.
-        origin: where they come from and whether they are all there is, for people.
+        origin: where they come from, whether they are all there is, and whether a split has only
+            one label, so that metrics say little; for people.
         fingerprint: a hash over texts and labels of both splits, in order.
     """
 
@@ -79,6 +80,9 @@ def load_data(task: Task, data_dir: str = "", train_rows: int = 0, dev_rows: int
     train, dev = _checked(train, task, "training"), _checked(dev, task, "dev")
     total = len(train), len(dev)
     train, dev = _draw(train, train_rows), _draw(dev, dev_rows)
+    for split, name in ((train, "training"), (dev, "dev")):
+        if len(set(split["label"])) == 1:
+            origin += f"; all {name} labels are the same"
     origin += f"; {len(train)} of {total[0]} training and {len(dev)} of {total[1]} dev rows"
     return TaskData(train, dev, origin, _fingerprint(train, dev))
 

@@ -140,15 +140,17 @@ def describe_subnetworks(results: pd.DataFrame, method: str) -> str:
     pruned = {kind: scores(results, method, kind, "pruned").mean() for kind in KINDS}
     retrained = {kind: scores(results, method, kind, "retrained") for kind in KINDS}
     listed = ", ".join(f"{kind} {value:.3f}" for kind, value in pruned.items())
+    ways = {kind: recovered(results, method, kind) for kind in KINDS}
+    share = "with the share of the way from the majority class to the full model that is recovered"
     again = ", ".join(
-        f"{kind} {values.mean():.3f} ({recovered(results, method, kind):.0%} of the way)"
-        for kind, values in retrained.items()
+        f"{kind} {values.mean():.3f}" + (f" ({way:.0%} of the way)" if np.isfinite(way) else "")
+        for (kind, values), way in zip(retrained.items(), ways.values(), strict=True)
     )
     gap = difference(results, method, "retrained", "good", "bad")
     return (
-        f"**{method.capitalize()} pruning.** As pruned: {listed}. Retrained, with the share of the "
-        f"way from the majority class to the full model that is recovered: {again}. Good less bad, "
-        f"retrained, seed by seed: {spell(gap)}."
+        f"**{method.capitalize()} pruning.** As pruned: {listed}. "
+        f"Retrained{f', {share}' if np.isfinite(list(ways.values())).all() else ''}: {again}. "
+        f"Good less bad, retrained, seed by seed: {spell(gap)}."
     )
 
 

@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,9 @@ SETTINGS = (
 
 TABLES = ("results.csv", "subnetworks.json", "patterns.csv")
 """What every task publishes beside its pages (`published`)."""
+
+_PATHS = ("encoder", "data_dir", "store", "pages", "notebooks")
+_READ_BY_SHELLS = re.compile(r"[^\w ./,:=+@~-]")
 
 _AFTER = {
     "01_finetune": (),
@@ -149,7 +153,7 @@ def read_grid(config: Mapping[str, object], notebooks: str = "notebooks") -> Gri
         notebooks: the folder of the templates if the settings do not name one.
 
     Raises:
-        LotteryError: an unknown setting, or whatever `lottery run` would refuse.
+        LotteryError: an unknown setting, or whatever `lottery run` would refuse; see `check_paths`.
     """
     for name in config:
         if name not in SETTINGS:
@@ -162,16 +166,35 @@ def read_grid(config: Mapping[str, object], notebooks: str = "notebooks") -> Gri
     tasks = texts.pop("tasks", "").replace(",", " ").split()
     arguments = [f"{_flag(name)}={value}" for name, value in texts.items()]
     options = cli.build_parser().parse_args(["run", *arguments, "--", *tasks])
+    check_paths(options)
     encoder = folder_of(options.encoder)
     return Grid(options, encoder, commands.requested(options, encoder))
+
+
+def check_paths(options: argparse.Namespace) -> None:
+    """Refuse what a shell could read as its own: Snakemake puts paths between quotes into the
+    scripts of its jobs, whatever they hold.
+
+    Raises:
+        LotteryError: a path has such a character.
+    """
+    for name in _PATHS:
+        given = str(getattr(options, name))
+        if found := _READ_BY_SHELLS.search(given):
+            raise LotteryError(
+                f"{_flag(name)} is {given!r}: with jobs, paths hold letters, digits, spaces and "
+                f"any of ._/,:=+@~- only, not {found[0]!r}."
+            )
 
 
 def check_profile(options: argparse.Namespace) -> Path:
     """The folder of the profile that `lottery run --profile` names.
 
     Raises:
-        LotteryError: Snakemake is not installed, or there is no such profile or no Snakefile.
+        LotteryError: Snakemake is not installed, there is no such profile or no Snakefile, or a
+            path as in `check_paths`.
     """
+    check_paths(options)
     if importlib.util.find_spec("snakemake") is None:
         raise LotteryError(
             "The option --profile needs Snakemake: pip install 'lotterylib[grid]' brings it."

@@ -158,7 +158,8 @@ def shares_table(experiment: Experiment) -> pd.DataFrame:
     model pruned down to them, as the authors did; otherwise in the full model.
 
     Returns:
-        One row per condition and set of heads ("all" or "super"), a column per pattern.
+        One row per condition and set of heads ("all", and "super" if there are any), a column per
+        pattern.
     """
     inside = experiment.preset.attention_in_subnetwork
     rows = []
@@ -174,8 +175,9 @@ def shares_table(experiment: Experiment) -> pd.DataFrame:
                     kept = experiment.subnetwork(seed, "super", "good").heads  # type: ignore[union-attr]
                 shares.append(pattern_shares(counts, kept))
             weights, kind = condition.split(", ")
-            mean = pd.DataFrame(shares).mean().to_dict()
-            rows.append({"weights": weights, "maps": kind, "heads": heads, **mean})
+            mean = pd.DataFrame(shares).mean()
+            if mean.notna().all():
+                rows.append({"weights": weights, "maps": kind, "heads": heads, **mean})
     return pd.DataFrame(rows)
 
 
@@ -200,7 +202,6 @@ def describe_patterns(experiment: Experiment, shares: pd.DataFrame) -> str:
         told = [
             f"{share:.0%} of the maps of {'all heads' if heads == 'all' else 'super-survivors'}"
             for heads, share in zip(part["heads"], part["heterogeneous"], strict=True)
-            if not np.isnan(share)
         ]
         survival, share = survival_and_shares(experiment, f"fine-tuned, {kind}")
         r = spell_interval(*correlation(survival.reshape(1, -1), share.reshape(1, -1)))

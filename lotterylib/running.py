@@ -171,11 +171,12 @@ def _unclaimed_first(work: Work) -> Iterator[tuple[Experiment, Cell]]:
 def _compute_apart(missing: Work, bar: tqdm, jobs: int, began: float) -> list[Failure]:
     """Wave by wave, so that no process waits for what another computes."""
     failures: list[Failure] = []
+    threads = max(1, (os.cpu_count() or 1) // jobs)  # also of fewer jobs: sums depend on it
     for wave in sorted({wave_of(cell) for _, cell in missing}):
         now = [each for each in missing if wave_of(each[1]) == wave]
         now.sort(key=lambda each: -_effort(*each))  # so that no long one comes last
         while now:
-            now = _compute_wave(now, bar, jobs, began, failures)
+            now = _compute_wave(now, bar, jobs, threads, began, failures)
             if now:  # the system killed a process, most likely for want of memory
                 if jobs == 1:
                     killed = now.pop(0)
@@ -188,10 +189,9 @@ def _compute_apart(missing: Work, bar: tqdm, jobs: int, began: float) -> list[Fa
 
 
 def _compute_wave(
-    work: Work, bar: tqdm, jobs: int, began: float, failures: list[Failure]
+    work: Work, bar: tqdm, jobs: int, threads: int, began: float, failures: list[Failure]
 ) -> list[tuple[Experiment, Cell]]:
     """Compute these side by side, and return what is left if a process was killed."""
-    threads = max(1, (os.cpu_count() or 1) // jobs)
     left, killed = list(work), False
     with _processes(jobs) as pool:
         for wait in (False, True):  # what another run is making just now comes last

@@ -60,9 +60,11 @@ def score_predictions(
         metrics["pearson_spearman"] = (metrics["pearson"] + metrics["spearman"]) / 2
         values = tuple(round(float(value), 5) for value in guess)
         return Score(metrics, constant, values)
+    one_class = constant and bool(np.all(truth == guess[0]))
     metrics = {
         "accuracy": float(accuracy_score(truth, guess)),
-        "matthews": float(matthews_corrcoef(truth, guess)),
+        # With one class in all it is not defined; of no use to anybody, it counts as none.
+        "matthews": 0.0 if one_class else float(matthews_corrcoef(truth, guess)),
     }
     if task.outputs == 2:
         metrics["f1"] = float(f1_score(truth, guess, zero_division=0))

@@ -173,6 +173,9 @@ class RunStore:
             seconds = round(time.perf_counter() - started, 2)
             write_json(scratch / "provenance.json", provenance(device) | {"seconds": seconds})
             write_json(scratch / "manifest.json", _checksums(scratch))
+            mode = (scratch / "manifest.json").stat().st_mode
+            for file in scratch.iterdir():  # safetensors lets nobody but the owner read its files
+                file.chmod(mode)
             folder.parent.mkdir(parents=True, exist_ok=True)
             scratch.rename(folder)
         except (OSError, SafetensorError) as error:

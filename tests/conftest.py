@@ -25,8 +25,11 @@ from lotterylib.encoders import find_encoder
 from lotterylib.grammar import generate
 from lotterylib.imported import read_masks
 from lotterylib.loading import load_model, load_tokenizer, quiet_transformers
+from lotterylib.pattern_counts import classifier
 from lotterylib.presets import PAPER_SEEDS
+from lotterylib.store import RunStore
 from lotterylib.tasks import find_task
+from tests.shared import made_once
 
 torch.set_num_threads(1)
 
@@ -152,6 +155,14 @@ def _folder(variable, what):
 @pytest.fixture(scope="session")
 def glue_dir():
     return _folder("LOTTERY_GLUE_DIR", "real GLUE data")
+
+
+@pytest.fixture(scope="session")
+def trained_classifier(tmp_path_factory, worker_id):
+    """A store with nothing but the classifier of maps; trained once for all processes of pytest."""
+    return made_once(
+        tmp_path_factory, worker_id, "classifier", lambda store: classifier(RunStore(store))
+    )
 
 
 @pytest.fixture

@@ -123,3 +123,16 @@ def test_templates_and_pages_come_from_the_same_code():
             return ["".join(cell["source"]) for cell in kept]
 
         assert code(ran) == code(template), page
+
+
+def test_the_measurements_of_speed_are_whole():
+    found = json.loads((ROOT / "book" / "benchmarks.json").read_text())
+    assert not found["quick"]
+    groups = ("fine-tuning", "importance", "search", "magnitude", "retraining", "norms", "removal")
+    assert {row["group"] for row in found["rows"]} == set(groups)
+    orders = pd.read_csv(ROOT / "book" / "batch_orders.csv")
+    assert (orders.groupby(["task", "order"])["seed"].nunique() == 5).all()
+    assert orders["task"].nunique() == 2
+    profile = json.loads((ROOT / "book" / "profile.json").read_text())
+    for stage in profile["stages"]:
+        assert sum(stage["shares"].values()) == pytest.approx(1)

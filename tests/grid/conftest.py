@@ -1,21 +1,26 @@
 """What a plain run makes of the tiny request."""
 
 import os
+import shutil
 
 import pytest
 
 from tests.grid.cluster import install, missing, slurm
 from tests.grid.tiny import lay_out, lottery
+from tests.shared import made_once
 
 
 @pytest.fixture(scope="session")
-def plain(tmp_path_factory):
+def plain(trained_classifier, tmp_path_factory, worker_id):
     """The folder of a plain run, with its store in `runs`."""
-    folder = tmp_path_factory.mktemp("plain")
-    lay_out(folder)
-    done = lottery(folder, "--jobs=2", store="runs")
-    assert done.returncode == 0, done.said
-    return folder
+
+    def make(folder):
+        lay_out(folder)
+        shutil.copytree(trained_classifier, folder / "runs")
+        done = lottery(folder, "--jobs=2", store="runs")
+        assert done.returncode == 0, done.said
+
+    return made_once(tmp_path_factory, worker_id, "plain", make)
 
 
 @pytest.fixture

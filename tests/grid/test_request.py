@@ -19,7 +19,7 @@ from tests.grid.tiny import ROOT, execute
 NOTEBOOKS = ROOT / "notebooks"
 REQUEST = TINY | {"notebooks": str(NOTEBOOKS)}
 PROFILES = sorted(path.parent for path in NOTEBOOKS.glob("profiles/*/config.yaml"))
-ODD = {"store": "007", "pages": "a 'b' \"c\" $(touch harm) ; #", "batch_order": "random"}
+ODD = {"store": "007", "pages": "a b=c,d: e~", "batch_order": "random"}
 
 needs_snakemake = pytest.mark.skipif(
     grid.importlib.util.find_spec("snakemake") is None, reason="Snakemake is not installed"
@@ -211,8 +211,8 @@ def test_one_seed_has_no_stages_over_seeds_and_extras_have_the_budgets_few(tmp_p
 
 
 @needs_snakemake
-def test_nothing_that_is_named_is_read_by_the_shell(tmp_path):
-    config = REQUEST | {"store": "a 'b' \"c\" $(touch harm) ; #", "pages": "$HOME `touch harm`"}
+def test_names_with_spaces_and_signs_reach_the_shell_as_they_are(tmp_path):
+    config = REQUEST | {"store": "a = b, c: 007", "pages": "~ +x"}
     done = snakemake(tmp_path, "--dry-run", "--printshellcmds", **config)
     commands = [shlex.split(line) for line in done.said.splitlines() if " -m papermill " in line]
     assert commands
@@ -225,7 +225,20 @@ def test_nothing_that_is_named_is_read_by_the_shell(tmp_path):
     for run in runs:
         assert f"--store={config['store']}" in run
         assert f"--pages={config['pages']}" in run
-    assert not list(tmp_path.glob("harm"))
+
+
+@pytest.mark.parametrize("name", ["encoder", "data_dir", "store", "pages", "notebooks"])
+@pytest.mark.parametrize("odd", ["a'; touch harm; '", "$(x)", "`x`", '"', "a\nb", "x;y", "*", "\\"])
+def test_what_a_shell_could_read_as_its_own_is_refused(name, odd, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / odd).mkdir()
+    monkeypatch.setattr(grid.importlib.util, "find_spec", lambda name: "there")
+    with pytest.raises(LotteryError, match="with jobs, paths hold letters"):
+        grid.read_grid({name: odd})
+    given = f"--{name.replace('_', '-')}={odd}"
+    assert cli.main(["run", "rte", "--profile", "local", given]) == 2
+    assert "with jobs, paths hold letters" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [odd]
 
 
 @needs_snakemake

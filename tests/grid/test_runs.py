@@ -1,20 +1,27 @@
 """The grid run for real: what it leaves equals what a plain run leaves."""
 
 import importlib.util
-import json
 import os
 import re
 import shutil
-from pathlib import Path
 
-import kubernetes_validate
 import nbformat
 import pytest
 
-from lotterylib import cli, grid
 from lotterylib.experiment import open_experiment
 from lotterylib.settings import parse_settings
-from tests.grid.tiny import PAGES, REQUEST, TASK, execute, files, lay_out, lottery
+from tests.grid.tiny import (
+    PAGES,
+    STORE,
+    TASK,
+    command,
+    done,
+    execute,
+    files,
+    lay_out,
+    lottery,
+    start,
+)
 from tests.stores import artefacts
 
 pytestmark = [
@@ -23,27 +30,6 @@ pytestmark = [
         importlib.util.find_spec("snakemake") is None, reason="Snakemake is not installed"
     ),
 ]
-STORE = "a run's $(store)"
-
-
-def start(folder, plain):
-    """A store with nothing but the classifier of maps, which takes long to train."""
-    lay_out(folder)
-    shutil.copytree(plain / "runs" / "patterns", folder / STORE / "patterns")
-
-
-def command(profile, *further):
-    """The command of `lottery run --profile`, with options of Snakemake's own."""
-    given = [f"--{name.replace('_', '-')}={value}" for name, value in REQUEST.items()]
-    options = cli.build_parser().parse_args(["run", TASK, *given, f"--store={STORE}"])
-    made = grid.command(options, Path("notebooks", "profiles", profile))
-    return [*made[:3], *further, *made[3:]]
-
-
-def done(folder):
-    """The stages that a grid has finished, as seed and notebook."""
-    found = (folder / STORE / ".grid").rglob("*.done")
-    return {(path.parent.name.removeprefix("seed-"), path.stem) for path in found}
 
 
 def check_equals_a_plain_run(folder, plain):
@@ -63,10 +49,10 @@ def check_equals_a_plain_run(folder, plain):
 
 
 @pytest.fixture(scope="module")
-def grown(plain, tmp_path_factory):
+def grown(trained_classifier, tmp_path_factory):
     """A folder in which the tiny request was run as a grid on this machine."""
     folder = tmp_path_factory.mktemp("grid")
-    start(folder, plain)
+    start(folder, trained_classifier)
     ran = lottery(folder, "--profile=local", "--jobs=2", store=STORE)
     assert ran.returncode == 0, ran.said
     # What the stages left to the job that makes the pages: nothing.
@@ -84,8 +70,9 @@ def test_a_finished_grid_has_nothing_to_do(grown):
     assert "Nothing to be done" in again.said
 
 
-def test_under_younger_templates_only_the_pages_are_made_again(grown):
-    for template in (grown / "notebooks").glob("*.ipynb"):  # as in a fresh clone
+def test_in_a_fresh_clone_only_the_pages_are_made_again(grown):
+    shutil.rmtree(grown / ".snakemake")
+    for template in (grown / "notebooks").glob("*.ipynb"):
         os.utime(template)
     again = execute(command("local", "--dry-run"), grown)
     assert re.search(r"^pages +1$", again.said, re.M), again.said
@@ -133,42 +120,3 @@ def test_one_failure_stops_only_what_needs_it_and_keeps_its_notebook(plain, tmp_
     blocked.unlink()
     left = execute(command("local", "--dry-run"), tmp_path)
     assert re.search(r"^stage +5$", left.said, re.M), left.said
-
-
-def test_the_same_grid_on_slurm_leaves_what_a_plain_run_leaves(plain, cluster, tmp_path):
-    start(tmp_path, plain)
-    often = [
-        f"--{name}=2" for name in ("seconds-between-status-checks", "max-status-checks-per-second")
-    ]
-    often.append("--slurm-init-seconds-before-status-checks=2")
-    ran = execute(command("slurm", *often), tmp_path, **cluster)
-    assert ran.returncode == 0, ran.said
-    submitted = re.findall(r"has been submitted with SLURM jobid \d+", ran.said)
-    assert len(submitted) == len(done(tmp_path)) + 1
-    check_equals_a_plain_run(tmp_path, plain)
-
-
-def test_the_same_grid_as_jobs_of_kubernetes_leaves_what_a_plain_run_leaves(plain, tmp_path):
-    """The Jobs are checked against Kubernetes' own schema; what runs them here is no cluster."""
-    start(tmp_path, plain)
-    for name in ("bin", "jobs"):
-        (tmp_path / name).mkdir()
-    shutil.copy(Path(__file__).with_name("kubectl"), tmp_path / "bin" / "kubectl")
-    cluster = {
-        "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}",
-        "JOBS": str(tmp_path / "jobs"),
-        "LOTTERY_IMAGE": "python:3.11",
-        "LOTTERY_CLAIM": "lottery",
-        "LOTTERY_MOUNT": str(tmp_path),
-    }
-    often = ["--seconds-between-status-checks=1", "--jobs=2"]
-    ran = execute(command("kubernetes", *often), tmp_path, **cluster)
-    assert ran.returncode == 0, ran.said
-    submitted = sorted((tmp_path / "jobs").glob("*.json"))
-    assert len(submitted) == len(done(tmp_path)) + 1
-    for path in submitted:
-        job = json.loads(path.read_text())
-        kubernetes_validate.validate(job | {"metadata": {"name": path.stem}}, "1.31", strict=True)
-        (container,) = job["spec"]["template"]["spec"]["containers"]
-        assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
-    check_equals_a_plain_run(tmp_path, plain)

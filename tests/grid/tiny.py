@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from lotterylib import cli, grid
+
 ROOT = Path(__file__).parents[2]
 REQUEST = {
     "encoder": "tiny",
@@ -16,6 +18,7 @@ REQUEST = {
 }
 TASK = "acceptability"
 PAGES = "book/results"
+STORE = "a store of some"
 CONTENTS = "root: intro\nparts:\n- caption: The runs\n  chapters: []\n"
 
 
@@ -57,3 +60,23 @@ def files(folder):
         for path in folder.rglob("*")
         if path.is_file()
     }
+
+
+def start(folder, classifier):
+    """A store with nothing but the classifier of maps, which takes long to train."""
+    lay_out(folder)
+    shutil.copytree(classifier, folder / STORE)
+
+
+def command(profile, *further, but=()):
+    """The command of `lottery run --profile`, with options of Snakemake's own and of `lottery`."""
+    given = [f"--{name.replace('_', '-')}={value}" for name, value in REQUEST.items()]
+    options = cli.build_parser().parse_args(["run", TASK, *given, f"--store={STORE}", *but])
+    made = grid.command(options, Path("notebooks", "profiles", profile))
+    return [*made[:3], *further, *made[3:]]
+
+
+def done(folder):
+    """The stages that a grid has finished, as seed and notebook."""
+    found = (folder / STORE / ".grid").rglob("*.done")
+    return {(path.parent.name.removeprefix("seed-"), path.stem) for path in found}

@@ -28,6 +28,7 @@ def experiment(store, **changes):
     )
 
 
+@pytest.mark.long
 def test_two_processes_make_the_artefacts_that_one_makes(tmp_path, capsys):
     pages = ("04_subnetworks", "06_super_survivors")
     one, two = experiment(tmp_path / "one"), experiment(tmp_path / "two")
@@ -41,7 +42,7 @@ def test_two_processes_make_the_artefacts_that_one_makes(tmp_path, capsys):
     assert said.count("retrained super good: matthews") == 4
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_failed_cell_stops_only_those_that_need_it(jobs, tmp_path, capsys, monkeypatch):
     mine, store = experiment(tmp_path), tmp_path / "tiny" / "acceptability"
     # The search of one seed cannot be kept: a file lies where its folder should be.
@@ -155,6 +156,7 @@ def test_further_pages_can_have_fewer_seeds(tmp_path):
     assert (mine.seeds, fewer) == ((3, 1), replace(mine, seeds=(3,)))
 
 
+@pytest.mark.long
 def test_what_two_parts_of_a_run_share_is_computed_once(tmp_path, capsys):
     both = experiment(tmp_path)
     one = open_experiment(replace(both.settings, seeds=(3,)))

@@ -9,9 +9,11 @@ import time
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 import lotterylib.store
 from lotterylib.errors import LotteryError
@@ -163,6 +165,16 @@ def test_another_configuration_seed_or_place_is_another_artefact(store):
     for other in ({}, {"seed": 1}, {"config": {}}, {"task": "x"}, {"stage": "x"}, {"encoder": "x"}):
         store.fetch(key(**other), make)
     assert make.calls == 6
+
+
+def test_whoever_may_read_the_store_may_read_every_file_of_it(store):
+    def make(folder):
+        save_file({"a": np.zeros(2)}, folder / "a.safetensors")
+
+    folder = store.fetch(key(), make)
+    plain = folder.parent / "plain"
+    plain.write_text("as the user's own settings have it")
+    assert {file.stat().st_mode for file in folder.iterdir()} == {plain.stat().st_mode}
 
 
 def test_configuration_and_provenance_are_kept(store):
