@@ -7,7 +7,8 @@ batches), and "buckets", batches of similar length, which is faster but another 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -40,6 +41,9 @@ class Encoded:
     features: list[dict[str, list[int]]]
     labels: torch.Tensor
     tokenizer: PreTrainedTokenizerBase
+    _resident: dict[torch.device, _Resident] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __len__(self) -> int:
         return len(self.features)
@@ -49,7 +53,7 @@ class Encoded:
         labels = self.labels[torch.as_tensor(rows, dtype=torch.int64)]
         return Encoded([self.features[row] for row in rows], labels, self.tokenizer)
 
-    @property
+    @cached_property
     def lengths(self) -> list[int]:
         """Word pieces of each example."""
         return [len(feature["input_ids"]) for feature in self.features]
@@ -57,9 +61,68 @@ class Encoded:
     def batch(
         self, rows: Sequence[int], device: torch.device
     ) -> tuple[BatchEncoding, torch.Tensor]:
-        """The model's inputs for these rows, padded to the longest of them, and their labels."""
-        inputs = self.tokenizer.pad([self.features[row] for row in rows], return_tensors="pt")
-        return inputs.to(device), self.labels[torch.as_tensor(rows)].to(device)
+        """The model's inputs for these rows, padded to the longest of them, and their labels.
+
+        All word pieces are moved to the device once; a batch is put together there, and nothing
+        waits for it.
+        """
+        if device not in self._resident:
+            self._resident[device] = _Resident.of(self, device)
+        longest = max(self.lengths[row] for row in rows)
+        return self._resident[device].batch(torch.as_tensor(rows), longest)
+
+
+@dataclass(frozen=True)
+class _Resident:
+    """A split on a device.
+
+    Attributes:
+        pieces: per feature of the tokenizer, those of all examples one after the other, int32.
+        padding: per feature, what stands where an example has ended.
+        starts, lengths: int64[examples], of each example among the pieces.
+        labels: as in `Encoded`.
+    """
+
+    pieces: dict[str, torch.Tensor]
+    padding: dict[str, int]
+    starts: torch.Tensor
+    lengths: torch.Tensor
+    labels: torch.Tensor
+
+    @classmethod
+    def of(cls, split: Encoded, device: torch.device) -> _Resident:
+        lengths = torch.tensor(split.lengths)
+        tokenizer = split.tokenizer
+        padding = {
+            "input_ids": tokenizer.pad_token_id,
+            "token_type_ids": tokenizer.pad_token_type_id,
+        }
+        pieces = {
+            name: torch.tensor(
+                [i for each in split.features for i in each[name]], dtype=torch.int32
+            )
+            for name in split.features[0]
+            if name != "attention_mask"
+        }
+        return cls(
+            {name: values.to(device) for name, values in pieces.items()},
+            {name: int(padding[name]) for name in pieces},
+            (lengths.cumsum(0) - lengths).to(device),
+            lengths.to(device),
+            split.labels.to(device),
+        )
+
+    def batch(self, rows: torch.Tensor, longest: int) -> tuple[BatchEncoding, torch.Tensor]:
+        """Inputs int64[rows, longest] by their names, with `attention_mask`, and labels."""
+        rows = rows.to(self.starts.device, non_blocking=True)
+        places = torch.arange(longest, device=rows.device)
+        own = places < self.lengths[rows, None]
+        places = torch.where(own, self.starts[rows, None] + places, 0)
+        inputs = {
+            name: torch.where(own, values[places].long(), self.padding[name])
+            for name, values in self.pieces.items()
+        }
+        return BatchEncoding(inputs | {"attention_mask": own.long()}), self.labels[rows]
 
 
 def encode(split: Dataset, task: Task, tokenizer: PreTrainedTokenizerBase) -> Encoded:

@@ -80,10 +80,10 @@ def load_data(task: Task, data_dir: str = "", train_rows: int = 0, dev_rows: int
     train, dev = _checked(train, task, "training"), _checked(dev, task, "dev")
     total = len(train), len(dev)
     train, dev = _draw(train, train_rows), _draw(dev, dev_rows)
+    origin += f"; {len(train)} of {total[0]} training and {len(dev)} of {total[1]} dev rows"
     for split, name in ((train, "training"), (dev, "dev")):
         if len(set(split["label"])) == 1:
             origin += f"; all {name} labels are the same"
-    origin += f"; {len(train)} of {total[0]} training and {len(dev)} of {total[1]} dev rows"
     return TaskData(train, dev, origin, _fingerprint(train, dev))
 
 

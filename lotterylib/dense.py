@@ -33,7 +33,12 @@ class _OneDnnLinear(nn.Linear):
         plain = input.device.type == self.weight.device.type == "cpu" and (
             input.dtype == self.weight.dtype == torch.float32
         )
-        if not plain or not self.weight.numel() or not input.numel() or torch.is_autocast_enabled():
+        if (
+            not plain
+            or not self.weight.numel()
+            or not input.numel()
+            or torch.is_autocast_enabled("cpu")
+        ):
             return functional.linear(input, self.weight, self.bias)
         return _Product.apply(input, self.weight, self.bias)
 

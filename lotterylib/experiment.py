@@ -23,6 +23,7 @@ from lotterylib.batches import MAX_LENGTH, Encoded, encode, load_encoded, save_e
 from lotterylib.data import TaskData, load_task_data
 from lotterylib.encoders import Encoder, find_encoder
 from lotterylib.gates import remove, zero_pruned_weights
+from lotterylib.gpu import half_of
 from lotterylib.importance import Accumulation, Importance, measure
 from lotterylib.loading import load_model, load_tokenizer
 from lotterylib.methods import ALL_METHODS
@@ -327,8 +328,13 @@ class Experiment:
 
     @property
     def device_name(self) -> str:
-        """What computes: the GPU's name, or CPU."""
-        return torch.cuda.get_device_name() if self.device.type == "cuda" else "CPU"
+        """What computes: CPU, or the GPU's name and the type of its products."""
+        half = half_of(self.device)
+        return (
+            "CPU"
+            if half is None
+            else f"{torch.cuda.get_device_name()}, {half}".replace("torch.", "")
+        )
 
 
 def open_experiment(settings: Settings) -> Experiment:

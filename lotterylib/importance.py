@@ -19,7 +19,15 @@ from transformers import PreTrainedModel
 from lotterylib.batches import Encoded, reading_batches
 from lotterylib.dense import use_onednn
 from lotterylib.gates import closed_mlps_skipped, gate_values, gated
-from lotterylib.scoring import EVALUATION_BATCH, Score, decide, example_losses, score_predictions
+from lotterylib.gpu import autocast, without_waiting
+from lotterylib.scoring import (
+    EVALUATION_BATCH,
+    Score,
+    decide,
+    example_losses,
+    in_order,
+    score_predictions,
+)
 from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.tasks import Task
 
@@ -75,24 +83,30 @@ def measure(
     per_example = accumulation == "example"
     totals = torch.zeros_like(heads), torch.zeros_like(mlps)
     running = torch.zeros_like(heads), torch.zeros_like(mlps)
-    predictions = np.zeros(len(split))
+    batches = reading_batches(split.lengths, EVALUATION_BATCH, by_length=per_example)
+    decisions = []
     computed = np.ones_like(subnetwork.mlps) if closed_mlps else subnetwork.mlps
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in weights:
         parameter.requires_grad_(False)
     try:
         # The batch-wise scores depend on which examples share a batch: keep the split's own order.
-        for rows in reading_batches(split.lengths, EVALUATION_BATCH, by_length=per_example):
+        for rows in batches:
             inputs, labels = split.batch(rows, device)
             shape = (len(rows),) if per_example else ()
             gates = [
                 gate.expand(*shape, *gate.shape).clone().requires_grad_() for gate in (heads, mlps)
             ]
-            with closed_mlps_skipped(model, computed), gated(model, *gates):
-                logits = model(**inputs).logits
+            with (
+                without_waiting(model),
+                autocast(device, scaled=False),
+                closed_mlps_skipped(model, computed),
+                gated(model, *gates),
+            ):
+                logits = model(**inputs).logits.float()
             losses = example_losses(logits, labels, task)
             gradients = torch.autograd.grad(losses.sum() if per_example else losses.mean(), gates)
-            predictions[rows] = decide(logits.detach(), task).float().cpu().numpy()
+            decisions.append(decide(logits.detach(), task))
             for total, carried, gradient in zip(totals, running, gradients, strict=True):
                 if accumulation == "cumulative":
                     gradient = carried.add_(gradient)
@@ -102,6 +116,7 @@ def measure(
             parameter.requires_grad_(True)
     terms = len(split) if per_example else math.ceil(len(split) / EVALUATION_BATCH)
     scores = [total.double().cpu().numpy() / terms for total in totals]
+    predictions = in_order(decisions, batches)
     return Importance(*scores), score_predictions(predictions, split.labels.numpy(), task)
 
 

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from lotterylib.batches import Encoded, reading_batches
 from lotterylib.dense import use_onednn
+from lotterylib.gpu import autocast, without_waiting
 from lotterylib.tasks import Task
 
 EVALUATION_BATCH = 64
@@ -88,9 +89,18 @@ def evaluate(model: PreTrainedModel, split: Encoded, task: Task) -> Score:
     """Score a model on a split, dropout off; the model keeps its mode."""
     was_training = model.training
     use_onednn(model.eval())
-    predictions = np.zeros(len(split))
-    for rows in reading_batches(split.lengths, EVALUATION_BATCH):
-        inputs, _ = split.batch(rows, model.device)
-        predictions[rows] = decide(model(**inputs).logits, task).float().cpu().numpy()
+    batches = reading_batches(split.lengths, EVALUATION_BATCH)
+    found = []
+    with without_waiting(model), autocast(model.device):
+        for rows in batches:
+            inputs, _ = split.batch(rows, model.device)
+            found.append(decide(model(**inputs).logits.float(), task))
     model.train(was_training)
-    return score_predictions(predictions, split.labels.numpy(), task)
+    return score_predictions(in_order(found, batches), split.labels.numpy(), task)
+
+
+def in_order(found: Sequence[torch.Tensor], batches: Sequence[Sequence[int]]) -> np.ndarray:
+    """What was found batch by batch, float64 in the order of the rows, fetched at once."""
+    values = np.zeros(sum(map(len, batches)))
+    values[[row for rows in batches for row in rows]] = torch.cat(list(found)).float().cpu().numpy()
+    return values

@@ -15,11 +15,15 @@ from lotterylib.batches import BatchOrder, Encoded, training_batches
 from lotterylib.dense import use_onednn
 from lotterylib.errors import LotteryError
 from lotterylib.gates import pruned_weights_frozen, zero_pruned_weights
+from lotterylib.gpu import autocast, gradient_scaler, without_waiting
 from lotterylib.scoring import example_losses
 from lotterylib.subnetworks import WeightSubnetwork
 from lotterylib.tasks import Task
 from lotterylib.unpadded import unpadded
 from lotterylib.vocabulary import own_vocabulary
+
+_LOOK_AFTER = {"cuda": 50}
+"""After how many steps the losses are fetched; each time, a GPU has to wait."""
 
 Progress = Callable[[float, str], None]
 """Called with the share of the work that is done (0 to 1) and a few words on what was found."""
@@ -69,7 +73,7 @@ def train(
         recipe: how.
         seed: of the order of examples and of dropout. PyTorch's global generator is left as it was.
         subnetwork: weights outside it are set to zero before the first step and stay zero.
-        progress: told after every step.
+        progress: told after every step, on a GPU less often.
         part: from which share of the steps to which to train; the batches and the learning rate are
             those of the same steps of the whole training. Rewinding (Frankle et al., 2020) takes
             the first part with the full model and the rest with a subnetwork.
@@ -93,13 +97,17 @@ def train(
     steps = [rows for epoch in epochs for rows in epoch]
     first, last = (round(share * len(steps)) for share in part)
     losses: list[float] = []
+    waiting: list[torch.Tensor] = []
+    scaler = gradient_scaler(model.device)
+    often = _LOOK_AFTER.get(model.device.type, 1)
     frozen: AbstractContextManager[None] = nullcontext()
     if subnetwork is not None:
         zero_pruned_weights(model, subnetwork)
         frozen = pruned_weights_frozen(model, subnetwork)
     use_onednn(model.train())
-    # Batches of one length have next to no padding to leave aside.
-    packed = unpadded(model) if recipe.order == "random" else nullcontext()
+    # Batches of one length have next to no padding to leave aside; a GPU would wait to leave it.
+    on_gpu = model.device.type == "cuda"
+    packed = without_waiting(model) if on_gpu or recipe.order != "random" else unpadded(model)
     with torch.random.fork_rng(), frozen, packed, own_vocabulary(model, split) as ids:
         optimizer = torch.optim.AdamW(
             model.parameters(), lr=recipe.learning_rate, eps=1e-8, weight_decay=0.0, fused=True
@@ -110,17 +118,25 @@ def train(
         torch.manual_seed(seed)
         most = recipe.batch_size
         for step, rows in enumerate(steps[first:last], start=first + 1):
-            loss, most = _gradients(model, split, rows, ids, task, most)
+            loss, most = _gradients(model, split, rows, ids, task, most, scaler)
+            scaler.unscale_(optimizer)
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-            losses.append(loss)
-            if not math.isfinite(losses[-1]) or not math.isfinite(norm):
-                raise _no_number(model, task, recipe, step, len(steps))
-            optimizer.step()
+            # Scaled gradients may overflow now and then; the scaler leaves such steps out.
+            waiting.append(torch.stack((loss, loss if scaler.is_enabled() else norm.double())))
+            if look := step % often == 0 or step == last:
+                for found, size in torch.stack(waiting).tolist():
+                    losses.append(found)
+                    if not math.isfinite(found) or not math.isfinite(size):
+                        raise _no_number(model, task, recipe, first + len(losses), len(steps))
+                waiting.clear()
+            scaler.step(optimizer)
+            scaler.update()
             schedule.step()
-            if progress is not None:
+            if progress is not None and look:
                 progress(step / len(steps), f"loss {losses[-1]:.3f}")
     # The last step has no loss after it that would tell.
-    if not all(bool(value.isfinite().all()) for value in model.parameters()):
+    finite = torch.stack([value.isfinite().all() for value in model.parameters()])
+    if not finite.all():
         raise _no_number(model, task, recipe, last, len(steps))
     model.eval()
     return losses
@@ -133,24 +149,27 @@ def _gradients(
     ids: torch.Tensor,
     task: Task,
     most: int,
-) -> tuple[float, int]:
+    scaler: torch.amp.GradScaler,
+) -> tuple[torch.Tensor, int]:
     """Leave the gradients of these rows' mean loss in the model, computed at most so many at once.
 
     Returns:
-        The loss, and how many rows did fit.
+        The loss, float64 on the model's device, and how many rows did fit.
     """
     while True:
         model.zero_grad()
-        loss = 0.0
+        parts = []
         try:
             for start in range(0, len(rows), most):
                 some = rows[start : start + most]
                 inputs, labels = split.batch(some, model.device)
                 inputs["input_ids"] = ids[inputs["input_ids"]]
-                part = example_losses(model(**inputs).logits, labels, task).sum() / len(rows)
-                part.backward()
-                loss += part.item()
-            return loss, most
+                with autocast(model.device):
+                    logits = model(**inputs).logits
+                part = example_losses(logits.float(), labels, task).sum() / len(rows)
+                scaler.scale(part).backward()
+                parts.append(part.detach().double())
+            return torch.stack(parts).sum(), most
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error) or most == 1:
                 raise

@@ -133,6 +133,8 @@ def test_the_measurements_of_speed_are_whole():
     orders = pd.read_csv(ROOT / "book" / "batch_orders.csv")
     assert (orders.groupby(["task", "order"])["seed"].nunique() == 5).all()
     assert orders["task"].nunique() == 2
+    halves = pd.read_csv(ROOT / "book" / "precision.csv")
+    assert (halves.groupby("task")["seed"].nunique() == 5).all()
     profile = json.loads((ROOT / "book" / "profile.json").read_text())
     for stage in profile["stages"]:
         assert sum(stage["shares"].values()) == pytest.approx(1)

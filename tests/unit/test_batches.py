@@ -107,6 +107,19 @@ def test_a_batch_is_padded_to_its_longest_row_and_masked(tiny_tokenizer):
     assert labels.tolist() == [1, 1]
 
 
+@pytest.mark.parametrize("task", ["acceptability", "entailment", "similarity"])
+def test_a_batch_is_what_the_tokenizer_makes_of_it(task, tiny_tokenizer, encoded, rng):
+    split = encoded(task, 40)
+    for rows in (rng.permutation(40)[:7].tolist(), [3], list(range(40))):
+        wanted = tiny_tokenizer.pad([split.features[row] for row in rows], return_tensors="pt")
+        inputs, labels = split.batch(rows, CPU)
+        assert inputs.keys() == wanted.keys()
+        for name, values in wanted.items():
+            assert inputs[name].dtype == values.dtype
+            assert torch.equal(inputs[name], values)
+        assert torch.equal(labels, split.labels[rows])
+
+
 def test_single_texts_are_cut_at_the_limit(tiny_tokenizer):
     data = Dataset.from_dict({"sentence": ["a" * 126, "a" * 127, "a" * 900], "label": [0, 1, 1]})
     split = encode(data, find_task("sst2"), tiny_tokenizer)

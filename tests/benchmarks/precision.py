@@ -1,0 +1,91 @@
+"""Does half precision score otherwise than float32? Seed by seed, on real tasks.
+
+    python -m tests.benchmarks.precision cola sst2 --data-dir GLUE --train-rows 3000
+
+Trains in float32 and as a GPU would (`lotterylib.gpu`), in bfloat16, which a CPU can do as well.
+Writes a row per task and seed: both scores, and how alike both rank heads and MLPs in one model.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest.mock import patch
+
+import pandas as pd
+import torch
+from scipy.stats import spearmanr
+from tqdm import tqdm
+
+from lotterylib import gpu
+from lotterylib.experiment import Experiment, open_experiment
+from lotterylib.importance import measure
+from lotterylib.scoring import evaluate
+from lotterylib.settings import parse_settings
+from lotterylib.subnetworks import full_subnetwork
+from lotterylib.training import train
+
+
+def main() -> None:
+    """The command `python -m tests.benchmarks.precision`."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.precision")
+    parser.add_argument("tasks", nargs="+")
+    parser.add_argument("--data-dir", default="")
+    parser.add_argument("--train-rows", type=int, default=0)
+    parser.add_argument("--encoder", default="minilm")
+    parser.add_argument("--store", default="runs")
+    parser.add_argument("--csv", type=Path, default=Path("book/precision.csv"))
+    options = parser.parse_args()
+    rows = []
+    for task in options.tasks:
+        experiment = open_experiment(
+            parse_settings(
+                task,
+                encoder=options.encoder,
+                budget="full",
+                train_rows=options.train_rows,
+                data_dir=options.data_dir,
+                store=options.store,
+            )
+        )
+        rows += [_compare(experiment, s) for s in tqdm(experiment.settings.seeds, desc=task)]
+    table = pd.DataFrame(rows).round(5)
+    table.to_csv(options.csv, index=False, lineterminator="\n")
+    print(table.to_string())
+
+
+def _compare(experiment: Experiment, seed: int) -> dict[str, object]:
+    task, metric = experiment.task, experiment.task.metric
+    train_split, dev_split = experiment.splits
+    plain = experiment.full_score(seed).metrics[metric]
+    model, full = experiment.finetuned(seed), full_subnetwork(experiment.shape)
+    one, _ = measure(model, dev_split, task, full)
+    with _bfloat16():
+        other, _ = measure(model, dev_split, task, full)
+        trained = experiment.pretrained(seed)
+        train(trained, train_split, task, experiment.recipe, seed)
+        half = evaluate(trained, dev_split, task).metrics[metric]
+    return {
+        "encoder": experiment.encoder.name,
+        "task": task.name,
+        "train_rows": len(train_split),
+        "epochs": experiment.recipe.epochs,
+        "seed": seed,
+        "metric": metric,
+        "float32": plain,
+        "bfloat16": half,
+        "heads": spearmanr(one.heads.ravel(), other.heads.ravel()).statistic,
+        "mlps": spearmanr(one.mlps, other.mlps).statistic,
+    }
+
+
+@contextmanager
+def _bfloat16() -> Iterator[None]:
+    with patch.object(gpu, "half_of", lambda device: torch.bfloat16):
+        yield
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""What only a GPU does, done on a CPU: half precision, and steps that wait for nothing."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from lotterylib import gpu, importance, scoring, training
+from lotterylib.anatomy import shape_of
+from lotterylib.errors import LotteryError
+from lotterylib.importance import measure
+from lotterylib.loading import load_model, load_tokenizer
+from lotterylib.scoring import evaluate
+from lotterylib.subnetworks import full_subnetwork
+from lotterylib.tasks import find_task
+from lotterylib.training import Recipe, train
+
+TASK = find_task("similarity")
+WAITING = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "unique", "masked_select")
+
+
+class Waits(TorchDispatchMode):
+    """Counts the operations whose result the processor has to know before it can go on."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = Counter()
+
+    def __torch_dispatch__(self, operation, types, args=(), named=None):
+        name = operation.overloadpacket.__name__
+        if name in WAITING:
+            self.found[name] += 1
+        return operation(*args, **(named or {}))
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """Everything but the precision."""
+    for module in (training, scoring, importance):
+        monkeypatch.setattr(module, "without_waiting", gpu._unchecked_masks)
+    monkeypatch.setitem(training._LOOK_AFTER, "cpu", 50)
+
+
+def in_half(monkeypatch, half):
+    monkeypatch.setattr(gpu, "half_of", lambda device: half)
+
+
+def trained(tiny_model, encoded, **changes):
+    model = tiny_model("similarity", dropout=False)
+    recipe = Recipe(**({"learning_rate": 1e-3, "epochs": 2, "batch_size": 8} | changes))
+    return model, train(model, encoded("similarity", 48, "train"), TASK, recipe, 0)
+
+
+def test_on_a_cpu_nothing_is_done_otherwise(tiny_model):
+    cpu = torch.device("cpu")
+    assert gpu.half_of(cpu) is None
+    assert not gpu.gradient_scaler(cpu).is_enabled()
+    with gpu.autocast(cpu):
+        assert not torch.is_autocast_enabled("cpu")
+    model = tiny_model()
+    with gpu.without_waiting(model):
+        assert model.config._attn_implementation == "sdpa"
+
+
+def test_steps_wait_for_nothing(as_on_a_gpu, tiny_model, encoded):
+    model, split = tiny_model("similarity"), encoded("similarity", 48, "train")
+    split.batch([0], model.device)  # what is moved once may wait
+    with Waits() as few:
+        train(model, split, TASK, Recipe(1e-3, epochs=1, batch_size=8), 0)
+    with Waits() as many:
+        train(model, split, TASK, Recipe(1e-3, epochs=4, batch_size=8), 0)
+    assert many.found == few.found
+    assert sum(few.found.values()) <= 1  # whether the weights are numbers at the end
+
+
+def test_passes_wait_for_nothing(as_on_a_gpu, tiny_model, encoded, monkeypatch):
+    monkeypatch.setattr(scoring, "EVALUATION_BATCH", 8)
+    monkeypatch.setattr(importance, "EVALUATION_BATCH", 8)
+    model, split = tiny_model("similarity"), encoded("similarity", 48)
+    split.batch([0], model.device)
+    full = full_subnetwork(shape_of(model))
+    with Waits() as waits:
+        evaluate(model, split, TASK)
+        measure(model, split, TASK, full)
+    assert waits.found == {}
+
+
+@pytest.mark.parametrize("order", ["buckets", "random"])
+def test_not_waiting_changes_nothing(order, tiny_model, encoded, request):
+    model, losses = trained(tiny_model, encoded, order=order)
+    split, full = encoded("similarity", 48), full_subnetwork(shape_of(model))
+    plain = evaluate(model, split, TASK), measure(model, split, TASK, full)[0]
+    request.getfixturevalue("as_on_a_gpu")
+    again, others = trained(tiny_model, encoded, order=order)
+    np.testing.assert_allclose(others, losses, atol=1e-5)
+    assert again.config._attn_implementation == "sdpa"
+    other = evaluate(model, split, TASK), measure(model, split, TASK, full)[0]
+    np.testing.assert_allclose(other[0].predictions, plain[0].predictions, atol=1e-5)
+    np.testing.assert_allclose(other[1].heads, plain[1].heads, atol=1e-6)
+
+
+def test_a_loss_that_is_no_number_is_named_by_its_step_however_late_it_is_seen(
+    as_on_a_gpu, tiny_model, encoded, monkeypatch
+):
+    losses = iter([1.0, 1.0, float("nan")] + [1.0] * 9)
+    plain = training.example_losses
+
+    def broken(logits, labels, task):
+        return plain(logits, labels, task) * next(losses)
+
+    monkeypatch.setattr(training, "example_losses", broken)
+    with pytest.raises(LotteryError, match="no longer a number at step 3 of 12"):
+        trained(tiny_model, encoded)
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_training_in_half_precision_stays_near_and_keeps_float32_weights(
+    half, tiny_model, encoded, monkeypatch
+):
+    model, losses = trained(tiny_model, encoded)
+    in_half(monkeypatch, half)
+    other, found = trained(tiny_model, encoded)
+    assert {value.dtype for value in other.parameters()} == {torch.float32}
+    assert found != losses
+    np.testing.assert_allclose(found, losses, rtol=0.03)
+    split = encoded("similarity", 48)
+    mine, others = (np.array(evaluate(m, split, TASK).predictions) for m in (model, other))
+    assert np.abs(mine - others).max() < 0.1
+
+
+@pytest.mark.parametrize("accumulation", ["example", "batch", "cumulative"])
+def test_importance_in_bfloat16_ranks_alike(accumulation, tiny_model, encoded, monkeypatch):
+    model, split = tiny_model("similarity", rough=0.1), encoded("similarity", 64)
+    full = full_subnetwork(shape_of(model))
+    plain, _ = measure(model, split, TASK, full, accumulation)
+    in_half(monkeypatch, torch.bfloat16)
+    half, _ = measure(model, split, TASK, full, accumulation)
+    assert not np.array_equal(half.heads, plain.heads)
+    assert spearmanr(half.heads.ravel(), plain.heads.ravel()).statistic > 0.97
+    in_half(monkeypatch, torch.float16)  # without a scaler its gradients would vanish
+    unscaled, _ = measure(model, split, TASK, full, accumulation)
+    assert np.array_equal(unscaled.heads, plain.heads)
+
+
+@pytest.mark.long
+def test_importance_of_a_real_encoder_ranks_alike(minilm, monkeypatch):
+    from datasets import Dataset
+
+    from lotterylib.batches import encode
+    from lotterylib.grammar import generate
+
+    task = find_task("acceptability")
+    splits = [
+        encode(Dataset.from_dict(generate(task.name, name, rows)), task, load_tokenizer(minilm))
+        for name, rows in (("train", 320), ("validation", 128))
+    ]
+    model = load_model(minilm, task, 0)
+    train(model, splits[0], task, Recipe(1e-4, epochs=1), 0)
+    full = full_subnetwork(shape_of(model))
+    plain, score = measure(model, splits[1], task, full)
+    in_half(monkeypatch, torch.bfloat16)
+    half, other = measure(model, splits[1], task, full)
+    for one, two in ((plain.heads, half.heads), (plain.mlps, half.mlps)):
+        assert spearmanr(one.ravel(), two.ravel()).statistic > 0.99
+    assert np.mean(np.array(score.predictions) == np.array(other.predictions)) > 0.98
