@@ -15,11 +15,12 @@ import torch
 from torch import nn
 from transformers import BatchEncoding, PreTrainedModel
 
+from lotterylib import gpu
 from lotterylib.anatomy import architecture_of
 from lotterylib.batches import Encoded, reading_batches
 from lotterylib.dense import use_onednn
 from lotterylib.gates import gated
-from lotterylib.scoring import EVALUATION_BATCH, decide, score_predictions
+from lotterylib.scoring import EVALUATION_BATCH, decide, in_order, score_predictions
 from lotterylib.store import Key, read_json, write_json
 from lotterylib.tasks import Task
 from lotterylib.training import Progress
@@ -49,26 +50,26 @@ def ablate_heads(
     stack = model.base_model.get_submodule(architecture_of(model).layers)
     assert isinstance(stack, nn.ModuleList)
     shape = (len(stack), model.config.num_attention_heads)
-    predictions = np.zeros((*shape, len(split)))
+    decisions: dict[tuple[int, ...], list[torch.Tensor]] = {p: [] for p in np.ndindex(shape)}
     batches = reading_batches(split.lengths, EVALUATION_BATCH)
-    for number, rows in enumerate(batches):
-        inputs, _ = split.batch(rows, model.device)
-        outputs = _outputs(model, stack, inputs)
-        for place in np.ndindex(shape):
-            heads = torch.ones(shape, device=model.device)
-            heads[place] = 0
-            with (
-                gated(model, heads, torch.ones_like(heads[:, 0])),
-                _known(stack, outputs, place[0]),
-            ):
-                logits = model(**inputs).logits
-            predictions[(*place, rows)] = decide(logits, task).float().cpu().numpy()
-            if progress is not None:
-                done = number + (place[0] * shape[1] + place[1] + 1) / heads.numel()
-                progress(done / len(batches), f"without head {place[0] + 1}.{place[1] + 1}")
+    with gpu.without_waiting(model), gpu.autocast(model.device):
+        for number, rows in enumerate(batches):
+            inputs, _ = split.batch(rows, model.device)
+            outputs = _outputs(model, stack, inputs)
+            for place in np.ndindex(shape):
+                heads = torch.ones(shape, device=model.device)
+                heads[place] = 0
+                with (
+                    gated(model, heads, torch.ones_like(heads[:, 0])),
+                    _known(stack, outputs, place[0]),
+                ):
+                    decisions[place].append(decide(model(**inputs).logits.float(), task))
+                if progress is not None:
+                    done = number + (place[0] * shape[1] + place[1] + 1) / heads.numel()
+                    progress(done / len(batches), f"without head {place[0] + 1}.{place[1] + 1}")
     scores = [
-        score_predictions(predictions[place], split.labels.numpy(), task).metrics[task.metric]
-        for place in np.ndindex(shape)
+        score_predictions(in_order(found, batches), split.labels.numpy(), task).metrics[task.metric]
+        for found in decisions.values()
     ]
     return np.reshape(scores, shape)
 
@@ -125,5 +126,7 @@ def ablation(experiment: Experiment, seed: int, report: Progress | None = None) 
             folder / "scores.json", ablate_heads(model, dev, experiment.task, report).tolist()
         )
 
-    folder = experiment.store.fetch(ablation_key(experiment, seed), make, experiment.device_name)
+    folder = experiment.store.fetch(
+        ablation_key(experiment, seed), make, gpu.computed_on(experiment.device)
+    )
     return np.array(read_json(folder / "scores.json"))

@@ -97,13 +97,8 @@ class _Resident:
             "input_ids": tokenizer.pad_token_id,
             "token_type_ids": tokenizer.pad_token_type_id,
         }
-        pieces = {
-            name: torch.tensor(
-                [i for each in split.features for i in each[name]], dtype=torch.int32
-            )
-            for name in split.features[0]
-            if name != "attention_mask"
-        }
+        names = [name for name in split.features[0] if name != "attention_mask"]
+        pieces = _one_after_the_other(split.features, names)
         return cls(
             {name: values.to(device) for name, values in pieces.items()},
             {name: int(padding[name]) for name in pieces},
@@ -125,6 +120,15 @@ class _Resident:
         return BatchEncoding(inputs | {"attention_mask": own.long()}), self.labels[rows]
 
 
+def _one_after_the_other(
+    features: list[dict[str, list[int]]], names: Sequence[str]
+) -> dict[str, torch.Tensor]:
+    return {
+        name: torch.tensor([i for each in features for i in each[name]], dtype=torch.int32)
+        for name in names
+    }
+
+
 def encode(split: Dataset, task: Task, tokenizer: PreTrainedTokenizerBase) -> Encoded:
     """Tokenize a split, cutting the longer text of a pair where the limit demands it."""
     texts = [list(split[column]) for column in task.columns]
@@ -139,10 +143,7 @@ def encode(split: Dataset, task: Task, tokenizer: PreTrainedTokenizerBase) -> En
 def save_encoded(split: Encoded, path: Path) -> None:
     """Write a split's word pieces and labels as safetensors."""
     names = list(split.features[0])
-    flat = {
-        name: torch.tensor([i for each in split.features for i in each[name]], dtype=torch.int32)
-        for name in names
-    }
+    flat = _one_after_the_other(split.features, names)
     lengths = torch.tensor(split.lengths, dtype=torch.int32)
     save_file({"lengths": lengths, "labels": split.labels, **flat}, path)
 

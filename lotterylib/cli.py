@@ -65,7 +65,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="run as jobs of a grid, with Snakemake: local, slurm, kubernetes, or the folder of a "
         "profile (default: compute in this process)",
     )
-    run.add_argument("--no-overview", action="store_true", help="render the tasks' own pages only")
+    run.add_argument(
+        "--no-overview", action="store_true", help="leave out the page over all tasks, as jobs do"
+    )
     run.set_defaults(handler=commands.run)
     planned = subparsers.add_parser(
         "plan",
@@ -98,7 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
     imported.add_argument("--no-pages", action="store_true", help="import only, render nothing")
     imported.set_defaults(handler=commands.import_masks)
     overview = subparsers.add_parser(
-        "overview", help="render the page over all tasks again, from the published runs"
+        "overview", help="render the page over all tasks again, from what runs have published"
     )
     overview.add_argument("--encoder", default="minilm", help="whose runs (default: minilm)")
     overview.add_argument("--pages", default="book/results", help="where the pages are")

@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
         tables = [collect(experiment, *wanted) for experiment, wanted in plan]
         _show(pd.concat(tables).drop_duplicates())
     elif plan:
-        failures += running.render_all(plan, templates, pages)
+        failures += running.render_all(plan, templates, pages, options.jobs)
         if not options.no_overview:
             running.render_overview(encoder.name, templates, pages)
         results(options)
@@ -83,9 +83,12 @@ def overview(options: argparse.Namespace) -> int:
     """Render the page over all tasks again, from what their runs have published."""
     from lotterylib.running import render_overview
 
-    render_overview(
-        folder_of(options.encoder), _templates(Path(options.notebooks)), Path(options.pages)
-    )
+    encoder, pages = folder_of(options.encoder), Path(options.pages)
+    if not any((pages / encoder).glob("*/results.csv")):
+        raise LotteryError(
+            f"{pages} holds no runs of encoder {encoder!r}: 'lottery run' makes them."
+        )
+    render_overview(encoder, _templates(Path(options.notebooks)), pages)
     return 0
 
 
@@ -275,7 +278,8 @@ def _templates(folder: Path) -> list[Path]:
 
 
 def _check_writable(store: Path) -> None:
-    there = next(place for place in (store, *store.absolute().parents) if place.exists())
+    places = (store, *store.absolute().parents)
+    there = next(place for place in places if os.path.exists(place))  # Path's own raises on some
     if not there.is_dir():
         raise LotteryError(f"The run store {store} cannot be made: {there} is not a directory.")
     if not os.access(there, os.W_OK):

@@ -23,7 +23,7 @@ from lotterylib.batches import MAX_LENGTH, Encoded, encode, load_encoded, save_e
 from lotterylib.data import TaskData, load_task_data
 from lotterylib.encoders import Encoder, find_encoder
 from lotterylib.gates import remove, zero_pruned_weights
-from lotterylib.gpu import half_of
+from lotterylib.gpu import computed_on, name_of
 from lotterylib.importance import Accumulation, Importance, measure
 from lotterylib.loading import load_model, load_tokenizer
 from lotterylib.methods import ALL_METHODS
@@ -123,7 +123,7 @@ class Experiment:
             state = {name: value.contiguous() for name, value in model.state_dict().items()}
             save_file(state, folder / "model.safetensors")
 
-        return self.store.fetch(self.finetuned_key(seed), make, self.device_name)
+        return self.store.fetch(self.finetuned_key(seed), make, computed_on(self.device))
 
     def pretrained(self, seed: int, pretrained: bool = True) -> PreTrainedModel:
         """The pre-trained encoder, or one of random weights, under the seed's fresh task layer."""
@@ -171,7 +171,7 @@ class Experiment:
             score = BASELINES[name](self.pretrained(seed=0), *self.splits, self.task, report)
             _write_score(folder, score)
 
-        return _read_score(self.store.fetch(self.baseline_key(name), make, self.device_name))
+        return _read_score(self.store.fetch(self.baseline_key(name), make, name_of(self.device)))
 
     # The searches (sections 3.2 and 3.3)
 
@@ -192,7 +192,7 @@ class Experiment:
             write_json(folder / "trace.json", trace)
             save_subnetwork(good, folder / "good.safetensors")
 
-        return self.store.fetch(self.search_key(seed, method), make, self.device_name)
+        return self.store.fetch(self.search_key(seed, method), make, computed_on(self.device))
 
     def trace(self, seed: int, method: str) -> list[dict[str, Any]]:
         """Every state that a search tried, as plain values."""
@@ -215,7 +215,9 @@ class Experiment:
             write_json(folder / "importance.json", arrays)
 
         key = self.importance_key(seed, accumulation)
-        arrays = read_json(self.store.fetch(key, make, self.device_name) / "importance.json")
+        arrays = read_json(
+            self.store.fetch(key, make, computed_on(self.device)) / "importance.json"
+        )
         return Importance(np.array(arrays["heads"]), np.array(arrays["mlps"]))
 
     # Good, random and bad subnetworks (section 4.2)
@@ -307,7 +309,7 @@ class Experiment:
             _write_score(folder, evaluate(model, dev_split, self.task))
 
         key = self.score_key(seed, method, kind, phase)
-        return _read_score(self.store.fetch(key, make, self.device_name))
+        return _read_score(self.store.fetch(key, make, computed_on(self.device)))
 
     def _start(self, seed: int, phase: str) -> tuple[PreTrainedModel, Recipe, tuple[float, float]]:
         """The weights that a subnetwork starts from, and the training that it gets."""
@@ -325,16 +327,6 @@ class Experiment:
             train(model, self.splits[0], self.task, self.recipe, seed, part=(0.0, step))
             return model, self.recipe, (step, 1.0)
         return model, self.recipe, whole
-
-    @property
-    def device_name(self) -> str:
-        """What computes: CPU, or the GPU's name and the type of its products."""
-        half = half_of(self.device)
-        return (
-            "CPU"
-            if half is None
-            else f"{torch.cuda.get_device_name()}, {half}".replace("torch.", "")
-        )
 
 
 def open_experiment(settings: Settings) -> Experiment:

@@ -1,5 +1,7 @@
 """What is computed otherwise on a GPU: products in half precision, and steps that wait for nothing.
 
+That is so where the time goes, in training, scoring, importance and ablation.
+
 Weights, gates, losses and the optimizer's state are float32 everywhere (PyTorch's autocast). Cards
 that have no bfloat16 take float16, whose small gradients vanish unless they are scaled. On a CPU
 nothing of this changes anything.
@@ -16,6 +18,30 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 _NAME = "lottery_unchecked_masks"
+
+
+_LOOK_AFTER = 50
+
+
+def on_gpu(device: torch.device) -> bool:
+    """Whether a device computes on while the processor does something else."""
+    return device.type == "cuda"
+
+
+def name_of(device: torch.device) -> str:
+    """The GPU's name, or CPU."""
+    return torch.cuda.get_device_name(device) if on_gpu(device) else "CPU"
+
+
+def computed_on(device: torch.device) -> str:
+    """The device's name, with the type of its products where that is not float32."""
+    half = half_of(device)
+    return name_of(device) if half is None else f"{name_of(device)}, {half}".replace("torch.", "")
+
+
+def looks_after(device: torch.device) -> int:
+    """After how many steps the losses are fetched; each time, a GPU has to be waited for."""
+    return _LOOK_AFTER if on_gpu(device) else 1
 
 
 def half_of(device: torch.device) -> torch.dtype | None:
@@ -57,7 +83,7 @@ def without_waiting(model: PreTrainedModel) -> AbstractContextManager:
     Looking would spare the mask now and then, but the processor would have to wait for all that the
     GPU has been told to do, at every batch.
     """
-    return _unchecked_masks(model) if model.device.type == "cuda" else nullcontext()
+    return _unchecked_masks(model) if on_gpu(model.device) else nullcontext()
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -167,6 +168,7 @@ def read_grid(config: Mapping[str, object], notebooks: str = "notebooks") -> Gri
     arguments = [f"{_flag(name)}={value}" for name, value in texts.items()]
     options = cli.build_parser().parse_args(["run", *arguments, "--", *tasks])
     check_paths(options)
+    options.notebooks = os.path.relpath(options.notebooks)  # one name, however it was given
     encoder = folder_of(options.encoder)
     return Grid(options, encoder, commands.requested(options, encoder))
 
@@ -195,6 +197,8 @@ def check_profile(options: argparse.Namespace) -> Path:
             path as in `check_paths`.
     """
     check_paths(options)
+    if options.no_overview:
+        raise LotteryError("The options --profile and --no-overview do not go together.")
     if importlib.util.find_spec("snakemake") is None:
         raise LotteryError(
             "The option --profile needs Snakemake: pip install 'lotterylib[grid]' brings it."
@@ -233,13 +237,16 @@ def command(options: argparse.Namespace, profile: Path) -> list[str]:
 
 def run(options: argparse.Namespace, profile: Path) -> int:
     """Run a request's grid; 0 if every job succeeded, else 1."""
+    stopped = False
     with subprocess.Popen(command(options, profile)) as engine:
         while True:
             try:
                 status = engine.wait()
                 break
             except KeyboardInterrupt:  # the engine has it too, and is cancelling its jobs
-                continue
+                stopped = True
+    if stopped:
+        raise KeyboardInterrupt
     if status == 0:
         return 0
     print(

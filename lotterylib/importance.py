@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from lotterylib import gpu
 from lotterylib.batches import Encoded, reading_batches
 from lotterylib.dense import use_onednn
 from lotterylib.gates import closed_mlps_skipped, gate_values, gated
-from lotterylib.gpu import autocast, without_waiting
 from lotterylib.scoring import (
     EVALUATION_BATCH,
     Score,
@@ -98,8 +98,8 @@ def measure(
                 gate.expand(*shape, *gate.shape).clone().requires_grad_() for gate in (heads, mlps)
             ]
             with (
-                without_waiting(model),
-                autocast(device, scaled=False),
+                gpu.without_waiting(model),
+                gpu.autocast(device, scaled=False),
                 closed_mlps_skipped(model, computed),
                 gated(model, *gates),
             ):

@@ -18,6 +18,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from lotterylib.errors import LotteryError
 from lotterylib.settings import Settings, check_names
+from lotterylib.store import write_whole
 from lotterylib.tasks import TASKS
 
 RUNS = "The runs"
@@ -183,7 +184,7 @@ def write_contents(contents: Path, pages: Path) -> None:
             chapters.append(first | ({"sections": others} if others else {}))
     parts = [part for part in book["parts"] if part.get("caption") == RUNS]
     parts[0]["chapters"] = chapters
-    contents.write_text(yaml.safe_dump(book, sort_keys=False), encoding="utf-8")
+    write_whole(contents, yaml.safe_dump(book, sort_keys=False))
 
 
 def _settle(path: Path, title: str) -> None:

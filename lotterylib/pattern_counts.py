@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from lotterylib.attention import Slices, maps_of
 from lotterylib.findings import spell_interval
 from lotterylib.gates import gate_values, gated
+from lotterylib.gpu import name_of
 from lotterylib.heterogeneity import correlation, heterogeneous_share, pattern_shares
 from lotterylib.pattern_cnn import (
     EPOCHS,
@@ -112,7 +113,7 @@ def count_patterns(
 
     key = counts_key(experiment, seed, condition, within)
     return np.array(
-        read_json(experiment.store.fetch(key, make, experiment.device_name) / "counts.json"),
+        read_json(experiment.store.fetch(key, make, name_of(experiment.device)) / "counts.json"),
         dtype=np.int64,
     )
 

@@ -23,6 +23,7 @@ from lotterylib.methods import ALL_METHODS, GRIDS
 from lotterylib.patterns import PATTERNS
 from lotterylib.settings import refuse_misspelt
 from lotterylib.shape import Shape
+from lotterylib.store import write_whole
 from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.tasks import TASKS
 
@@ -57,10 +58,11 @@ def publish(parts: Sequence[tuple[Experiment, Collection[str]]], folder: Path) -
             }
         if "07_attention_patterns" in pages:
             patterns = patterns_of(experiment)
-            patterns.to_csv(folder / "patterns.csv", index=False, lineterminator="\n")
+            text = patterns.to_csv(index=False, lineterminator="\n")
+            write_whole(folder / "patterns.csv", text)
     shape = vars(experiment.shape)
     text = json.dumps({"shape": shape, "good": found}, indent=1)
-    (folder / "subnetworks.json").write_text(text + "\n", encoding="utf-8")
+    write_whole(folder / "subnetworks.json", text + "\n")
 
 
 def patterns_of(experiment: Experiment) -> pd.DataFrame:

@@ -17,6 +17,7 @@ import pandas as pd
 from scipy import stats
 
 from lotterylib.methods import GRIDS, KINDS, METHODS, PHASES
+from lotterylib.store import write_whole
 from lotterylib.tasks import TASKS
 
 if TYPE_CHECKING:  # pages that only read results should not wait for torch
@@ -143,8 +144,7 @@ def _rows(
 
 def save_results(results: pd.DataFrame, path: Path) -> None:
     """Write the table as CSV, numbers to six digits so that equal results are equal files."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    results.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+    write_whole(path, results.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
 def load_results(root: Path) -> pd.DataFrame:

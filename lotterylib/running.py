@@ -130,8 +130,10 @@ def compute_all(plan: Plan, jobs: int = 0) -> list[Failure]:
         return (_compute_apart if together else _compute_here)(missing, bar, jobs, began)
 
 
-def _compute_here(missing: Work, bar: tqdm, _jobs: int, began: float) -> list[Failure]:
+def _compute_here(missing: Work, bar: tqdm, jobs: int, began: float) -> list[Failure]:
     failures = []
+    if jobs > 1:  # a single cell that is left; sums depend on the number of threads
+        torch.set_num_threads(_threads(jobs))
     for experiment, cell in _unclaimed_first(missing):
         name = _name(experiment, cell)
         size, start = _effort(experiment, cell), bar.n
@@ -171,7 +173,7 @@ def _unclaimed_first(work: Work) -> Iterator[tuple[Experiment, Cell]]:
 def _compute_apart(missing: Work, bar: tqdm, jobs: int, began: float) -> list[Failure]:
     """Wave by wave, so that no process waits for what another computes."""
     failures: list[Failure] = []
-    threads = max(1, (os.cpu_count() or 1) // jobs)  # also of fewer jobs: sums depend on it
+    threads = _threads(jobs)  # of fewer jobs too: sums depend on it
     for wave in sorted({wave_of(cell) for _, cell in missing}):
         now = [each for each in missing if wave_of(each[1]) == wave]
         now.sort(key=lambda each: -_effort(*each))  # so that no long one comes last
@@ -210,7 +212,8 @@ def _compute_wave(
                     except Exception as error:
                         failures.append(_failed(experiment, cell, error, bar))
                     else:
-                        if not found:
+                        if found is None:
+                            left.append(left.pop(left.index((experiment, cell))))
                             continue
                         bar.write(f"{_name(experiment, cell)}: {found}", file=sys.stderr)
                     left.remove((experiment, cell))
@@ -222,6 +225,10 @@ def _compute_wave(
             if killed:
                 break
     return left
+
+
+def _threads(jobs: int) -> int:
+    return max(1, (os.cpu_count() or 1) // jobs)
 
 
 def _processes(jobs: int) -> ProcessPoolExecutor:
@@ -243,14 +250,14 @@ def _end_with_parent() -> None:
 
 def _compute_one(
     settings: Settings, cell: Cell, threads: int, failed_since: float, wait: bool
-) -> str:
-    """Compute a cell and say what was found; nothing if another run is at it, unless to wait."""
+) -> str | None:
+    """Compute a cell and say what was found; None if another run is at it, unless to wait."""
     torch.set_num_threads(threads)
     since = time.monotonic()
     experiment = _opened(settings)
     experiment.store.failed_since = failed_since
     if not wait and experiment.store.is_claimed(key_of(experiment, cell)):
-        return ""
+        return None
     found = compute(experiment, cell)
     return f"{found} ({time.monotonic() - since:.0f} s)"
 
@@ -279,14 +286,20 @@ def _name(experiment: Experiment, cell: Cell) -> str:
     return f"{experiment.task.title}, seed {cell.seed}: {cell.label}"
 
 
-def render_all(plan: Plan, templates: Sequence[Path], pages: Path) -> list[Failure]:
+def render_all(plan: Plan, templates: Sequence[Path], pages: Path, jobs: int = 0) -> list[Failure]:
     """Render every wanted page of a plan, several at once, and publish the tables beside them.
+
+    Args:
+        plan: what is wanted.
+        templates: the notebooks.
+        pages: the folder of the published pages.
+        jobs: how many at once; 0 as in `compute_all`.
 
     Returns:
         The pages that failed; their tasks' tables are not written.
     """
     failures = []
-    with _processes(processes()) as pool:
+    with _processes(jobs or processes()) as pool:
         rendered = {}
         for experiment, wanted in plan:
             for template in (each for each in templates if each.stem in wanted):
@@ -297,7 +310,7 @@ def render_all(plan: Plan, templates: Sequence[Path], pages: Path) -> list[Failu
             task, page = rendered[job]
             try:
                 job.result()
-            except LotteryError as error:
+            except (LotteryError, BrokenProcessPool) as error:
                 print(f"{page} FAILED: {error}", file=sys.stderr)
                 failures.append(Failure(task, str(page), f"{error}".splitlines()[-1]))
             else:

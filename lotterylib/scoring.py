@@ -12,9 +12,9 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from lotterylib import gpu
 from lotterylib.batches import Encoded, reading_batches
 from lotterylib.dense import use_onednn
-from lotterylib.gpu import autocast, without_waiting
 from lotterylib.tasks import Task
 
 EVALUATION_BATCH = 64
@@ -91,7 +91,7 @@ def evaluate(model: PreTrainedModel, split: Encoded, task: Task) -> Score:
     use_onednn(model.eval())
     batches = reading_batches(split.lengths, EVALUATION_BATCH)
     found = []
-    with without_waiting(model), autocast(model.device):
+    with gpu.without_waiting(model), gpu.autocast(model.device):
         for rows in batches:
             inputs, _ = split.batch(rows, model.device)
             found.append(decide(model(**inputs).logits.float(), task))

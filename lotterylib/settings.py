@@ -94,11 +94,11 @@ def parse_settings(
     for name, (value, kind) in given.items():
         _check_type(name, value, kind)
     amount = find_budget(budget)
-    if encoder not in ENCODERS and not (encoder and Path(encoder).is_dir()):
+    if encoder not in ENCODERS and not os.path.isdir(encoder):  # Path's own raises on some
         raise unknown("encoder", encoder, [*ENCODERS, "or the path of a model directory"])
     if batch_order not in BATCH_ORDERS:
         raise unknown("batch_order", batch_order, BATCH_ORDERS)
-    if data_dir and not Path(data_dir).is_dir():
+    if data_dir and not os.path.isdir(data_dir):
         raise LotteryError(f"The data directory {data_dir} does not exist.")
     if not store:
         raise LotteryError("The parameter store is empty: name the folder for the run store.")

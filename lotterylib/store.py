@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import platform
 import re
 import shutil
@@ -174,8 +175,9 @@ class RunStore:
             write_json(scratch / "provenance.json", provenance(device) | {"seconds": seconds})
             write_json(scratch / "manifest.json", _checksums(scratch))
             mode = (scratch / "manifest.json").stat().st_mode
-            for file in scratch.iterdir():  # safetensors lets nobody but the owner read its files
-                file.chmod(mode)
+            with suppress(OSError):  # file systems without modes
+                for file in scratch.iterdir():  # safetensors lets only the owner read its files
+                    file.chmod(mode)
             folder.parent.mkdir(parents=True, exist_ok=True)
             scratch.rename(folder)
         except (OSError, SafetensorError) as error:
@@ -265,6 +267,14 @@ def write_json(path: Path, value: object) -> None:
     """Write JSON that is the same byte for byte for the same value; refuses NaN."""
     text = json.dumps(value, sort_keys=True, indent=1, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that others may be reading: they see the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(path)
 
 
 def read_json(path: Path) -> Any:

@@ -11,19 +11,16 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
+from lotterylib import gpu
 from lotterylib.batches import BatchOrder, Encoded, training_batches
 from lotterylib.dense import use_onednn
 from lotterylib.errors import LotteryError
 from lotterylib.gates import pruned_weights_frozen, zero_pruned_weights
-from lotterylib.gpu import autocast, gradient_scaler, without_waiting
 from lotterylib.scoring import example_losses
 from lotterylib.subnetworks import WeightSubnetwork
 from lotterylib.tasks import Task
 from lotterylib.unpadded import unpadded
 from lotterylib.vocabulary import own_vocabulary
-
-_LOOK_AFTER = {"cuda": 50}
-"""After how many steps the losses are fetched; each time, a GPU has to wait."""
 
 Progress = Callable[[float, str], None]
 """Called with the share of the work that is done (0 to 1) and a few words on what was found."""
@@ -98,16 +95,16 @@ def train(
     first, last = (round(share * len(steps)) for share in part)
     losses: list[float] = []
     waiting: list[torch.Tensor] = []
-    scaler = gradient_scaler(model.device)
-    often = _LOOK_AFTER.get(model.device.type, 1)
+    scaler = gpu.gradient_scaler(model.device)
+    often = gpu.looks_after(model.device)
     frozen: AbstractContextManager[None] = nullcontext()
     if subnetwork is not None:
         zero_pruned_weights(model, subnetwork)
         frozen = pruned_weights_frozen(model, subnetwork)
     use_onednn(model.train())
     # Batches of one length have next to no padding to leave aside; a GPU would wait to leave it.
-    on_gpu = model.device.type == "cuda"
-    packed = without_waiting(model) if on_gpu or recipe.order != "random" else unpadded(model)
+    pad = recipe.order == "buckets" or gpu.on_gpu(model.device)
+    packed = gpu.without_waiting(model) if pad else unpadded(model)
     with torch.random.fork_rng(), frozen, packed, own_vocabulary(model, split) as ids:
         optimizer = torch.optim.AdamW(
             model.parameters(), lr=recipe.learning_rate, eps=1e-8, weight_decay=0.0, fused=True
@@ -136,7 +133,8 @@ def train(
                 progress(step / len(steps), f"loss {losses[-1]:.3f}")
     # The last step has no loss after it that would tell.
     finite = torch.stack([value.isfinite().all() for value in model.parameters()])
-    if not finite.all():
+    # The scaler halves its scale whenever it leaves out a step; so small, it left out all.
+    if not finite.all() or (scaler.is_enabled() and scaler.get_scale() < 2.0**-10):
         raise _no_number(model, task, recipe, last, len(steps))
     model.eval()
     return losses
@@ -158,13 +156,13 @@ def _gradients(
     """
     while True:
         model.zero_grad()
-        parts = []
+        parts, logits, part = [], None, None  # what is left of the last try takes memory
         try:
             for start in range(0, len(rows), most):
                 some = rows[start : start + most]
                 inputs, labels = split.batch(some, model.device)
                 inputs["input_ids"] = ids[inputs["input_ids"]]
-                with autocast(model.device):
+                with gpu.autocast(model.device):
                     logits = model(**inputs).logits
                 part = example_losses(logits.float(), labels, task).sum() / len(rows)
                 scaler.scale(part).backward()

@@ -127,11 +127,18 @@ def be_nobody():
         os.setuid(65534)
 
 
-def test_a_store_that_is_read_only_is_refused_for_runs_and_read_for_status(store, tmp_path):
-    for parent in (tmp_path, *tmp_path.parents):
-        if parent == Path(tempfile.gettempdir()):
-            break
-        parent.chmod(0o755)
+@pytest.fixture
+def open_folder():
+    """A folder that others than its owner may look into; pytest's own are closed to them."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def test_a_store_that_is_read_only_is_refused_for_runs_and_read_for_status(
+    undisturbed, open_folder, tmp_path
+):
+    store = Path(shutil.copytree(undisturbed[0], open_folder / "runs"))
     folders = [store, *(path for path in store.rglob("*") if path.is_dir())]
     before = artefacts(store)
     for folder in folders:

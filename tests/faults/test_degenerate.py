@@ -39,7 +39,15 @@ def ran(trained_classifier, tmp_path_factory):
     shutil.copytree(trained_classifier, folder / "runs")
     command = ["run", "cola", "--data-dir=glue", "--encoder=tiny", "--budget=smoke", "--seeds=3,1"]
     done = subprocess.run(
-        [sys.executable, "-m", "lotterylib.cli", *command, "--train-rows=16", "--dev-rows=12"],
+        [
+            sys.executable,
+            "-m",
+            "lotterylib.cli",
+            *command,
+            "--train-rows=16",
+            "--dev-rows=12",
+            "--no-overview",
+        ],
         cwd=folder,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,

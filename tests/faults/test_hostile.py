@@ -220,7 +220,23 @@ def test_a_configuration_nested_without_end_is_a_sentence(tmp_path):
 # Names.
 
 names = st.text(max_size=20) | st.sampled_from(
-    ["..", ".", "", "/", "../x", "a/../../b", "/etc", "~", "a\0b", "-x", "CON", "a\nb", "é", "$(x)"]
+    [
+        "..",
+        ".",
+        "",
+        "/",
+        "../x",
+        "a/../../b",
+        "/etc",
+        "~",
+        "a\0b",
+        "-x",
+        "CON",
+        "a\nb",
+        "é",
+        "$(x)",
+        "a" * 300,
+    ]
 )
 
 

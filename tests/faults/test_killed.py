@@ -2,12 +2,13 @@
 
 import os
 import random
+import re
 import signal
 
 import pytest
 
-from tests.faults.disturbed import FORKED, GRID, Run, assert_same, finish, until
-from tests.stores import leftovers, whole
+from tests.faults.disturbed import FORKED, GRID, Run, assert_same, finish, run, until
+from tests.stores import artefacts, leftovers, stage_of, whole
 
 pytestmark = [FORKED, pytest.mark.long]
 KILLS = 20
@@ -27,9 +28,9 @@ def test_twenty_kills_at_random_moments_lose_only_what_was_cut(undisturbed, tmp_
             process.kill()
             kills += 1
             now = whole(store)
-            # What was finished stays as it was, and at most one piece a process was cut.
+            # What was finished stays as it was. A process was at one piece, or at one of its parts.
             assert before.items() <= now.items()
-            assert len(leftovers(store)) <= 3
+            assert len(leftovers(store)) <= 2 * 2
             cut += bool(leftovers(store))
             before = now
         assert "damaged" not in finish(store, tmp_path / "finish")
@@ -50,6 +51,34 @@ def test_a_killed_worker_is_replaced_and_the_grid_goes_on(undisturbed, tmp_path)
     assert_same(store, undisturbed[0])
     finish(store, tmp_path / "finish")
     assert leftovers(store) == []
+
+
+def kill_whoever_measures_importance():
+    """In every process that is forked from this one."""
+    from lotterylib import running
+
+    plain = running.compute
+
+    def compute(experiment, cell, *others):
+        if (cell.stage, cell.seed, cell.kind) == ("importance", 1, "batch"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return plain(experiment, cell, *others)
+
+    running.compute = compute
+
+
+def test_a_cell_that_always_kills_its_process_fails_alone(undisturbed, tmp_path):
+    store = tmp_path / "runs"
+    command = (*GRID, "--jobs", 2, "--store", store)
+    status, said = run(*command, prepare=kill_whoever_measures_importance, said=tmp_path / "said")
+    assert status == 1
+    assert "A process was killed; going on with 1." in said
+    assert "lottery: 1 failed." in said
+    assert re.search("seed 1: importance batch: .*too little memory", said)
+    lacking = artefacts(undisturbed[0]).keys() - artefacts(store).keys()
+    assert {stage_of(name) for name in lacking} == {"importance-batch"}
+    finish(store, tmp_path / "finish")
+    assert_same(store, undisturbed[0])
 
 
 def alive(pid):

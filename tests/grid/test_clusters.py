@@ -79,6 +79,9 @@ def test_the_same_stages_as_jobs_of_kubernetes_leave_what_a_plain_run_leaves(
 def test_kubernetes_is_told_what_it_lacks(tmp_path):
     jobs = ROOT / "notebooks" / "profiles" / "kubernetes" / "jobs"
     environment = {name: value for name, value in os.environ.items() if "LOTTERY" not in name}
+    (tmp_path / "kubectl").write_text("#!/bin/sh\nexit 9\n")
+    (tmp_path / "kubectl").chmod(0o755)
+    environment["PATH"] = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     asked = [jobs, "submit", tmp_path / "script"]
     ran = subprocess.run(asked, env=environment, capture_output=True, text=True)
     assert ran.returncode == 1
@@ -87,3 +90,34 @@ def test_kubernetes_is_told_what_it_lacks(tmp_path):
     ran = subprocess.run(asked, env=environment | elsewhere, capture_output=True, text=True)
     assert ran.returncode == 1
     assert "does not lie in /mnt" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("answer", "word"),
+    [
+        ("echo '{}'", "running"),
+        ("""echo '{"status": {"active": 1}}'""", "running"),
+        ("""echo '{"status": {"succeeded": 1}}'""", "success"),
+        ("""echo '{"status": {"failed": 1}}'""", "failed"),
+        ("""echo '{"status": {"conditions": [{"type": "Failed", "status": "True"}]}}'""", "failed"),
+        ("echo 'Error from server (NotFound)' >&2; exit 1", "failed"),
+        ("echo 'Unable to connect to the server' >&2; exit 1", "running"),
+    ],
+)
+def test_what_kubernetes_says_of_a_job_is_a_word(answer, word, tmp_path):
+    (tmp_path / "kubectl").write_text(f'#!/bin/sh\n[ "$3" = lottery-x ] || exit 9\n{answer}\n')
+    (tmp_path / "kubectl").chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    asked = [ROOT / "notebooks" / "profiles" / "kubernetes" / "jobs", "status", "lottery-x"]
+    told = subprocess.run(asked, env=os.environ | {"PATH": path}, capture_output=True, text=True)
+    assert told.stdout.strip() == word, told.stderr
+
+
+def test_jobs_of_kubernetes_are_cancelled_by_their_names(tmp_path):
+    (tmp_path / "kubectl").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
+    (tmp_path / "kubectl").chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    asked = [ROOT / "notebooks" / "profiles" / "kubernetes" / "jobs", "lottery-x", "lottery-y"]
+    assert subprocess.run(asked, env=os.environ | {"PATH": path}).returncode == 0
+    wanted = "delete job --wait=false lottery-x lottery-y"
+    assert (tmp_path / "asked").read_text().strip() == wanted

@@ -147,7 +147,7 @@ def test_a_profile_can_be_a_folder_of_ones_own(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda path: path.name)
-def test_every_profile_goes_on_after_a_failure_and_after_a_kill(profile):
+def test_every_profile_asks_to_go_on_after_a_failure_and_after_a_kill(profile):
     content = yaml.safe_load((profile / "config.yaml").read_text())
     assert content["keep-going"]
     assert content["rerun-incomplete"]

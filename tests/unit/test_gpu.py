@@ -20,14 +20,39 @@ from lotterylib.training import Recipe, train
 
 TASK = find_task("similarity")
 WAITING = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "unique", "masked_select")
+SHUFFLES = 2
+"""How often an epoch's batches are drawn, which happens on the processor."""
+FETCHING = ("tolist", "item", "cpu", "numpy", "__bool__", "__int__", "__float__", "__index__")
 
 
 class Waits(TorchDispatchMode):
-    """Counts the operations whose result the processor has to know before it can go on."""
+    """Counts the operations whose result the processor has to know before it can go on.
+
+    On a CPU some of them are none, so calls of the methods of tensors are counted as well.
+    """
 
     def __init__(self):
         super().__init__()
         self.found = Counter()
+        self._patch = pytest.MonkeyPatch()
+
+    def __enter__(self):
+        for name in FETCHING:
+            self._patch.setattr(torch.Tensor, name, self._counted(name))
+        return super().__enter__()
+
+    def __exit__(self, *given):
+        self._patch.undo()
+        return super().__exit__(*given)
+
+    def _counted(self, name):
+        plain = getattr(torch.Tensor, name)
+
+        def method(tensor, *args, **named):
+            self.found[name] += 1
+            return plain(tensor, *args, **named)
+
+        return method
 
     def __torch_dispatch__(self, operation, types, args=(), named=None):
         name = operation.overloadpacket.__name__
@@ -39,9 +64,7 @@ class Waits(TorchDispatchMode):
 @pytest.fixture
 def as_on_a_gpu(monkeypatch):
     """Everything but the precision."""
-    for module in (training, scoring, importance):
-        monkeypatch.setattr(module, "without_waiting", gpu._unchecked_masks)
-    monkeypatch.setitem(training._LOOK_AFTER, "cpu", 50)
+    monkeypatch.setattr(gpu, "on_gpu", lambda device: True)
 
 
 def in_half(monkeypatch, half):
@@ -68,24 +91,42 @@ def test_on_a_cpu_nothing_is_done_otherwise(tiny_model):
 def test_steps_wait_for_nothing(as_on_a_gpu, tiny_model, encoded):
     model, split = tiny_model("similarity"), encoded("similarity", 48, "train")
     split.batch([0], model.device)  # what is moved once may wait
-    with Waits() as few:
+    found = []
+    for epochs in (1, 4):
+        with Waits() as waits:
+            train(model, split, TASK, Recipe(1e-3, epochs=epochs, batch_size=8), 0)
+        waits.found["tolist"] -= SHUFFLES * epochs
+        found.append(waits.found)
+    assert found[0] == found[1]
+    assert found[0]["tolist"] == 1
+
+
+def test_waiting_would_be_noticed(as_on_a_gpu, tiny_model, encoded, monkeypatch):
+    model, split = tiny_model("similarity"), encoded("similarity", 48, "train")
+    monkeypatch.setattr(gpu, "_LOOK_AFTER", 1)
+    with Waits() as looking:
         train(model, split, TASK, Recipe(1e-3, epochs=1, batch_size=8), 0)
-    with Waits() as many:
-        train(model, split, TASK, Recipe(1e-3, epochs=4, batch_size=8), 0)
-    assert many.found == few.found
-    assert sum(few.found.values()) <= 1  # whether the weights are numbers at the end
+    assert looking.found["tolist"] - SHUFFLES == 6
+    monkeypatch.setattr(gpu, "on_gpu", lambda device: False)
+    with Waits() as masks:
+        evaluate(model, split, TASK)
+    assert masks.found["_local_scalar_dense"] + masks.found["__bool__"] > 0
 
 
 def test_passes_wait_for_nothing(as_on_a_gpu, tiny_model, encoded, monkeypatch):
     monkeypatch.setattr(scoring, "EVALUATION_BATCH", 8)
     monkeypatch.setattr(importance, "EVALUATION_BATCH", 8)
     model, split = tiny_model("similarity"), encoded("similarity", 48)
-    split.batch([0], model.device)
     full = full_subnetwork(shape_of(model))
-    with Waits() as waits:
-        evaluate(model, split, TASK)
-        measure(model, split, TASK, full)
-    assert waits.found == {}
+    found = []
+    for rows in (16, 48):
+        some = split.subset(range(rows))
+        some.batch([0], model.device)
+        with Waits() as waits:
+            evaluate(model, some, TASK)
+            measure(model, some, TASK, full)
+        found.append(waits.found)
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("order", ["buckets", "random"])
