@@ -24,7 +24,7 @@ test: $(VENV)/.test  ## check the code and run the tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "not long"
 
 test-long: $(VENV)/.test  ## runs that are killed, starved and damaged, and grids of jobs, Slurm's too
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m long
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m long --durations=10
 
 $(VENV)/.book: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -185,7 +185,8 @@ def folder_of(name: str) -> str:
     """The name of an encoder's folder of runs and pages, without a look at the encoder itself."""
     if name in ENCODERS:
         return name
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(name).resolve().name).lstrip("._-") or "model"
+    fit = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(name).resolve().name).lstrip("._-")
+    return fit[:100] or "model"
 
 
 def find_encoder(name: str) -> Encoder:

@@ -26,12 +26,15 @@ def load_tokenizer(encoder: Encoder) -> PreTrainedTokenizerBase:
     """The encoder's own tokenizer; the random encoder reads characters.
 
     Raises:
-        LotteryError: the tokenizer's files make none.
+        LotteryError: the tokenizer's files make none, or one that cannot pad.
     """
     if encoder.directory is None:
         return _character_tokenizer()
     with _told(encoder, "tokenizer"):
-        return AutoTokenizer.from_pretrained(encoder.directory, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(encoder.directory, trust_remote_code=False)
+    if tokenizer.pad_token_id is None:
+        raise LotteryError(f"The tokenizer in {encoder.directory} has no token for padding.")
+    return tokenizer
 
 
 def load_model(encoder: Encoder, task: Task, seed: int, pretrained: bool = True) -> PreTrainedModel:

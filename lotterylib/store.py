@@ -33,7 +33,7 @@ from safetensors import SafetensorError
 
 from lotterylib.errors import LotteryError
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{,99}")
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,6 @@ def main() -> None:
             "seed": seed,
             "metric": each.task.metric,
             "score": each.full_score(seed).metrics[each.task.metric],
-            "seconds": each.store.provenance(each.finetuned_key(seed))["seconds"],
         }
         for each in experiments
         for seed in each.settings.seeds

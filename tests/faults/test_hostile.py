@@ -190,6 +190,12 @@ def test_a_configuration_of_other_weights_is_a_sentence(config, model_directory)
         load_model(find_encoder(str(folder)), find_task("rte"), 0)
 
 
+def test_a_tokenizer_that_cannot_pad_is_a_sentence(model_directory):
+    folder = model_directory(tokenizer={"pad_token": None})
+    with pytest.raises(LotteryError, match="has no token for padding"):
+        load_tokenizer(find_encoder(str(folder)))
+
+
 @FEW
 @given(
     content=st.binary(max_size=80)

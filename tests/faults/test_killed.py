@@ -105,6 +105,13 @@ def test_the_workers_of_a_killed_run_end_with_it(how, tmp_path):
             process.kill()
 
 
+def test_one_process_makes_what_two_make(undisturbed, tmp_path):
+    store = tmp_path / "runs"
+    status, said = run(*GRID, "--jobs", 1, "--store", store, said=tmp_path / "said")
+    assert status == 0, said
+    assert_same(store, undisturbed[0])
+
+
 def test_two_runs_at_once_make_everything_once(undisturbed, tmp_path):
     store = tmp_path / "runs"
     both = [
