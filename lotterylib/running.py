@@ -37,6 +37,7 @@ from lotterylib.pattern_counts import classifier
 from lotterylib.published import publish
 from lotterylib.results import load_results
 from lotterylib.settings import Settings
+from lotterylib.store import RunStore
 
 _FLOP_A_SECOND = 150e9  # of a processor; only the ratio to the second that each cell costs matters
 
@@ -117,11 +118,6 @@ def compute_all(plan: Plan, jobs: int = 0) -> list[Failure]:
     if not missing:
         return []
     effort = sum(_effort(*each) for each in missing)
-    for store in {
-        e.store.root: e.store for e, cell in missing if cell.stage == "patterns"
-    }.values():
-        print("The classifier of attention maps comes first.", file=sys.stderr)
-        classifier(store)  # otherwise every process would wait for it
     jobs = jobs or processes()
     bar_format = "{percentage:3.0f}% |{bar:20}| {elapsed} gone, {remaining} left  {desc}"
     began = time.time()
@@ -174,56 +170,65 @@ def _compute_apart(missing: Work, bar: tqdm, jobs: int, began: float) -> list[Fa
     """Wave by wave, so that no process waits for what another computes."""
     failures: list[Failure] = []
     threads = _threads(jobs)  # of fewer jobs too: sums depend on it
-    for wave in sorted({wave_of(cell) for _, cell in missing}):
-        now = [each for each in missing if wave_of(each[1]) == wave]
-        now.sort(key=lambda each: -_effort(*each))  # so that no long one comes last
-        while now:
-            now = _compute_wave(now, bar, jobs, threads, began, failures)
-            if now:  # the system killed a process, most likely for want of memory
-                if jobs == 1:
-                    killed = now.pop(0)
-                    error = LotteryError("The process was killed: was there too little memory?")
-                    killed[0].store.record_failure(key_of(*killed), error)
-                    failures.append(_failed(*killed, error, bar))
-                jobs = max(1, jobs // 2)
-                bar.write(f"A process was killed; going on with {jobs}.", file=sys.stderr)
+    pool = _processes(jobs)
+    # Long before maps are classified, or all processes would wait for the one that trains it.
+    for root in {e.store.root for e, cell in missing if cell.stage == "patterns"}:
+        pool.submit(_train_classifier, root, threads)
+    try:
+        for wave in sorted({wave_of(cell) for _, cell in missing}):
+            now = [each for each in missing if wave_of(each[1]) == wave]
+            now.sort(key=lambda each: -_effort(*each))  # so that no long one comes last
+            while now:
+                now = _compute_wave(pool, now, bar, threads, began, failures)
+                if now:  # the system killed a process, most likely for want of memory
+                    if jobs == 1:
+                        killed = now.pop(0)
+                        error = LotteryError("The process was killed: was there too little memory?")
+                        killed[0].store.record_failure(key_of(*killed), error)
+                        failures.append(_failed(*killed, error, bar))
+                    jobs = max(1, jobs // 2)
+                    bar.write(f"A process was killed; going on with {jobs}.", file=sys.stderr)
+                    pool.shutdown()
+                    pool = _processes(jobs)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
     return failures
 
 
 def _compute_wave(
-    work: Work, bar: tqdm, jobs: int, threads: int, began: float, failures: list[Failure]
+    pool: ProcessPoolExecutor,
+    work: Work,
+    bar: tqdm,
+    threads: int,
+    began: float,
+    failures: list[Failure],
 ) -> list[tuple[Experiment, Cell]]:
     """Compute these side by side, and return what is left if a process was killed."""
-    left, killed = list(work), False
-    with _processes(jobs) as pool:
-        for wait in (False, True):  # what another run is making just now comes last
+    left = list(work)
+    for wait in (False, True):  # what another run is making just now comes last
+        try:
             running = {
                 pool.submit(_compute_one, e.settings, cell, threads, began, wait): (e, cell)
                 for e, cell in left
             }
+        except BrokenProcessPool:
+            return left
+        for job in as_completed(running):
+            experiment, cell = running[job]
             try:
-                for job in as_completed(running):
-                    experiment, cell = running[job]
-                    try:
-                        found = job.result()
-                    except BrokenProcessPool:
-                        killed = True
-                        continue
-                    except Exception as error:
-                        failures.append(_failed(experiment, cell, error, bar))
-                    else:
-                        if found is None:
-                            left.append(left.pop(left.index((experiment, cell))))
-                            continue
-                        bar.write(f"{_name(experiment, cell)}: {found}", file=sys.stderr)
-                    left.remove((experiment, cell))
-                    bar.update(_effort(experiment, cell))
-                    bar.set_description_str(f"{len(left)} more before the next stage")
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-            if killed:
-                break
+                found = job.result()
+            except BrokenProcessPool:
+                continue
+            except Exception as error:
+                failures.append(_failed(experiment, cell, error, bar))
+            else:
+                if found is None:
+                    left.append(left.pop(left.index((experiment, cell))))
+                    continue
+                bar.write(f"{_name(experiment, cell)}: {found}", file=sys.stderr)
+            left.remove((experiment, cell))
+            bar.update(_effort(experiment, cell))
+            bar.set_description_str(f"{len(left)} more before the next stage")
     return left
 
 
@@ -260,6 +265,11 @@ def _compute_one(
         return None
     found = compute(experiment, cell)
     return f"{found} ({time.monotonic() - since:.0f} s)"
+
+
+def _train_classifier(root: Path, threads: int) -> None:
+    torch.set_num_threads(threads)
+    classifier(RunStore(root))
 
 
 def _failed(experiment: Experiment, cell: Cell, error: Exception, bar: tqdm) -> Failure:
