@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     plan = _open(options, everything)
     import pandas as pd
 
-    from lotterylib import running
+    from lotterylib import rendering, running
     from lotterylib.results import collect
 
     experiments = [experiment for experiment, wanted in plan if CORE[0] in wanted]
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"{experiment.task.title}: {experiment.data.origin}", file=sys.stderr)
     print(f"Encoder {encoder.name}: {encoder.origin}", file=sys.stderr)
     if not options.no_pages:
-        running.check_pages(experiments, pages)
+        rendering.check_pages(experiments, pages)
     if profile:
         return _run_grid(options, profile)
     failures = running.compute_all(plan, options.jobs)
@@ -57,9 +57,9 @@ def run(options: argparse.Namespace) -> int:
         tables = [collect(experiment, *wanted) for experiment, wanted in plan]
         _show(pd.concat(tables).drop_duplicates())
     elif plan:
-        failures += running.render_all(plan, templates, pages, options.jobs)
+        failures += rendering.render_all(plan, templates, pages, options.jobs)
         if not options.no_overview:
-            running.render_overview(encoder.name, templates, pages)
+            rendering.render_overview(encoder.name, templates, pages)
         results(options)
     return _tell(failures)
 
@@ -81,7 +81,7 @@ def _run_grid(options: argparse.Namespace, profile: Path) -> int:
 
 def overview(options: argparse.Namespace) -> int:
     """Render the page over all tasks again, from what their runs have published."""
-    from lotterylib.running import render_overview
+    from lotterylib.rendering import render_overview
 
     encoder, pages = folder_of(options.encoder), Path(options.pages)
     if not any((pages / encoder).glob("*/results.csv")):

@@ -25,17 +25,7 @@ from lotterylib.cells import Cell, cells_of, compute, key_of, wave_of
 from lotterylib.cost import amounts_of, work_of
 from lotterylib.errors import LotteryError
 from lotterylib.experiment import Experiment, open_experiment
-from lotterylib.pages import (
-    OVERVIEW,
-    find_template,
-    page_path,
-    parameters_of,
-    render,
-    write_contents,
-)
 from lotterylib.pattern_counts import classifier
-from lotterylib.published import publish
-from lotterylib.results import load_results
 from lotterylib.settings import Settings
 from lotterylib.store import RunStore
 
@@ -43,32 +33,6 @@ _FLOP_A_SECOND = 150e9  # of a processor; only the ratio to the second that each
 
 Plan = Sequence[tuple[Experiment, Sequence[str]]]
 Work = Sequence[tuple[Experiment, Cell]]
-
-
-def check_pages(experiments: Sequence[Experiment], pages: Path) -> None:
-    """Refuse to replace the pages of a run that was done otherwise.
-
-    Raises:
-        LotteryError: a task's pages are there, of another preset or amount.
-    """
-    there = load_results(pages)
-    for experiment in experiments:
-        amounts = len(experiment.data.train), experiment.recipe.epochs
-        mine = (experiment.preset.name, experiment.settings.budget, *amounts)
-        ours = (there["encoder"] == experiment.encoder.name) & (
-            there["task"] == experiment.task.name
-        )
-        for other in (
-            there.loc[ours, ["preset", "budget", "train_rows", "epochs"]]
-            .drop_duplicates()
-            .itertuples(index=False)
-        ):
-            if tuple(other) != mine:
-                raise LotteryError(
-                    f"{pages} holds pages of {experiment.task.title} with preset {other[0]}, "
-                    f"budget {other[1]}, {other[2]} training rows and {other[3]} epochs; name "
-                    "another folder with --pages to keep both."
-                )
 
 
 @dataclass(frozen=True)
@@ -170,7 +134,7 @@ def _compute_apart(missing: Work, bar: tqdm, jobs: int, began: float) -> list[Fa
     """Wave by wave, so that no process waits for what another computes."""
     failures: list[Failure] = []
     threads = _threads(jobs)  # of fewer jobs too: sums depend on it
-    pool = _processes(jobs)
+    pool = pool_of(jobs)
     # Long before maps are classified, or all processes would wait for the one that trains it.
     for root in {e.store.root for e, cell in missing if cell.stage == "patterns"}:
         pool.submit(_train_classifier, root, threads)
@@ -189,7 +153,7 @@ def _compute_apart(missing: Work, bar: tqdm, jobs: int, began: float) -> list[Fa
                     jobs = max(1, jobs // 2)
                     bar.write(f"A process was killed; going on with {jobs}.", file=sys.stderr)
                     pool.shutdown()
-                    pool = _processes(jobs)
+                    pool = pool_of(jobs)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     return failures
@@ -236,7 +200,8 @@ def _threads(jobs: int) -> int:
     return max(1, (os.cpu_count() or 1) // jobs)
 
 
-def _processes(jobs: int) -> ProcessPoolExecutor:
+def pool_of(jobs: int) -> ProcessPoolExecutor:
+    """So many processes, which end with this one however it ends."""
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(jobs, context, initializer=_end_with_parent)
 
@@ -296,44 +261,6 @@ def _name(experiment: Experiment, cell: Cell) -> str:
     return f"{experiment.task.title}, seed {cell.seed}: {cell.label}"
 
 
-def render_all(plan: Plan, templates: Sequence[Path], pages: Path, jobs: int = 0) -> list[Failure]:
-    """Render every wanted page of a plan, several at once, and publish the tables beside them.
-
-    Args:
-        plan: what is wanted.
-        templates: the notebooks.
-        pages: the folder of the published pages.
-        jobs: how many at once; 0 as in `compute_all`.
-
-    Returns:
-        The pages that failed; their tasks' tables are not written.
-    """
-    failures = []
-    with _processes(jobs or processes()) as pool:
-        rendered = {}
-        for experiment, wanted in plan:
-            for template in (each for each in templates if each.stem in wanted):
-                page = page_path(pages, experiment.encoder.name, experiment.task.name, template)
-                job = pool.submit(render, template, page, parameters_of(experiment.settings))
-                rendered[job] = experiment.task.name, page
-        for job in as_completed(rendered):
-            task, page = rendered[job]
-            try:
-                job.result()
-            except (LotteryError, BrokenProcessPool) as error:
-                print(f"{page} FAILED: {error}", file=sys.stderr)
-                failures.append(Failure(task, str(page), f"{error}".splitlines()[-1]))
-            else:
-                print(f"Rendered {page}", file=sys.stderr)
-    folders: dict[Path, list[tuple[Experiment, Sequence[str]]]] = {}
-    for experiment, wanted in without_failures(plan, failures):
-        folder = pages / experiment.encoder.name / experiment.task.name
-        folders.setdefault(folder, []).append((experiment, wanted))
-    for folder, parts in folders.items():
-        publish(parts, folder)
-    return failures
-
-
 def without_failures(plan: Plan, failures: Sequence[Failure]) -> Plan:
     """The part of a plan whose tasks have none."""
     failed = {failure.task for failure in failures}
@@ -343,14 +270,3 @@ def without_failures(plan: Plan, failures: Sequence[Failure]) -> Plan:
 def processes() -> int:
     """How many processes to run at once; each takes a processor, or the GPU, and 1 or 2 GB."""
     return 1 if torch.cuda.is_available() else max(1, min(4, os.cpu_count() or 1))
-
-
-def render_overview(encoder: str, templates: Sequence[Path], pages: Path) -> None:
-    """Render the page over all tasks of an encoder, and list the pages in the book's contents."""
-    template = find_template(templates, OVERVIEW)
-    page = page_path(pages, encoder, "overview", template)
-    render(template, page, {"encoder": encoder, "pages": str(pages)})
-    print(f"Rendered {page}", file=sys.stderr)
-    contents = pages.parent / "_toc.yml"
-    if contents.is_file():
-        write_contents(contents, pages)

@@ -12,35 +12,43 @@ from pathlib import Path
 
 import pandas as pd
 
-from lotterylib.experiment import open_experiment
+from lotterylib.experiment import Experiment, open_experiment
 from lotterylib.running import compute_all
 from lotterylib.settings import BATCH_ORDERS, parse_settings
 
 
-def main() -> None:
-    """The command `python -m tests.benchmarks.orders`."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.orders", description=__doc__)
+def read_options(name: str, csv: str) -> argparse.Namespace:
+    """The options of a measurement on real tasks, whose table goes to `csv`."""
+    parser = argparse.ArgumentParser(prog=f"python -m tests.benchmarks.{name}")
     parser.add_argument("tasks", nargs="+")
     parser.add_argument("--data-dir", default="")
     parser.add_argument("--train-rows", type=int, default=0)
     parser.add_argument("--encoder", default="minilm")
     parser.add_argument("--store", default="runs")
-    parser.add_argument("--csv", type=Path, default=Path("book/batch_orders.csv"))
-    options = parser.parse_args()
-    experiments = [
-        open_experiment(
-            parse_settings(
-                task,
-                encoder=options.encoder,
-                budget="full",
-                train_rows=options.train_rows,
-                batch_order=order,
-                data_dir=options.data_dir,
-                store=options.store,
-            )
+    parser.add_argument("--csv", type=Path, default=Path(csv))
+    return parser.parse_args()
+
+
+def experiment_of(options: argparse.Namespace, task: str, order: str = "buckets") -> Experiment:
+    """The experiment that the options name, with the full budget's seeds and epochs."""
+    return open_experiment(
+        parse_settings(
+            task,
+            encoder=options.encoder,
+            budget="full",
+            train_rows=options.train_rows,
+            batch_order=order,
+            data_dir=options.data_dir,
+            store=options.store,
         )
-        for task in options.tasks
-        for order in BATCH_ORDERS
+    )
+
+
+def main() -> None:
+    """The command `python -m tests.benchmarks.orders`."""
+    options = read_options("orders", "book/batch_orders.csv")
+    experiments = [
+        experiment_of(options, task, order) for task in options.tasks for order in BATCH_ORDERS
     ]
     if failures := compute_all([(each, ("01_finetune",)) for each in experiments]):
         raise SystemExit(failures[0].reason)

@@ -8,10 +8,8 @@ Writes a row per task and seed: both scores, and how alike both rank heads and M
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from unittest.mock import patch
 
 import pandas as pd
@@ -20,36 +18,20 @@ from scipy.stats import spearmanr
 from tqdm import tqdm
 
 from lotterylib import gpu
-from lotterylib.experiment import Experiment, open_experiment
+from lotterylib.experiment import Experiment
 from lotterylib.importance import measure
 from lotterylib.scoring import evaluate
-from lotterylib.settings import parse_settings
 from lotterylib.subnetworks import full_subnetwork
 from lotterylib.training import train
+from tests.benchmarks.orders import experiment_of, read_options
 
 
 def main() -> None:
     """The command `python -m tests.benchmarks.precision`."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.precision")
-    parser.add_argument("tasks", nargs="+")
-    parser.add_argument("--data-dir", default="")
-    parser.add_argument("--train-rows", type=int, default=0)
-    parser.add_argument("--encoder", default="minilm")
-    parser.add_argument("--store", default="runs")
-    parser.add_argument("--csv", type=Path, default=Path("book/precision.csv"))
-    options = parser.parse_args()
+    options = read_options("precision", "book/precision.csv")
     rows = []
     for task in options.tasks:
-        experiment = open_experiment(
-            parse_settings(
-                task,
-                encoder=options.encoder,
-                budget="full",
-                train_rows=options.train_rows,
-                data_dir=options.data_dir,
-                store=options.store,
-            )
-        )
+        experiment = experiment_of(options, task)
         rows += [_compare(experiment, s) for s in tqdm(experiment.settings.seeds, desc=task)]
     table = pd.DataFrame(rows).round(5)
     table.to_csv(options.csv, index=False, lineterminator="\n")

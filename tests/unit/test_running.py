@@ -14,8 +14,9 @@ from lotterylib.cells import ALL, cells_of, compute, is_done, key_of, wave_of
 from lotterylib.errors import LotteryError
 from lotterylib.experiment import open_experiment
 from lotterylib.methods import CORE
+from lotterylib.rendering import check_pages
 from lotterylib.request import in_parts, pages_wanted
-from lotterylib.running import check_pages, compute_all
+from lotterylib.running import compute_all
 from lotterylib.settings import parse_settings
 from lotterylib.training import train
 
