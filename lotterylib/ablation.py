@@ -19,9 +19,10 @@ from lotterylib import gpu
 from lotterylib.anatomy import architecture_of
 from lotterylib.batches import Encoded, reading_batches
 from lotterylib.dense import use_onednn
+from lotterylib.files import read_json, write_json
 from lotterylib.gates import gated
 from lotterylib.scoring import EVALUATION_BATCH, decide, in_order, score_predictions
-from lotterylib.store import Key, read_json, write_json
+from lotterylib.store import Key
 from lotterylib.tasks import Task
 from lotterylib.training import Progress
 

@@ -66,10 +66,14 @@ class Encoded:
         All word pieces are moved to the device once; a batch is put together there, and nothing
         waits for it.
         """
-        if device not in self._resident:
-            self._resident[device] = _Resident.of(self, device)
         longest = max(self.lengths[row] for row in rows)
-        return self._resident[device].batch(torch.as_tensor(rows), longest)
+        return self.padded(torch.as_tensor(rows).to(device, non_blocking=True), longest)
+
+    def padded(self, rows: torch.Tensor, length: int) -> tuple[BatchEncoding, torch.Tensor]:
+        """As `batch`, on the device of the rows, which are int64[examples], and so long."""
+        if rows.device not in self._resident:
+            self._resident[rows.device] = _Resident.of(self, rows.device)
+        return self._resident[rows.device].batch(rows, length)
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,6 @@ class _Resident:
 
     def batch(self, rows: torch.Tensor, longest: int) -> tuple[BatchEncoding, torch.Tensor]:
         """Inputs int64[rows, longest] by their names, with `attention_mask`, and labels."""
-        rows = rows.to(self.starts.device, non_blocking=True)
         places = torch.arange(longest, device=rows.device)
         own = places < self.lengths[rows, None]
         places = torch.where(own, self.starts[rows, None] + places, 0)

@@ -66,6 +66,13 @@ def build_parser() -> argparse.ArgumentParser:
         "profile (default: compute in this process)",
     )
     run.add_argument(
+        "--together",
+        type=int,
+        default=0,
+        metavar="N",
+        help="trainings that a GPU does at once, as one batch of all (default: one)",
+    )
+    run.add_argument(
         "--no-overview", action="store_true", help="leave out the page over all tasks, as jobs do"
     )
     run.set_defaults(handler=commands.run)

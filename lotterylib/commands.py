@@ -32,6 +32,7 @@ def run(options: argparse.Namespace) -> int:
     """Compute what tasks need, then render their pages; with a profile, as jobs of a grid."""
     everything = _settings(options)
     _extras(options)
+    _check_together(options)
     profile = _profile(options)
     pages = Path(options.pages)
     templates = [] if options.no_pages else _templates(Path(options.notebooks))
@@ -51,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
         rendering.check_pages(experiments, pages)
     if profile:
         return _run_grid(options, profile)
-    failures = running.compute_all(plan, options.jobs)
+    failures = running.compute_all(plan, options.jobs, options.together)
     plan = list(running.without_failures(plan, failures))
     if options.no_pages and plan:
         tables = [collect(experiment, *wanted) for experiment, wanted in plan]
@@ -62,6 +63,16 @@ def run(options: argparse.Namespace) -> int:
             rendering.render_overview(encoder.name, templates, pages)
         results(options)
     return _tell(failures)
+
+
+def _check_together(options: argparse.Namespace) -> None:
+    if options.together < 0:
+        raise LotteryError(f"The option --together is {options.together}: it must not be negative.")
+    for other, given in (("--profile", options.profile), ("--jobs", options.jobs > 1)):
+        if options.together > 1 and given:
+            raise LotteryError(
+                f"The option --together is for a single process, so {other} cannot go with it."
+            )
 
 
 def _profile(options: argparse.Namespace) -> Path | None:
@@ -183,9 +194,9 @@ def plan(options: argparse.Namespace) -> int:
     _extras(options)
     import torch
 
+    from lotterylib.files import write_json
     from lotterylib.plan import plan as costs
     from lotterylib.running import processes
-    from lotterylib.store import write_json
 
     jobs = options.jobs or processes()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from lotterylib.errors import LotteryError, unknown
-from lotterylib.store import read_json
+from lotterylib.files import read_json
 
 
 @dataclass(frozen=True)

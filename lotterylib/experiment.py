@@ -22,6 +22,7 @@ from lotterylib.baselines import BASELINES, majority_score
 from lotterylib.batches import MAX_LENGTH, Encoded, encode, load_encoded, save_encoded
 from lotterylib.data import TaskData, load_task_data
 from lotterylib.encoders import Encoder, find_encoder
+from lotterylib.files import read_json, write_json
 from lotterylib.gates import remove, zero_pruned_weights
 from lotterylib.gpu import computed_on, name_of
 from lotterylib.importance import Accumulation, Importance, measure
@@ -31,7 +32,7 @@ from lotterylib.scoring import Score, evaluate
 from lotterylib.searches import configuration, find_good, ranking_of
 from lotterylib.settings import Settings
 from lotterylib.shape import Shape
-from lotterylib.store import Key, RunStore, read_json, write_json
+from lotterylib.store import Key, RunStore
 from lotterylib.subnetworks import (
     StructuredSubnetwork,
     Subnetwork,
@@ -115,13 +116,9 @@ class Experiment:
 
     def _finetuned(self, seed: int, report: Progress = silent) -> Path:
         def make(folder: Path) -> None:
-            train_split, dev_split = self.splits
-            model = self.pretrained(seed)
-            losses = train(model, train_split, self.task, self.recipe, seed, progress=report)
-            write_json(folder / "losses.json", losses)
-            _write_score(folder, evaluate(model, dev_split, self.task))
-            state = {name: value.contiguous() for name, value in model.state_dict().items()}
-            save_file(state, folder / "model.safetensors")
+            model, split = self.pretrained(seed), self.splits[0]
+            losses = train(model, split, self.task, self.recipe, seed, progress=report)
+            self.keep(folder, model, losses, "finetune")
 
         return self.store.fetch(self.finetuned_key(seed), make, computed_on(self.device))
 
@@ -296,23 +293,34 @@ class Experiment:
 
         def make(folder: Path) -> None:
             subnetwork = self.subnetwork(seed, method, kind)
-            train_split, dev_split = self.splits
-            model, recipe, part = self._start(seed, phase)
+            model, recipe, part = self.start(seed, phase)
             weights = subnetwork if isinstance(subnetwork, WeightSubnetwork) else None
             if isinstance(subnetwork, StructuredSubnetwork):
                 remove(model, subnetwork)
             else:
                 zero_pruned_weights(model, subnetwork)
+            losses: list[float] = []
             if phase != "pruned":
-                losses = train(model, train_split, self.task, recipe, seed, weights, report, part)
-                write_json(folder / "losses.json", losses)
-            _write_score(folder, evaluate(model, dev_split, self.task))
+                split = self.splits[0]
+                losses = train(model, split, self.task, recipe, seed, weights, report, part)
+            self.keep(folder, model, losses, phase)
 
         key = self.score_key(seed, method, kind, phase)
         return _read_score(self.store.fetch(key, make, computed_on(self.device)))
 
-    def _start(self, seed: int, phase: str) -> tuple[PreTrainedModel, Recipe, tuple[float, float]]:
-        """The weights that a subnetwork starts from, and the training that it gets."""
+    def keep(self, folder: Path, model: PreTrainedModel, losses: list[float], phase: str) -> None:
+        """Write into an artefact's folder a model's score, the losses of its training, and the
+        weights if it is a full one.
+        """
+        if phase != "pruned":
+            write_json(folder / "losses.json", losses)
+        _write_score(folder, evaluate(model, self.splits[1], self.task))
+        if phase == "finetune":
+            state = {name: value.contiguous() for name, value in model.state_dict().items()}
+            save_file(state, folder / "model.safetensors")
+
+    def start(self, seed: int, phase: str) -> tuple[PreTrainedModel, Recipe, tuple[float, float]]:
+        """The weights that a phase or "finetune" starts from, and the training that it gets."""
         whole = (0.0, 1.0)
         if phase == "pruned":
             return self.finetuned(seed), self.recipe, whole

@@ -22,8 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from lotterylib.errors import LotteryError, unknown
+from lotterylib.files import read_json
 from lotterylib.shape import Shape
-from lotterylib.store import Key, RunStore, read_json
+from lotterylib.store import Key, RunStore
 from lotterylib.subnetworks import StructuredSubnetwork, load_subnetwork, save_subnetwork
 from lotterylib.tasks import TASKS
 

@@ -17,8 +17,8 @@ import yaml
 from papermill.exceptions import PapermillExecutionError
 
 from lotterylib.errors import LotteryError
+from lotterylib.files import write_whole
 from lotterylib.settings import Settings, check_names
-from lotterylib.store import write_whole
 from lotterylib.tasks import TASKS
 
 RUNS = "The runs"

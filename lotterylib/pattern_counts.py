@@ -15,6 +15,7 @@ import pandas as pd
 from transformers import PreTrainedModel
 
 from lotterylib.attention import Slices, maps_of
+from lotterylib.files import read_json, write_json
 from lotterylib.findings import spell_interval
 from lotterylib.gates import gate_values, gated
 from lotterylib.gpu import name_of
@@ -29,7 +30,7 @@ from lotterylib.pattern_cnn import (
     train_cnn,
 )
 from lotterylib.patterns import PATTERNS, generate_maps
-from lotterylib.store import Key, RunStore, read_json, write_json
+from lotterylib.store import Key, RunStore
 from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.training import Progress
 

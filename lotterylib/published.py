@@ -19,11 +19,11 @@ import numpy as np
 import pandas as pd
 
 from lotterylib.errors import LotteryError, unknown
+from lotterylib.files import write_whole
 from lotterylib.methods import ALL_METHODS, GRIDS
 from lotterylib.patterns import PATTERNS
 from lotterylib.settings import refuse_misspelt
 from lotterylib.shape import Shape
-from lotterylib.store import write_whole
 from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.tasks import TASKS
 

@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from lotterylib.files import write_whole
 from lotterylib.methods import GRIDS, KINDS, METHODS, PHASES
-from lotterylib.store import write_whole
 from lotterylib.tasks import TASKS
 
 if TYPE_CHECKING:  # pages that only read results should not wait for torch

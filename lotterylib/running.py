@@ -25,9 +25,11 @@ from lotterylib.cells import Cell, cells_of, compute, key_of, wave_of
 from lotterylib.cost import amounts_of, work_of
 from lotterylib.errors import LotteryError
 from lotterylib.experiment import Experiment, open_experiment
+from lotterylib.groups import compute_together, groups_of
 from lotterylib.pattern_counts import classifier
 from lotterylib.settings import Settings
 from lotterylib.store import RunStore
+from lotterylib.training import Progress
 
 _FLOP_A_SECOND = 150e9  # of a processor; only the ratio to the second that each cell costs matters
 
@@ -52,7 +54,7 @@ class Failure:
     itself: bool = True
 
 
-def compute_all(plan: Plan, jobs: int = 0) -> list[Failure]:
+def compute_all(plan: Plan, jobs: int = 0, together: int = 0) -> list[Failure]:
     """Compute what the store lacks, saying on standard error what was found and what is left.
 
     A cell that fails stops none that does not need it.
@@ -62,6 +64,7 @@ def compute_all(plan: Plan, jobs: int = 0) -> list[Failure]:
         jobs: processes that compute cells at the same time; 0 for one per processor (at most four),
             or a single one where there is a GPU. A single one also shows the progress within a
             cell.
+        together: how many trainings a single process does at once, as one batch (`groups`).
 
     Returns:
         What failed.
@@ -82,39 +85,66 @@ def compute_all(plan: Plan, jobs: int = 0) -> list[Failure]:
     if not missing:
         return []
     effort = sum(_effort(*each) for each in missing)
-    jobs = jobs or processes()
+    jobs = 1 if together > 1 else jobs or processes()
     bar_format = "{percentage:3.0f}% |{bar:20}| {elapsed} gone, {remaining} left  {desc}"
     began = time.time()
     with tqdm(total=effort, bar_format=bar_format, mininterval=1.0) as bar:
-        together = jobs > 1 and len(missing) > 1
-        return (_compute_apart if together else _compute_here)(missing, bar, jobs, began)
+        if jobs > 1 and len(missing) > 1:
+            return _compute_apart(missing, bar, jobs, began)
+        return _compute_here(missing, bar, jobs, began, together)
 
 
-def _compute_here(missing: Work, bar: tqdm, jobs: int, began: float) -> list[Failure]:
+def _compute_here(
+    missing: Work, bar: tqdm, jobs: int, began: float, together: int
+) -> list[Failure]:
     failures = []
     if jobs > 1:  # a single cell that is left; sums depend on the number of threads
         torch.set_num_threads(_threads(jobs))
-    for experiment, cell in _unclaimed_first(missing):
-        name = _name(experiment, cell)
-        size, start = _effort(experiment, cell), bar.n
+    for experiment, cells in groups_of(_unclaimed_first(missing), together):
         experiment.store.failed_since = began
-
-        def report(
-            share: float, found: str, name: str = name, size: float = size, start: float = start
-        ) -> None:
-            bar.set_description_str(f"{name} ({found})", refresh=False)
-            bar.update(start + share * size - bar.n)
-
-        bar.set_description_str(name)
-        since = time.monotonic()
-        try:
-            found = compute(experiment, cell, report)
-        except Exception as error:
-            failures.append(_failed(experiment, cell, error, bar))
-        else:
-            bar.write(f"{name}: {found} ({time.monotonic() - since:.0f} s)", file=sys.stderr)
-        bar.update(start + size - bar.n)
+        shared = 0.0
+        if len(cells) > 1:
+            shared = _compute_group(experiment, cells, bar) / len(cells)
+        for cell in cells:
+            name = _name(experiment, cell)
+            report = _reporter(bar, name, 0.0 if shared else _effort(experiment, cell))
+            since = time.monotonic()
+            try:
+                found = compute(experiment, cell, report)
+            except Exception as error:
+                failures.append(_failed(experiment, cell, error, bar))
+            else:
+                seconds = time.monotonic() - since + shared
+                bar.write(f"{name}: {found} ({seconds:.0f} s)", file=sys.stderr)
+            report(1.0, "")
     return failures
+
+
+def _reporter(bar: tqdm, name: str, size: float) -> Progress:
+    """What moves a bar along by a piece of work of this size, from where it is now."""
+    start = bar.n
+    bar.set_description_str(name)
+
+    def report(share: float, found: str) -> None:
+        bar.set_description_str(f"{name} ({found})" if found else name, refresh=False)
+        bar.update(min(start + share * size, bar.total) - bar.n)
+
+    return report
+
+
+def _compute_group(experiment: Experiment, cells: Sequence[Cell], bar: tqdm) -> float:
+    """Train cells together; the seconds that took, or 0 if they have to go one after another."""
+    name = f"{_name(experiment, cells[0])} and {len(cells) - 1} more at once"
+    report = _reporter(bar, name, sum(_effort(experiment, cell) for cell in cells))
+    since = time.monotonic()
+    try:
+        compute_together(experiment, cells, report)
+    except Exception as error:
+        report(0.0, "")
+        bar.write(f"{name}: one after another, since {_reason(error)}", file=sys.stderr)
+        return 0.0
+    report(1.0, "")
+    return time.monotonic() - since
 
 
 def _unclaimed_first(work: Work) -> Iterator[tuple[Experiment, Cell]]:
@@ -237,11 +267,14 @@ def _train_classifier(root: Path, threads: int) -> None:
     classifier(RunStore(root))
 
 
+def _reason(error: Exception) -> str:
+    return (f"{error}".strip().splitlines() or [type(error).__name__])[-1]
+
+
 def _failed(experiment: Experiment, cell: Cell, error: Exception, bar: tqdm) -> Failure:
-    lines = f"{error}".strip().splitlines() or [type(error).__name__]
     # The store knows of a failure what failed itself, not what needs it.
     itself = bool(experiment.store.failure(key_of(experiment, cell)))
-    failure = Failure(experiment.task.name, _name(experiment, cell), lines[-1], itself)
+    failure = Failure(experiment.task.name, _name(experiment, cell), _reason(error), itself)
     if itself:
         bar.write(f"{failure.name}: FAILED: {failure.reason}", file=sys.stderr)
     return failure

@@ -13,15 +13,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import platform
 import re
 import shutil
 import subprocess
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from numbers import Integral
@@ -32,6 +31,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from lotterylib.errors import LotteryError
+from lotterylib.files import MANIFEST, checksums, damage_of, read_json, write_json
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{,99}")
 
@@ -86,11 +86,11 @@ class RunStore:
 
     def has(self, key: Key) -> bool:
         """Whether the artefact is there (it is verified when it is fetched)."""
-        return (self.root / key.path / "manifest.json").is_file()
+        return (self.root / key.path / MANIFEST).is_file()
 
     def is_whole(self, key: Key) -> bool:
         """Whether the artefact is there and matches its checksums."""
-        return self.has(key) and not _damage(self.root / key.path)
+        return self.has(key) and not damage_of(self.root / key.path)
 
     def is_claimed(self, key: Key) -> bool:
         """Whether some process is making the artefact now."""
@@ -141,19 +141,13 @@ class RunStore:
                 `failed_since`; also whatever `make` raises. The reason is kept for `failure`.
         """
         folder = self.root / key.path
-        if folder.is_dir() and not _damage(folder):
+        if folder.is_dir() and not damage_of(folder):
             return folder
         try:
             with self._claimed(key):
-                damage = _damage(folder) if folder.is_dir() else ""
-                if damage:
-                    warnings.warn(
-                        f"{folder} is damaged ({damage}); it is computed again.", stacklevel=2
-                    )
-                    self._discard(key)
-                if not folder.is_dir():
+                if not self._is_sound(key):
                     self._refuse_if_failed(key)
-                    self._make(key, make, device, folder)
+                    self._make([key], lambda made: make(made[0][1]), device)
                     self._failure(key).unlink(missing_ok=True)
         except Exception as error:
             # What another artefact failed on is its failure, not that of those that need it.
@@ -163,30 +157,75 @@ class RunStore:
             raise
         return folder
 
-    def _make(self, key: Key, make: Callable[[Path], None], device: str, folder: Path) -> None:
+    def make_together(
+        self,
+        keys: Sequence[Key],
+        make: Callable[[Sequence[tuple[Key, Path]]], None],
+        device: str = "cpu",
+    ) -> None:
+        """Make those of several artefacts that are missing or damaged, all at once.
+
+        No reason is kept if that fails: which of them it was is for `fetch` to find out.
+
+        Args:
+            keys: what is wanted.
+            make: writes the files of each artefact into the empty folder beside its key.
+            device: as in `fetch`.
+
+        Raises:
+            LotteryError: the store cannot be written to; also whatever `make` raises. None of the
+                artefacts has been made then.
+        """
+        with ExitStack() as claims:
+            for key in sorted(keys, key=lambda key: key.path):  # or two runs wait for each other
+                claims.enter_context(self._claimed(key))
+            missing = [key for key in keys if not self._is_sound(key)]
+            if missing:
+                self._make(missing, make, device)
+                for key in missing:
+                    self._failure(key).unlink(missing_ok=True)
+
+    def _is_sound(self, key: Key) -> bool:
+        """Whether the artefact, which this process has claimed, is there; damage is set aside."""
+        folder = self.root / key.path
+        damage = damage_of(folder) if folder.is_dir() else ""
+        if damage:
+            warnings.warn(f"{folder} is damaged ({damage}); it is computed again.", stacklevel=3)
+            self._discard(key)
+        return folder.is_dir()
+
+    def _make(
+        self,
+        keys: Sequence[Key],
+        make: Callable[[Sequence[tuple[Key, Path]]], None],
+        device: str,
+    ) -> None:
         started = time.perf_counter()
-        scratch = self._scratch(key)
+        made = [(key, self._scratch(key)) for key in keys]
         try:
-            shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
-            scratch.mkdir(parents=True)
-            make(scratch)
-            write_json(scratch / "config.json", {"stage": key.stage, "config": key.config})
-            seconds = round(time.perf_counter() - started, 2)
-            write_json(scratch / "provenance.json", provenance(device) | {"seconds": seconds})
-            write_json(scratch / "manifest.json", _checksums(scratch))
-            mode = (scratch / "manifest.json").stat().st_mode
-            with suppress(OSError):  # file systems without modes
-                for file in scratch.iterdir():  # safetensors lets only the owner read its files
-                    file.chmod(mode)
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            scratch.rename(folder)
+            for _, scratch in made:
+                shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
+                scratch.mkdir(parents=True)
+            make(made)
+            seconds = (time.perf_counter() - started) / len(made)
+            origin = provenance(device) | {"seconds": round(seconds, 2)}
+            if len(made) > 1:
+                origin["together"] = len(made)
+            for key, scratch in made:
+                _complete(scratch, key, origin)
+            for key, scratch in made:
+                folder = self.root / key.path
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                scratch.rename(folder)
         except (OSError, SafetensorError) as error:
+            key = keys[0]
             raise LotteryError(
                 f"{key.stage} of {key.task}, seed {key.seed}, cannot be kept in the run store "
                 f"{self.root}: {getattr(error, 'strerror', None) or error}."
             ) from error
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            for _, scratch in made:
+                shutil.rmtree(scratch, ignore_errors=True)
 
     @contextmanager
     def _claimed(self, key: Key) -> Iterator[None]:
@@ -263,57 +302,15 @@ def provenance(device: str) -> dict[str, Any]:
     }
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write JSON that is the same byte for byte for the same value; refuses NaN."""
-    text = json.dumps(value, sort_keys=True, indent=1, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that others may be reading: they see the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(path)
-
-
-def read_json(path: Path) -> Any:
-    """Read JSON.
-
-    Raises:
-        OSError, ValueError: the file cannot be read, or is no JSON that can be.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-
-
-def _checksums(folder: Path) -> dict[str, str]:
-    return {
-        file.name: hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "no file"
-        for file in sorted(folder.iterdir())
-        if file.name != "manifest.json"
-    }
-
-
-def _damage(folder: Path) -> str:
-    try:
-        manifest = read_json(folder / "manifest.json")
-    except (OSError, ValueError):
-        return "its manifest is missing or unreadable"
-    if not isinstance(manifest, dict):
-        return "its manifest is unreadable"
-    try:
-        found = _checksums(folder)
-    except OSError as error:  # also one that another process is replacing just now
-        return f"{Path(error.filename or folder).name} cannot be read"
-    for name in sorted({*manifest, *found}):
-        if name not in found:
-            return f"{name} is missing"
-        if manifest.get(name) != found[name]:
-            return f"{name} does not match its checksum"
-    return ""
+def _complete(folder: Path, key: Key, origin: dict[str, Any]) -> None:
+    """Write what an artefact has beside its own files."""
+    write_json(folder / "config.json", {"stage": key.stage, "config": key.config})
+    write_json(folder / "provenance.json", origin)
+    write_json(folder / MANIFEST, checksums(folder))
+    mode = (folder / MANIFEST).stat().st_mode
+    with suppress(OSError):  # file systems without modes
+        for file in folder.iterdir():  # safetensors lets only the owner read its files
+            file.chmod(mode)
 
 
 def _commit() -> str:

@@ -85,13 +85,7 @@ def train(
     all that follow: the steps stay those of whole batches, but for the masks of dropout. It is
     warned of.
     """
-    order = torch.Generator().manual_seed(seed)
-    lengths = split.lengths
-    epochs = [
-        training_batches(lengths, recipe.batch_size, recipe.order, order)
-        for _ in range(recipe.epochs)
-    ]
-    steps = [rows for epoch in epochs for rows in epoch]
+    steps = batches_of(split, recipe, seed)
     first, last = (round(share * len(steps)) for share in part)
     losses: list[float] = []
     waiting: list[torch.Tensor] = []
@@ -124,7 +118,7 @@ def train(
                 for found, size in torch.stack(waiting).tolist():
                     losses.append(found)
                     if not math.isfinite(found) or not math.isfinite(size):
-                        raise _no_number(model, task, recipe, first + len(losses), len(steps))
+                        raise no_number(model, task, recipe, first + len(losses), len(steps))
                 waiting.clear()
             scaler.step(optimizer)
             scaler.update()
@@ -135,9 +129,20 @@ def train(
     finite = torch.stack([value.isfinite().all() for value in model.parameters()])
     # The scaler halves its scale whenever it leaves out a step; so small, it left out all.
     if not finite.all() or (scaler.is_enabled() and scaler.get_scale() < 2.0**-10):
-        raise _no_number(model, task, recipe, last, len(steps))
+        raise no_number(model, task, recipe, last, len(steps))
     model.eval()
     return losses
+
+
+def batches_of(split: Encoded, recipe: Recipe, seed: int) -> list[list[int]]:
+    """The rows of every step of a training."""
+    order = torch.Generator().manual_seed(seed)
+    lengths = split.lengths
+    epochs = [
+        training_batches(lengths, recipe.batch_size, recipe.order, order)
+        for _ in range(recipe.epochs)
+    ]
+    return [rows for epoch in epochs for rows in epoch]
 
 
 def _gradients(
@@ -186,9 +191,10 @@ def _is_out_of_memory(error: Exception) -> bool:
     )
 
 
-def _no_number(
+def no_number(
     model: PreTrainedModel, task: Task, recipe: Recipe, step: int, steps: int
 ) -> LotteryError:
+    """What to raise when a model, which is put into evaluation mode, has a loss that is none."""
     model.eval()
     return LotteryError(
         f"The loss on {task.title} is no longer a number at step {step} of {steps}: try a learning "

@@ -15,6 +15,7 @@ from lotterylib.magnitude import rank
 from lotterylib.scoring import evaluate
 from lotterylib.subnetworks import StructuredSubnetwork, full_subnetwork, random_like
 from lotterylib.tasks import find_task
+from lotterylib.together import train_together
 from lotterylib.training import Recipe, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
@@ -69,6 +70,50 @@ def test_training(method, order, pair, encoded):
     for one, other in zip(*(model.parameters() for model in pair), strict=True):
         torch.testing.assert_close(other.cpu(), one, rtol=1e-2, atol=1e-3)
         assert other.is_cuda
+
+
+@pytest.mark.parametrize("order", ["buckets", "random"])
+def test_trainings_together(order, tiny_model, encoded):
+    """Recorded steps too: there are more of them than shapes."""
+    split = encoded("similarity", 61, "train")
+    recipe = Recipe(1e-4, epochs=6, batch_size=8, order=order)
+    here = [tiny_model("similarity", seed, rough=0.1, dropout=False) for seed in (1, 2, 3)]
+    heads = np.ones((3, 4), dtype=bool)
+    heads[0, 2] = heads[1] = False
+    arrays = {name: value.detach().numpy() for name, value in prunable_weights(here[1]).items()}
+    ranking = rank(arrays)
+    subnetworks = [
+        None,
+        random_like(ranking.smallest_pruned(ranking.size // 2), seed=1),
+        StructuredSubnetwork(heads, np.array([True, False, True])),
+    ]
+    there = [copy.deepcopy(model).cuda() for model in here]
+    wanted, found = (
+        train_together(models, split, TASK, recipe, (1, 2, 3), subnetworks)
+        for models in (here, there)
+    )
+    np.testing.assert_allclose(found, wanted, rtol=2e-2)
+    for one, other in zip(here, there, strict=True):
+        for name, value in one.state_dict().items():
+            moved = other.state_dict()[name]
+            torch.testing.assert_close(moved.cpu(), value, rtol=1e-2, atol=2e-3, msg=name)
+
+
+def test_recorded_steps_draw_new_dropout_every_time(tiny_model, encoded):
+    split = encoded("similarity", 8, "train")  # one batch, whose loss would otherwise hardly move
+    models = [tiny_model("similarity", seed, rough=0.3).cuda() for seed in (1, 2)]
+    losses = train_together(models, split, TASK, Recipe(1e-12, epochs=20), (1, 2), (None, None))
+    assert all(len({round(loss, 6) for loss in each}) > 15 for each in losses)
+
+
+def test_a_recorded_step_is_repeated_exactly(tiny_model, encoded):
+    split = encoded("similarity", 61, "train")
+    runs = []
+    for _ in range(2):
+        models = [tiny_model("similarity", seed).cuda() for seed in (1, 2)]
+        recipe = Recipe(1e-4, epochs=6, batch_size=8)
+        runs.append(train_together(models, split, TASK, recipe, (1, 2), (None, None)))
+    np.testing.assert_allclose(runs[0], runs[1], rtol=1e-3)
 
 
 def test_steps_wait_for_nothing(pair, encoded):

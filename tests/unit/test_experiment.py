@@ -18,6 +18,7 @@ from lotterylib.cells import Cell, cells_of, compute, is_done, key_of
 from lotterylib.data import TaskData
 from lotterylib.encoders import Encoder
 from lotterylib.experiment import Experiment
+from lotterylib.files import read_json
 from lotterylib.gates import gate_values, gated, remove, zero_pruned_weights
 from lotterylib.importance import measure
 from lotterylib.loading import load_model
@@ -25,7 +26,6 @@ from lotterylib.methods import ALL_METHODS, KINDS
 from lotterylib.scoring import evaluate
 from lotterylib.searches import find_good, ranking_of
 from lotterylib.settings import parse_settings
-from lotterylib.store import read_json
 from lotterylib.subnetworks import (
     StructuredSubnetwork,
     WeightSubnetwork,
