@@ -52,6 +52,8 @@ def run(options: argparse.Namespace) -> int:
         rendering.check_pages(experiments, pages)
     if profile:
         return _run_grid(options, profile)
+    if options.together > 1 and experiments[0].device.type == "cpu":
+        print("There is no GPU here: trainings at once are slower without.", file=sys.stderr)
     failures = running.compute_all(plan, options.jobs, options.together)
     plan = list(running.without_failures(plan, failures))
     if options.no_pages and plan:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from tests.benchmarks import magnitude, measuring, removal, training
+from tests.benchmarks import magnitude, measuring, on_gpu, removal, training
 
 GROUPS = {
     "fine-tuning": training.fine_tuning,
@@ -23,13 +23,15 @@ GROUPS = {
     "retraining": training.retraining,
     "norms": measuring.norm_weighted,
     "removal": removal.removal,
+    "gpu": on_gpu.on_gpu,
 }
 
 
 def main() -> None:
     """The command `python -m tests.benchmarks`."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("groups", nargs="*", help=f"which (default: all of {', '.join(GROUPS)})")
+    usual = [name for name in GROUPS if name != "gpu" or torch.cuda.is_available()]
+    parser.add_argument("groups", nargs="*", help=f"of {', '.join(GROUPS)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="tiny amounts, to see that it works")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, default=Path("benchmarks.json"))
@@ -38,7 +40,7 @@ def main() -> None:
         parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join(GROUPS)}")
     torch.set_num_threads(options.threads)
     rows = []
-    for name in options.groups or GROUPS:
+    for name in options.groups or usual:
         for row in GROUPS[name](options.quick):
             rows.append({"group": name, **asdict(row)})
             short = f", short of {row.at_least:g}" if row.ratio < row.at_least else ""
@@ -50,6 +52,7 @@ def main() -> None:
             )
     found = {
         "threads": options.threads,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "system": platform.system(),
         "torch": torch.__version__,

@@ -48,14 +48,15 @@ def _fine_tuning(split: Encoded, task: str, order: BatchOrder, promised: float, 
         f"fine-tune, lengths of {task}, {order}",
         "HF Trainer padded to 128",
         lambda: train(model, split, TASK, recipe, seed=0, part=(0.0, steps * 32 / EPOCH)),
-        lambda: _trainer(other, dataset, theirs),
+        lambda: trainer(other, dataset, theirs),
         rounds=1 if quick else 3,
         work=steps / theirs,
         at_least=promised,
     )
 
 
-def _trainer(model: torch.nn.Module, dataset: list[dict[str, list[int]]], steps: int) -> None:
+def trainer(model: torch.nn.Module, dataset: list[dict[str, list[int]]], steps: int) -> None:
+    """Train with the HF Trainer as the usual GLUE script calls it, on a GPU in bfloat16."""
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder,
@@ -63,6 +64,7 @@ def _trainer(model: torch.nn.Module, dataset: list[dict[str, list[int]]], steps:
             max_steps=steps,
             learning_rate=1e-5,
             use_cpu=not torch.cuda.is_available(),
+            bf16=torch.cuda.is_available(),
             save_strategy="no",
             report_to=[],
             disable_tqdm=True,

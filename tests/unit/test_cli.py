@@ -157,7 +157,7 @@ def planned(monkeypatch, tmp_path, capsys):
     def plan(*arguments):
         plans = []
 
-        def stop(plan, _jobs):
+        def stop(plan, *_):
             plans.extend((e.task.name, e.settings.seeds, list(pages)) for e, pages in plan)
             raise LotteryError("Enough.")
 
@@ -236,6 +236,21 @@ def test_pages_of_a_run_done_otherwise_are_not_replaced(capsys, tmp_path):
     assert main([*arguments, "--pages", str(tmp_path / "pages")]) == 2
     said = capsys.readouterr().err
     assert "of Acceptability (generated) with preset official, budget smoke, 48 training" in said
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--together", "-1"], "The option --together is -1: it must not be negative."),
+        (["--together", "5", "--jobs", "2"], "single process, so --jobs cannot go with it."),
+        (["--together", "5", "--profile", "local"], "so --profile cannot go with it."),
+        (["--together", "five"], "invalid int value: 'five'"),
+    ],
+)
+def test_trainings_together_are_for_one_process(given, said, tmp_path, capsys):
+    assert main(["run", "--encoder", "tiny", "--store", str(tmp_path / "runs"), *given]) == 2
+    assert said in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
 
