@@ -25,3 +25,18 @@ def unknown(kind: str, given: object, accepted: Iterable[str]) -> LotteryError:
         (f" Did you mean {name!r}?" for name in names if near and name.lower() == near[0]), ""
     )
     return LotteryError(f"Unknown {kind} {given!r}.{hint} Accepted: {', '.join(names)}.")
+
+
+def reason_of(error: BaseException) -> str:
+    """What went wrong, in a line.
+
+    Messages of our own end with it. Others begin with it, and those of CUDA end with advice; what
+    is raised while something else is dealt with may say nothing of what that was.
+    """
+    if isinstance(error, LotteryError):
+        return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    first: BaseException = error
+    while first.__context__ is not None and not first.__suppress_context__:
+        first = first.__context__
+    said = str(first).strip().splitlines()
+    return f"{type(first).__name__}: {said[0]}" if said else type(first).__name__

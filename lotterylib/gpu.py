@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
@@ -36,9 +36,15 @@ def name_of(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if on_gpu(device) else "CPU"
 
 
-def computed_on(device: torch.device) -> str:
-    """The device's name, with the type of its products where that is not float32."""
+def computed_on(device: torch.device, scaled: bool = True) -> str:
+    """The device's name, with the type of its products where that is not float32.
+
+    Args:
+        device: of the model.
+        scaled: as in `autocast`.
+    """
     half = half_of(device)
+    half = None if half is torch.float16 and not scaled else half
     return name_of(device) if half is None else f"{name_of(device)}, {half}".replace("torch.", "")
 
 
@@ -123,18 +129,25 @@ def replayed(step: Step, device: torch.device) -> Iterator[Step]:
         yield step
         return
     # Neither the recorded steps nor those before may be in the stream that all others are in.
-    stream, outer = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    stream, outer = _stream_of(device), torch.cuda.current_stream(device)
     stream.wait_stream(outer)
-    with torch.cuda.stream(stream):
-        yield Replayed(step, partial(record, pool=torch.cuda.graph_pool_handle()))
-    outer.wait_stream(stream)
+    try:
+        with torch.cuda.stream(stream):
+            yield Replayed(step, partial(record, pool=torch.cuda.graph_pool_handle()))
+    finally:
+        outer.wait_stream(stream)
+
+
+@lru_cache  # libraries keep memory of their own for every stream
+def _stream_of(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
 
 
 class Replayed:
     """A step that is recorded when a shape of batches comes for the second time.
 
     The first time it is simply done, which also gives libraries and the optimizer the occasion to
-    set up what they need.
+    set up what they need. It is simply done, too, where there is no memory for recording it.
 
     Args:
         step: as in `replayed`.
@@ -148,19 +161,24 @@ class Replayed:
         record: Callable[[Callable[[], torch.Tensor]], Callable[[], torch.Tensor]],
     ) -> None:
         self.step, self.record = step, record
-        self.recorded: dict[tuple, _Recorded | None] = {}
+        self.seen: set[tuple] = set()
+        self.too_large: set[tuple] = set()
+        self.recorded: dict[tuple, _Recorded] = {}
 
     def __call__(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """The step's result for a batch; a tensor of its own."""
         shapes = tuple((name, value.shape) for name, value in batch.items())
         if shapes not in self.recorded:
-            self.recorded[shapes] = None
-            return self.step(batch)
-        recorded = self.recorded[shapes]
-        if recorded is None:
+            if shapes not in self.seen or shapes in self.too_large:
+                self.seen.add(shapes)
+                return self.step(batch)
             own = {name: value.clone() for name, value in batch.items()}
-            recorded = _Recorded(own, self.record(lambda: self.step(own)))
-            self.recorded[shapes] = recorded
+            try:
+                self.recorded[shapes] = _Recorded(own, self.record(lambda: self.step(own)))
+            except torch.OutOfMemoryError:  # it takes more than the step itself
+                self.too_large.add(shapes)
+                return self.step(batch)
+        recorded = self.recorded[shapes]
         for name, value in batch.items():
             recorded.batch[name].copy_(value)
         return recorded.replay().clone()

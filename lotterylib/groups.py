@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from lotterylib.cells import Cell, key_of, wave_of
@@ -17,10 +17,11 @@ from lotterylib.training import Progress, silent
 STAGES = ("finetune", "retrained", "longer", "from scratch")
 """Whose cells can be trained together; others train nothing, or from where others left off."""
 
+Work = Sequence[tuple[Experiment, Cell]]
+Group = tuple[Experiment, list[Cell]]
 
-def groups_of(
-    work: Iterable[tuple[Experiment, Cell]], most: int
-) -> Iterator[tuple[Experiment, list[Cell]]]:
+
+def groups_of(work: Work, most: int) -> list[Group]:
     """Cells in an order in which they can be done, those that can be trained together as one item.
 
     Args:
@@ -28,17 +29,17 @@ def groups_of(
         most: trainings at once; below 2 every cell is by itself and the order stays.
     """
     if most < 2:
-        yield from ((experiment, [cell]) for experiment, cell in work)
-        return
-    alike: dict[tuple, tuple[Experiment, list[Cell]]] = {}
+        return [(experiment, [cell]) for experiment, cell in work]
+    alike: dict[tuple, Group] = {}
     for experiment, cell in work:
         kind = cell.stage if cell.stage in STAGES else str(cell)
         key = (wave_of(cell), id(experiment), kind)
         alike.setdefault(key, (experiment, []))[1].append(cell)
-    for key in sorted(alike, key=lambda key: key[0]):
-        experiment, cells = alike[key]
-        for start in range(0, len(cells), most):
-            yield experiment, cells[start : start + most]
+    return [
+        (experiment, cells[start : start + most])
+        for _, (experiment, cells) in sorted(alike.items(), key=lambda each: each[0][0])
+        for start in range(0, len(cells), most)
+    ]
 
 
 def compute_together(
@@ -81,4 +82,4 @@ def compute_together(
             experiment.keep(folder, model, found, cell.stage)
 
     keys = [key_of(experiment, cell) for cell in cells]
-    experiment.store.make_together(keys, make, computed_on(experiment.device))
+    experiment.store.make_together(keys, make, computed_on(experiment.device, scaled=False))

@@ -23,9 +23,9 @@ from tqdm import tqdm
 
 from lotterylib.cells import Cell, cells_of, compute, key_of, wave_of
 from lotterylib.cost import amounts_of, work_of
-from lotterylib.errors import LotteryError
+from lotterylib.errors import LotteryError, reason_of
 from lotterylib.experiment import Experiment, open_experiment
-from lotterylib.groups import compute_together, groups_of
+from lotterylib.groups import Group, Work, compute_together, groups_of
 from lotterylib.pattern_counts import classifier
 from lotterylib.settings import Settings
 from lotterylib.store import RunStore
@@ -34,7 +34,6 @@ from lotterylib.training import Progress
 _FLOP_A_SECOND = 150e9  # of a processor; only the ratio to the second that each cell costs matters
 
 Plan = Sequence[tuple[Experiment, Sequence[str]]]
-Work = Sequence[tuple[Experiment, Cell]]
 
 
 @dataclass(frozen=True)
@@ -97,14 +96,27 @@ def compute_all(plan: Plan, jobs: int = 0, together: int = 0) -> list[Failure]:
 def _compute_here(
     missing: Work, bar: tqdm, jobs: int, began: float, together: int
 ) -> list[Failure]:
-    failures = []
+    failures: list[Failure] = []
     if jobs > 1:  # a single cell that is left; sums depend on the number of threads
         torch.set_num_threads(_threads(jobs))
-    for experiment, cells in groups_of(_unclaimed_first(missing), together):
+    groups = _unclaimed_first(groups_of(missing, together))
+    for experiment, cells in groups:
         experiment.store.failed_since = began
         shared = 0.0
         if len(cells) > 1:
-            shared = _compute_group(experiment, cells, bar) / len(cells)
+            try:
+                shared = _compute_group(experiment, cells, bar) / len(cells)
+            except Exception as error:
+                name, reason = _name(experiment, cells[0]), reason_of(error)
+                bar.write(
+                    f"{name} and {len(cells) - 1} more: not at once, {reason}", file=sys.stderr
+                )
+                if not isinstance(error, LotteryError | torch.OutOfMemoryError):
+                    # What a GPU failed on may have left this process unfit for anything else.
+                    left = [
+                        (e, cell) for e, some in ((experiment, cells), *groups) for cell in some
+                    ]
+                    return failures + _compute_apart(left, bar, 1, began)
         for cell in cells:
             name = _name(experiment, cell)
             report = _reporter(bar, name, 0.0 if shared else _effort(experiment, cell))
@@ -133,30 +145,29 @@ def _reporter(bar: tqdm, name: str, size: float) -> Progress:
 
 
 def _compute_group(experiment: Experiment, cells: Sequence[Cell], bar: tqdm) -> float:
-    """Train cells together; the seconds that took, or 0 if they have to go one after another."""
-    name = f"{_name(experiment, cells[0])} and {len(cells) - 1} more at once"
+    """Train cells together; the seconds that took."""
+    name = f"{_name(experiment, cells[0])} and {len(cells) - 1} more"
     report = _reporter(bar, name, sum(_effort(experiment, cell) for cell in cells))
     since = time.monotonic()
     try:
         compute_together(experiment, cells, report)
-    except Exception as error:
+    except Exception:
         report(0.0, "")
-        bar.write(f"{name}: one after another, since {_reason(error)}", file=sys.stderr)
-        return 0.0
+        raise
     report(1.0, "")
     return time.monotonic() - since
 
 
-def _unclaimed_first(work: Work) -> Iterator[tuple[Experiment, Cell]]:
+def _unclaimed_first(groups: Sequence[Group]) -> Iterator[Group]:
     """These in their order, but what another run is making just now at the end, so that runs on one
     store share the work and do not follow each other.
     """
     claimed = []
-    for experiment, cell in work:
-        if experiment.store.is_claimed(key_of(experiment, cell)):
-            claimed.append((experiment, cell))
+    for experiment, cells in groups:
+        if any(experiment.store.is_claimed(key_of(experiment, cell)) for cell in cells):
+            claimed.append((experiment, cells))
         else:
-            yield experiment, cell
+            yield experiment, cells
     yield from claimed
 
 
@@ -221,7 +232,7 @@ def _compute_wave(
                     continue
                 bar.write(f"{_name(experiment, cell)}: {found}", file=sys.stderr)
             left.remove((experiment, cell))
-            bar.update(_effort(experiment, cell))
+            bar.update(min(_effort(experiment, cell), bar.total - bar.n))
             bar.set_description_str(f"{len(left)} more before the next stage")
     return left
 
@@ -267,14 +278,10 @@ def _train_classifier(root: Path, threads: int) -> None:
     classifier(RunStore(root))
 
 
-def _reason(error: Exception) -> str:
-    return (f"{error}".strip().splitlines() or [type(error).__name__])[-1]
-
-
 def _failed(experiment: Experiment, cell: Cell, error: Exception, bar: tqdm) -> Failure:
     # The store knows of a failure what failed itself, not what needs it.
     itself = bool(experiment.store.failure(key_of(experiment, cell)))
-    failure = Failure(experiment.task.name, _name(experiment, cell), _reason(error), itself)
+    failure = Failure(experiment.task.name, _name(experiment, cell), reason_of(error), itself)
     if itself:
         bar.write(f"{failure.name}: FAILED: {failure.reason}", file=sys.stderr)
     return failure

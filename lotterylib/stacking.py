@@ -100,15 +100,15 @@ class _Dense(_Stacked):
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         super().__init__(modules)
         self.out_features, self.in_features = self.get_parameter("weight").shape[1:]
-        self.bias = getattr(self, "bias", None)
+        self.has_bias = "bias" in self._parameters
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         flat = self.apart(rows).flatten(1, -2)
         weight = self.get_parameter("weight").mT
-        if self.bias is None:
-            products = torch.bmm(flat, weight)
+        if self.has_bias:
+            products = torch.baddbmm(self.get_parameter("bias").unsqueeze(1), flat, weight)
         else:
-            products = torch.baddbmm(self.bias.unsqueeze(1), flat, weight)
+            products = torch.bmm(flat, weight)
         return products.view(*rows.shape[:-1], self.out_features)
 
 

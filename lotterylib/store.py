@@ -25,12 +25,13 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from numbers import Integral
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from lotterylib.errors import LotteryError
+from lotterylib.errors import LotteryError, reason_of
 from lotterylib.files import MANIFEST, checksums, damage_of, read_json, write_json
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{,99}")
@@ -113,15 +114,11 @@ class RunStore:
             return ""
 
     def record_failure(self, key: Key, error: Exception) -> None:
-        """Keep the last line of what went wrong with an artefact, for `failure`."""
-        lines = f"{error}".strip().splitlines()
-        reason = lines[-1] if lines else ""
-        if not isinstance(error, LotteryError):
-            reason = f"{type(error).__name__}: {reason}"
+        """Keep what went wrong with an artefact, in a line, for `failure`."""
         file = self._failure(key)
         with suppress(OSError):  # a store that cannot be written to keeps no reasons either
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_json(file, {"reason": reason})
+            write_json(file, {"reason": reason_of(error)})
 
     def fetch(self, key: Key, make: Callable[[Path], None], device: str = "cpu") -> Path:
         """The artefact's folder; it is made first if it is missing or damaged.
@@ -173,15 +170,15 @@ class RunStore:
             device: as in `fetch`.
 
         Raises:
-            LotteryError: the store cannot be written to; also whatever `make` raises. None of the
-                artefacts has been made then.
+            LotteryError: the store cannot be written to; also whatever `make` raises, and then none
+                of the artefacts has been made.
         """
         with ExitStack() as claims:
             for key in sorted(keys, key=lambda key: key.path):  # or two runs wait for each other
                 claims.enter_context(self._claimed(key))
             missing = [key for key in keys if not self._is_sound(key)]
             if missing:
-                self._make(missing, make, device)
+                self._make(missing, make, device, {"together": len(missing)})
                 for key in missing:
                     self._failure(key).unlink(missing_ok=True)
 
@@ -199,6 +196,7 @@ class RunStore:
         keys: Sequence[Key],
         make: Callable[[Sequence[tuple[Key, Path]]], None],
         device: str,
+        more: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         started = time.perf_counter()
         made = [(key, self._scratch(key)) for key in keys]
@@ -208,15 +206,12 @@ class RunStore:
                 scratch.mkdir(parents=True)
             make(made)
             seconds = (time.perf_counter() - started) / len(made)
-            origin = provenance(device) | {"seconds": round(seconds, 2)}
-            if len(made) > 1:
-                origin["together"] = len(made)
+            origin = provenance(device) | {"seconds": round(seconds, 2), **more}
             for key, scratch in made:
                 _complete(scratch, key, origin)
+                (self.root / key.path).parent.mkdir(parents=True, exist_ok=True)
             for key, scratch in made:
-                folder = self.root / key.path
-                folder.parent.mkdir(parents=True, exist_ok=True)
-                scratch.rename(folder)
+                scratch.rename(self.root / key.path)
         except (OSError, SafetensorError) as error:
             key = keys[0]
             raise LotteryError(

@@ -7,7 +7,6 @@ what it gives is the same up to rounding, but dropout draws other masks.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
@@ -70,9 +69,9 @@ def train_together(
         trained = _Trained(models, stacked, task, recipe, _gates(subnetworks, stacked))
         steps = _steps([batches_of(split, recipe, seed) for seed in seeds], split, device)
         step = stacks.enter_context(gpu.replayed(trained.step, device))
-        stacks.enter_context(_first_steps_not_recorded())
         torch.manual_seed(seeds[0])
         found: list[torch.Tensor] = []
+        losses: list[list[float]] = []
         often = gpu.looks_after(device)
         for number, (rows, shares, length) in enumerate(steps, start=1):
             inputs, labels = split.padded(rows, length)
@@ -80,17 +79,20 @@ def train_together(
             trained.rate.fill_(recipe.learning_rate * (1 - (number - 1) / len(steps)))
             found.append(step({"labels": labels, "shares": shares, **inputs}))
             if number % often == 0 or number == len(steps):
-                losses = found[-1].tolist()
-                if not all(map(math.isfinite, losses)):
-                    raise no_number(models[0], task, recipe, number, len(steps))
-                progress(number / len(steps), f"losses {min(losses):.3f} to {max(losses):.3f}")
+                for each in torch.stack(found).tolist():
+                    losses.append(each)
+                    if not all(map(math.isfinite, each)):
+                        raise no_number(models[0], task, recipe, len(losses), len(steps))
+                found.clear()
+                least, most = min(losses[-1]), max(losses[-1])
+                progress(number / len(steps), f"losses {least:.3f} to {most:.3f}")
     for model in models:
         model.eval()
         model.zero_grad()
         # The last step has no loss after it that would tell.
         if not torch.stack([value.isfinite().all() for value in model.parameters()]).all():
             raise no_number(model, task, recipe, len(steps), len(steps))
-    return torch.stack(found).T.tolist()
+    return [list(of_one) for of_one in zip(*losses, strict=True)]
 
 
 class _Trained:
@@ -206,12 +208,4 @@ def _pruned_weights_frozen(
                         kept[number] = torch.from_numpy(each.weights[name])
                 handle = parameter.register_hook(lambda gradient, kept=kept: gradient * kept)
                 hooks.callback(handle.remove)
-        yield
-
-
-@contextmanager
-def _first_steps_not_recorded() -> Iterator[None]:
-    # PyTorch suspects that a step that could be recorded was meant to be.
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*constructed with capturable=True")
         yield

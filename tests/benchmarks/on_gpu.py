@@ -22,7 +22,7 @@ SEEDS = 5
 
 def on_gpu(quick: bool) -> Iterator[Row]:
     """One training, then five, of a BERT as large as bert-base."""
-    rows, epochs = (64, 1) if quick else (1600, 3)
+    rows, epochs = (64, 1) if quick else (1600, 10)
     recipe = Recipe(learning_rate=1e-5, epochs=epochs)
     steps = rows // recipe.batch_size * epochs
     for task in ("cola", "sst2", "mrpc", "rte"):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
+from lotterylib import gpu
 from lotterylib.anatomy import prunable_weights, shape_of
 from lotterylib.attention import maps_of
 from lotterylib.gates import remove
@@ -72,9 +73,21 @@ def test_training(method, order, pair, encoded):
         assert other.is_cuda
 
 
+@pytest.fixture
+def recordings(monkeypatch):
+    """What is recorded as CUDA graphs."""
+    made, plain = [], gpu.record
+
+    def record(function, pool):
+        made.append(plain(function, pool))
+        return made[-1]
+
+    monkeypatch.setattr(gpu, "record", record)
+    return made
+
+
 @pytest.mark.parametrize("order", ["buckets", "random"])
-def test_trainings_together(order, tiny_model, encoded):
-    """Recorded steps too: there are more of them than shapes."""
+def test_trainings_together(order, tiny_model, encoded, recordings):
     split = encoded("similarity", 61, "train")
     recipe = Recipe(1e-4, epochs=6, batch_size=8, order=order)
     here = [tiny_model("similarity", seed, rough=0.1, dropout=False) for seed in (1, 2, 3)]
@@ -97,13 +110,15 @@ def test_trainings_together(order, tiny_model, encoded):
         for name, value in one.state_dict().items():
             moved = other.state_dict()[name]
             torch.testing.assert_close(moved.cpu(), value, rtol=1e-2, atol=2e-3, msg=name)
+    assert recordings
 
 
-def test_recorded_steps_draw_new_dropout_every_time(tiny_model, encoded):
+def test_recorded_steps_draw_new_dropout_every_time(tiny_model, encoded, recordings):
     split = encoded("similarity", 8, "train")  # one batch, whose loss would otherwise hardly move
     models = [tiny_model("similarity", seed, rough=0.3).cuda() for seed in (1, 2)]
     losses = train_together(models, split, TASK, Recipe(1e-12, epochs=20), (1, 2), (None, None))
     assert all(len({round(loss, 6) for loss in each}) > 15 for each in losses)
+    assert len(recordings) == 1
 
 
 def test_a_recorded_step_is_repeated_exactly(tiny_model, encoded):

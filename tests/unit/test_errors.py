@@ -2,7 +2,7 @@
 
 import pytest
 
-from lotterylib.errors import LotteryError, unknown
+from lotterylib.errors import LotteryError, reason_of, unknown
 
 NAMES = ["cola", "sst2", "STS-B"]
 
@@ -24,3 +24,32 @@ def test_nothing_is_suggested_for_what_is_near_nothing(given):
     assert str(unknown("task", given, iter(NAMES))) == (
         f"Unknown task {given!r}. Accepted: cola, sst2, STS-B."
     )
+
+
+def raised(make):
+    try:
+        make()
+    except Exception as error:
+        return error
+    return None
+
+
+def test_a_reason_is_a_line():
+    def nested():
+        try:
+            {}["CUDA error: out of memory\nCompile with this and that"]
+        finally:
+            raise RuntimeError("another thing failed then")
+
+    def chained():
+        try:
+            nested()
+        except RuntimeError as error:
+            raise OSError("the disk is full") from error
+
+    assert reason_of(LotteryError("While this was done:\n\nThat failed.\n")) == "That failed."
+    assert reason_of(LotteryError("")) == "LotteryError"
+    assert reason_of(ZeroDivisionError()) == "ZeroDivisionError"
+    assert reason_of(RuntimeError("CUDA error: bad\nAdvice")) == "RuntimeError: CUDA error: bad"
+    assert reason_of(raised(nested)).startswith("KeyError: 'CUDA error: out of memory")
+    assert reason_of(raised(chained)) == "OSError: the disk is full"

@@ -1,17 +1,20 @@
 """Cells trained together: which, what comes of them, and what happens where that fails."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
-from lotterylib import groups
+from lotterylib import groups, running
 from lotterylib.cells import ALL, cells_of, is_done, key_of, wave_of
-from lotterylib.errors import LotteryError
-from lotterylib.experiment import Experiment
+from lotterylib.errors import LotteryError, reason_of
+from lotterylib.experiment import Experiment, open_experiment
 from lotterylib.files import read_json
 from lotterylib.groups import STAGES, compute_together, groups_of
-from lotterylib.running import compute_all
+from lotterylib.running import _unclaimed_first, compute_all
+from lotterylib.settings import parse_settings
 from tests.small import small_experiment
 from tests.stores import artefacts, leftovers
 
@@ -40,7 +43,7 @@ def wanted(mine, stages=STAGES):
 def test_groups_hold_every_cell_once_after_all_that_it_needs(most, tmp_path):
     mine = small_experiment(tmp_path, seeds=[3, 1, 2])
     work = [(mine, cell) for cell in cells_of(mine.settings, ALL)]
-    found = list(groups_of(iter(work), most))
+    found = groups_of(work, most)
     flat = [(experiment, cell) for experiment, cells in found for cell in cells]
     if most < 2:
         assert flat == work
@@ -103,19 +106,62 @@ def test_only_what_is_missing_is_trained(tmp_path, monkeypatch):
     assert all(mine.store.is_whole(key_of(mine, cell)) for cell in cells)
 
 
-def test_what_cannot_be_done_together_is_done_one_after_another(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory."), LotteryError("Not these.")]
+)
+def test_what_cannot_be_done_together_is_done_one_after_another(
+    error, tmp_path, monkeypatch, capsys
+):
     mine = small_experiment(tmp_path, seeds=[3, 1])
 
     def fail(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory.")
+        raise error
 
     monkeypatch.setattr(groups, "train_together", fail)
+    monkeypatch.setattr(running, "pool_of", None)
     assert compute_all([(mine, ("01_finetune",))], together=2) == []
-    assert "one after another, since CUDA out of memory." in capsys.readouterr().err
+    assert (
+        f"seed 3: finetune and 1 more: not at once, {reason_of(error)}" in capsys.readouterr().err
+    )
     assert leftovers(tmp_path) == []
     assert all(is_done(mine, cell) for cell in wanted(mine, ("finetune",)))
-    told = read_json(tmp_path / mine.finetuned_key(3).path / "provenance.json")
-    assert "together" not in told
+    assert "together" not in mine.store.provenance(mine.finetuned_key(3))
+
+
+def test_after_an_error_of_a_gpu_another_process_goes_on(tmp_path, monkeypatch, capsys):
+    mine = open_experiment(
+        parse_settings("acceptability", "tiny", budget="smoke", store=str(tmp_path), seeds=[3, 1])
+    )
+
+    def fail(*_):
+        try:
+            raise ValueError("what it was\nand advice")
+        finally:
+            raise RuntimeError("CUDA error: previous error during capture")
+
+    def here(_experiment, cell, _report):
+        assert cell.stage == "baseline"
+        return "nothing"
+
+    monkeypatch.setattr(groups, "train_together", fail)
+    monkeypatch.setattr(running, "compute", here)
+    assert compute_all([(mine, ("01_finetune",))], together=2) == []
+    said = capsys.readouterr().err
+    assert "seed 3: finetune and 1 more: not at once, ValueError: what it was\n" in said
+    assert all(is_done(mine, cell) for cell in wanted(mine, ("finetune",)))
+
+
+def test_groups_that_another_run_is_at_come_last(tmp_path):
+    mine = small_experiment(tmp_path, seeds=[3, 1, 2])
+    groups_here = groups_of([(mine, cell) for cell in cells_of(mine.settings, PAGES)], 2)
+    order = _unclaimed_first(groups_here)
+    assert next(order) == groups_here[0]
+    claimed = groups_here[2]
+    lock = FileLock(mine.store._claim(key_of(mine, claimed[1][-1])))
+    Path(lock.lock_file).parent.mkdir(parents=True)
+    with lock:  # as the other run
+        left = list(order)
+    assert left == [*(each for each in groups_here[1:] if each != claimed), claimed]
 
 
 def test_one_that_fails_takes_no_other_along(tmp_path, monkeypatch):

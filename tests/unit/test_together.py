@@ -37,6 +37,10 @@ def some_structure():
     return StructuredSubnetwork(heads, np.array([True, False, True]))
 
 
+WAITING = ("lift_fresh", "_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "unique")
+"""What a GPU cannot record: it asks for a result, or brings a value from the processor."""
+
+
 class Recording(TorchDispatchMode):
     """Stands in for a CUDA graph: notes every operation with the very tensors it was done on."""
 
@@ -64,6 +68,7 @@ class Recorder:
         generator = torch.get_rng_state()
         with Recording() as tape:
             found = function()
+        assert not {operation.overloadpacket.__name__ for operation, *_ in tape.done} & {*WAITING}
         with torch.no_grad():
             for value, old in zip(self.kept_now(), before, strict=True):
                 value.copy_(old)
@@ -110,7 +115,9 @@ def stepping(request, monkeypatch):
         yield gpu.Replayed(step, recorder)
 
     monkeypatch.setattr(gpu, "replayed", replayed)
+    monkeypatch.setattr(gpu, "without_waiting", gpu._unchecked_masks)
     yield
+    assert made
     assert all(recorder.replayed > recorder.recorded > 0 for recorder in made)
 
 
@@ -269,6 +276,37 @@ def test_a_shape_is_done_then_recorded_then_replayed():
     assert [value.item() for value in found] == [4, 10, 18, 38, 50, 50]
     assert done == [(2,), (3,), (2,), (3,)]
     assert (recorder.recorded, recorder.replayed) == (2, 4)
+
+
+def test_a_shape_that_is_too_large_to_record_is_simply_done():
+    weight, tries = torch.zeros(()), []
+
+    def step(batch):
+        return weight.add_(batch["x"].sum()).clone()
+
+    recorder = Recorder(lambda: [weight])
+
+    def record(function):
+        tries.append(function)
+        if len(tries) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return recorder(function)
+
+    replayed = gpu.Replayed(step, record)
+    found = [replayed({"x": torch.ones(size)}).item() for size in (3, 3, 3, 3, 2, 2, 2)]
+    assert found == [3, 6, 9, 12, 14, 16, 18]
+    assert len(tries) == 2
+    assert (recorder.recorded, recorder.replayed) == (1, 2)
+
+
+def test_other_errors_while_recording_are_not_hidden():
+    def record(_function):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    replayed = gpu.Replayed(lambda batch: batch["x"], record)
+    replayed({"x": torch.ones(1)})
+    with pytest.raises(RuntimeError, match="not permitted"):
+        replayed({"x": torch.ones(1)})
 
 
 def test_what_python_remembers_would_be_noticed():
