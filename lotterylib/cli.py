@@ -65,13 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="run as jobs of a grid, with Snakemake: local, slurm, kubernetes, or the folder of a "
         "profile (default: compute in this process)",
     )
-    run.add_argument(
-        "--together",
-        type=int,
-        default=0,
-        metavar="N",
-        help="trainings that a GPU does at once, as one batch of all (default: one)",
-    )
+    _add_together(run)
     run.add_argument(
         "--no-overview", action="store_true", help="leave out the page over all tasks, as jobs do"
     )
@@ -83,6 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
         "hours and memory. Takes the same requests as 'lottery run'; GLUE's texts are not needed.",
     )
     _add_request(planned)
+    _add_together(planned)
     planned.add_argument("--json", default="", help="a file to write the table to as well")
     planned.set_defaults(handler=commands.plan)
     status = subparsers.add_parser(
@@ -158,6 +153,16 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
         "--jobs", type=int, default=0, help="processes at once (default: one a processor, up to 4)"
     )
     parser.add_argument("--no-pages", action="store_true", help="compute only, render nothing")
+
+
+def _add_together(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--together",
+        type=int,
+        default=1,
+        metavar="N",
+        help="trainings that a GPU does at once, as one batch (default: 1)",
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
     """Compute what tasks need, then render their pages; with a profile, as jobs of a grid."""
     everything = _settings(options)
     _extras(options)
-    _check_together(options)
+    _check_together(options, options.profile)
     profile = _profile(options)
     pages = Path(options.pages)
     templates = [] if options.no_pages else _templates(Path(options.notebooks))
@@ -67,10 +67,10 @@ def run(options: argparse.Namespace) -> int:
     return _tell(failures)
 
 
-def _check_together(options: argparse.Namespace) -> None:
-    if options.together < 0:
-        raise LotteryError(f"The option --together is {options.together}: it must not be negative.")
-    for other, given in (("--profile", options.profile), ("--jobs", options.jobs > 1)):
+def _check_together(options: argparse.Namespace, profile: str = "") -> None:
+    if options.together < 1:
+        raise LotteryError(f"The option --together is {options.together}: it must be 1 or more.")
+    for other, given in (("--profile", profile), ("--jobs", options.jobs > 1)):
         if options.together > 1 and given:
             raise LotteryError(
                 f"The option --together is for a single process, so {other} cannot go with it."
@@ -194,18 +194,19 @@ def plan(options: argparse.Namespace) -> int:
     """Tell what a run would cost."""
     everything = _settings(options)
     _extras(options)
+    _check_together(options)
     import torch
 
     from lotterylib.files import write_json
     from lotterylib.plan import plan as costs
     from lotterylib.running import processes
 
-    jobs = options.jobs or processes()
+    jobs = 1 if options.together > 1 else options.jobs or processes()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
     request = [
         part for settings in everything for part in _in_parts(options, settings, settings.encoder)
     ]
-    table = costs(request, jobs)
+    table = costs(request, jobs, options.together)
     shown = {name: "{:,.2f}".format for name in ("pflop", "hours", "arithmetic", "traffic")}
     print(table.to_string(formatters=shown))
     notes = table.attrs["notes"]

@@ -8,6 +8,8 @@ the optimizer's traffic at the fastest rate it moves memory.
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import resource
 import sys
 import time
@@ -20,8 +22,9 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
+from lotterylib import gpu
 from lotterylib.anatomy import shape_of
-from lotterylib.batches import MAX_LENGTH, encode, training_batches
+from lotterylib.batches import MAX_LENGTH, Encoded, encode
 from lotterylib.cells import cells_of
 from lotterylib.cost import Amounts, Split, Work, split_of, work_of
 from lotterylib.data import load_task_data
@@ -32,7 +35,8 @@ from lotterylib.lengths import random_examples, sample_lengths
 from lotterylib.loading import load_model, load_tokenizer, quiet_transformers
 from lotterylib.scoring import EVALUATION_BATCH, evaluate
 from lotterylib.settings import Settings
-from lotterylib.training import Recipe, train
+from lotterylib.together import train_together
+from lotterylib.training import Recipe, batches_of, train
 
 TRAFFIC = 40
 """Bytes that a parameter costs at a step: both passes read it and one writes its gradient; then the
@@ -47,7 +51,7 @@ class Machine:
     """What this machine does at best, in one process with its share of the processors.
 
     Attributes:
-        multiplies: FLOP a second, in products of large float32 matrices.
+        multiplies: FLOP a second, in products of large matrices, on a GPU in half precision.
         moves: bytes a second, read and written.
     """
 
@@ -63,12 +67,15 @@ class Speed:
     reading: float
 
 
-def plan(wanted: Sequence[tuple[Settings, Collection[str]]], jobs: int) -> pd.DataFrame:
+def plan(
+    wanted: Sequence[tuple[Settings, Collection[str]]], jobs: int, together: int = 1
+) -> pd.DataFrame:
     """What runs will cost on this machine.
 
     Args:
         wanted: settings, and the pages that are wanted of each.
         jobs: processes at once; PyTorch should have been told its threads.
+        together: trainings that a process does at once, as one batch.
 
     Returns:
         A row per task and one for all: `cells`, optimizer `steps`, `pflop`, `hours` as measured,
@@ -91,7 +98,7 @@ def plan(wanted: Sequence[tuple[Settings, Collection[str]]], jobs: int) -> pd.Da
             settings.epochs,
             Recipe.batch_size,
         )
-        speed = measure_speed(model, settings, train_lengths, dev_lengths)
+        speed = measure_speed(model, settings, train_lengths, dev_lengths, together)
         memory = max(memory, measure_memory(model, settings))
         cells = list(cells_of(settings, pages))
         work = sum((work_of(cell, amounts) for cell in cells), Work())
@@ -115,6 +122,8 @@ def plan(wanted: Sequence[tuple[Settings, Collection[str]]], jobs: int) -> pd.Da
         )
     table = pd.DataFrame(rows).groupby("task", sort=False).sum()
     table.loc["all"] = table.sum()
+    if together > 1:
+        notes.append(f"{together} trainings at once, as one batch.")
     table.attrs["notes"] = [note for note in dict.fromkeys(notes) if note] + [
         f"{jobs} processes at once, each measured alone with {torch.get_num_threads()} threads: "
         f"large products at {machine.multiplies / 1e9:,.0f} GFLOP/s, memory at "
@@ -126,14 +135,16 @@ def plan(wanted: Sequence[tuple[Settings, Collection[str]]], jobs: int) -> pd.Da
 def measure_machine() -> Machine:
     """Time large products and copies."""
     device = _device()
-    layer = nn.Linear(2048, 2048, device=device)
+    kind = gpu.half_of(device) or torch.float32
+    size, length = (8192, 1 << 28) if gpu.on_gpu(device) else (2048, 1 << 25)
+    layer = nn.Linear(size, size, device=device, dtype=kind)
     use_onednn(layer)
-    rows = torch.randn(2048, 2048, device=device)
-    block, other = (torch.ones(32 << 20, device=device) for _ in range(2))
+    rows = torch.randn(size, size, device=device, dtype=kind)
+    block, other = (torch.ones(length, device=device) for _ in range(2))
     with torch.inference_mode():
         product = min(_seconds(lambda: layer(rows)) for _ in range(5))
         copy = min(_seconds(lambda: other.copy_(block)) for _ in range(5))
-    return Machine(2 * 2048**3 / product, 2 * block.nbytes / copy)
+    return Machine(2 * size**3 / product, 2 * block.nbytes / copy)
 
 
 def measure_speed(
@@ -141,6 +152,7 @@ def measure_speed(
     settings: Settings,
     train_lengths: Sequence[int],
     dev_lengths: Sequence[int],
+    together: int = 1,
 ) -> Speed:
     """Time some training steps and some passes on random word pieces of these lengths.
 
@@ -148,6 +160,7 @@ def measure_speed(
         model: its weights are changed.
         settings: task and order of batches.
         train_lengths, dev_lengths: word pieces per example of the two splits, or of a sample.
+        together: trainings at once.
     """
     shape, words = shape_of(model), model.config.vocab_size
     tokenizer = load_tokenizer(find_encoder("tiny"))  # nothing is read, only padded
@@ -155,24 +168,47 @@ def measure_speed(
     lengths = draw.choice(train_lengths, _ROWS).tolist()
     split = random_examples(lengths, tokenizer, words)
     recipe = Recipe(1e-6, epochs=1, order=settings.batch_order)  # type: ignore[arg-type]
-    order = torch.Generator().manual_seed(0)
-    batches = training_batches(lengths, recipe.batch_size, recipe.order, order)[_WARM:_STEPS]
-    timed = split_of([lengths[row] for batch in batches for row in batch])
-
-    def steps(number: int) -> float:
-        part = (0.0, number * recipe.batch_size / _ROWS)
-        return _seconds(lambda: train(model, split, settings.task, recipe, 0, part=part))
-
-    steps(1)
-    spent = max(steps(_STEPS) - steps(_WARM), 1e-3)
+    if together > 1:
+        training = _speed_together(model, split, settings, recipe, together)
+    else:
+        training = _speed_alone(model, split, settings, recipe)
     read = random_examples(
         draw.choice(dev_lengths, 4 * EVALUATION_BATCH).tolist(), tokenizer, words
     )
     reading = _seconds(lambda: evaluate(model, read, settings.task))
-    return Speed(
-        3 * timed.forward(shape) / spent,
-        split_of(read.lengths).forward(shape) / reading,
-    )
+    return Speed(training, split_of(read.lengths).forward(shape) / reading)
+
+
+def _speed_alone(
+    model: PreTrainedModel, split: Encoded, settings: Settings, recipe: Recipe
+) -> float:
+    batches = batches_of(split, recipe, seed=0)
+    # A GPU is through with a few steps sooner than with what comes before the first.
+    last = len(batches) if gpu.on_gpu(model.device) else _STEPS
+    timed = split_of([split.lengths[row] for batch in batches[_WARM:last] for row in batch])
+
+    def steps(number: int) -> float:
+        part = (0.0, number / len(batches))
+        return _seconds(lambda: train(model, split, settings.task, recipe, 0, part=part))
+
+    steps(_WARM)
+    spent = max(steps(last) - steps(_WARM), 1e-3)
+    return 3 * timed.forward(shape_of(model)) / spent
+
+
+def _speed_together(
+    model: PreTrainedModel, split: Encoded, settings: Settings, recipe: Recipe, many: int
+) -> float:
+    def epochs(number: int) -> float:
+        models = [copy.deepcopy(model) for _ in range(many)]
+        some, seeds = dataclasses.replace(recipe, epochs=number), range(many)
+        return _seconds(
+            lambda: train_together(models, split, settings.task, some, seeds, [None] * many)
+        )
+
+    epochs(1)
+    spent = max(epochs(3) - epochs(1), 1e-3)  # in the first, a GPU records its steps
+    return 2 * many * 3 * split_of(split.lengths).forward(shape_of(model)) / spent
 
 
 def measure_memory(model: PreTrainedModel, settings: Settings) -> float:
@@ -235,8 +271,9 @@ def _device() -> torch.device:
 
 
 def _seconds(work: Callable[[], object]) -> float:
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    wait()
     began = time.perf_counter()
     work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    wait()
     return time.perf_counter() - began

@@ -53,7 +53,7 @@ class Failure:
     itself: bool = True
 
 
-def compute_all(plan: Plan, jobs: int = 0, together: int = 0) -> list[Failure]:
+def compute_all(plan: Plan, jobs: int = 0, together: int = 1) -> list[Failure]:
     """Compute what the store lacks, saying on standard error what was found and what is left.
 
     A cell that fails stops none that does not need it.

@@ -242,7 +242,7 @@ def test_pages_of_a_run_done_otherwise_are_not_replaced(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["--together", "-1"], "The option --together is -1: it must not be negative."),
+        (["--together", "0"], "The option --together is 0: it must be 1 or more."),
         (["--together", "5", "--jobs", "2"], "single process, so --jobs cannot go with it."),
         (["--together", "5", "--profile", "local"], "so --profile cannot go with it."),
         (["--together", "five"], "invalid int value: 'five'"),
