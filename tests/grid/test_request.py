@@ -65,7 +65,9 @@ def graph(folder, **config):
 
 
 def test_the_settings_are_the_options_of_lottery_run():
-    options = set(vars(parse())) - {"command", "handler", "jobs", "no_pages", "profile"}
+    options = set(vars(parse())) - {
+        *("command", "handler", "jobs", "together", "no_pages", "profile")
+    }
     assert {"with" if name == "extras" else name for name in options - {"no_overview"}} == set(
         grid.SETTINGS
     )
