@@ -27,6 +27,7 @@ from lotterylib.gates import remove, zero_pruned_weights
 from lotterylib.gpu import computed_on, name_of
 from lotterylib.importance import Accumulation, Importance, measure
 from lotterylib.loading import load_model, load_tokenizer
+from lotterylib.memory import keep_freed_memory
 from lotterylib.methods import ALL_METHODS
 from lotterylib.scoring import Score, evaluate
 from lotterylib.searches import configuration, find_good, ranking_of
@@ -61,6 +62,7 @@ class Experiment:
     """
 
     def __init__(self, settings: Settings, encoder: Encoder, data: TaskData) -> None:
+        keep_freed_memory()
         self.settings, self.encoder, self.data = settings, encoder, data
         self.task, self.preset = settings.task, settings.preset
         self.store = RunStore(settings.store)

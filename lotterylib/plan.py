@@ -33,6 +33,7 @@ from lotterylib.encoders import ENCODERS, find_encoder
 from lotterylib.errors import LotteryError
 from lotterylib.lengths import random_examples, sample_lengths
 from lotterylib.loading import load_model, load_tokenizer, quiet_transformers
+from lotterylib.memory import keep_freed_memory
 from lotterylib.scoring import EVALUATION_BATCH, evaluate
 from lotterylib.settings import Settings
 from lotterylib.together import train_together
@@ -85,6 +86,7 @@ def plan(
     Raises:
         LotteryError: the encoder or the data are not what they should be.
     """
+    keep_freed_memory()
     machine = measure_machine()
     rows, notes, memory = [], [], 0.0
     for settings, pages in wanted:

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 import transformers
 
+from lotterylib.memory import keep_freed_memory
 from tests.benchmarks import magnitude, measuring, on_gpu, removal, training
 
 GROUPS = {
@@ -39,6 +40,7 @@ def main() -> None:
     if unknown := [name for name in options.groups if name not in GROUPS]:
         parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join(GROUPS)}")
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # for the peers too
     rows = []
     for name in options.groups or usual:
         for row in GROUPS[name](options.quick):
