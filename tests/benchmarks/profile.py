@@ -19,6 +19,7 @@ from lotterylib.anatomy import shape_of
 from lotterylib.attention import maps_of
 from lotterylib.gates import remove
 from lotterylib.importance import measure
+from lotterylib.memory import keep_freed_memory
 from lotterylib.scoring import evaluate
 from lotterylib.subnetworks import StructuredSubnetwork, full_subnetwork
 from lotterylib.tasks import find_task
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path("profile.json"))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_freed_memory()
     stages = [_profile(name, work) for name, work in _stages(options.quick).items()]
     found = {
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",

@@ -98,7 +98,7 @@ def retraining(quick: bool) -> Iterator[Row]:
                 train(masked, split, TASK, recipe, seed=0, part=part)
 
         what = f"retrain {density:.0%} of the heads and MLPs"
-        rounds = 1 if quick else 3
+        rounds = 1 if quick else 5
         yield compare(what, "closed gates", ours, peer, rounds=rounds, at_least=promised)
         plain = bert()  # whose dense layers no training of ours has changed yet
 
