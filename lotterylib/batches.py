@@ -70,7 +70,7 @@ class Encoded:
         return self.padded(torch.as_tensor(rows).to(device, non_blocking=True), longest)
 
     def padded(self, rows: torch.Tensor, length: int) -> tuple[BatchEncoding, torch.Tensor]:
-        """As `batch`, on the device of the rows, which are int64[examples], and so long."""
+        """As `batch`, of rows int64[examples] on their device, padded to so many word pieces."""
         if rows.device not in self._resident:
             self._resident[rows.device] = _Resident.of(self, rows.device)
         return self._resident[rows.device].batch(rows, length)

@@ -29,7 +29,7 @@ from lotterylib.importance import Accumulation, Importance, measure
 from lotterylib.loading import load_model, load_tokenizer
 from lotterylib.memory import keep_freed_memory
 from lotterylib.methods import ALL_METHODS
-from lotterylib.scoring import Score, evaluate
+from lotterylib.scoring import Score, evaluate, read_score, write_score
 from lotterylib.searches import configuration, find_good, ranking_of
 from lotterylib.settings import Settings
 from lotterylib.shape import Shape
@@ -142,7 +142,7 @@ class Experiment:
 
     def full_score(self, seed: int, report: Progress = silent) -> Score:
         """The full model's score on the dev set."""
-        return _read_score(self._finetuned(seed, report))
+        return read_score(self._finetuned(seed, report))
 
     # What a score is worth (section 4.3)
 
@@ -168,9 +168,9 @@ class Experiment:
 
         def make(folder: Path) -> None:
             score = BASELINES[name](self.pretrained(seed=0), *self.splits, self.task, report)
-            _write_score(folder, score)
+            write_score(folder, score)
 
-        return _read_score(self.store.fetch(self.baseline_key(name), make, name_of(self.device)))
+        return read_score(self.store.fetch(self.baseline_key(name), make, name_of(self.device)))
 
     # The searches (sections 3.2 and 3.3)
 
@@ -215,7 +215,7 @@ class Experiment:
 
         key = self.importance_key(seed, accumulation)
         arrays = read_json(
-            self.store.fetch(key, make, computed_on(self.device)) / "importance.json"
+            self.store.fetch(key, make, computed_on(self.device, scaled=False)) / "importance.json"
         )
         return Importance(np.array(arrays["heads"]), np.array(arrays["mlps"]))
 
@@ -308,7 +308,7 @@ class Experiment:
             self.keep(folder, model, losses, phase)
 
         key = self.score_key(seed, method, kind, phase)
-        return _read_score(self.store.fetch(key, make, computed_on(self.device)))
+        return read_score(self.store.fetch(key, make, computed_on(self.device)))
 
     def keep(self, folder: Path, model: PreTrainedModel, losses: list[float], phase: str) -> None:
         """Write into an artefact's folder a model's score, the losses of its training, and the
@@ -316,7 +316,7 @@ class Experiment:
         """
         if phase != "pruned":
             write_json(folder / "losses.json", losses)
-        _write_score(folder, evaluate(model, self.splits[1], self.task))
+        write_score(folder, evaluate(model, self.splits[1], self.task))
         if phase == "finetune":
             state = {name: value.contiguous() for name, value in model.state_dict().items()}
             save_file(state, folder / "model.safetensors")
@@ -346,12 +346,3 @@ def open_experiment(settings: Settings) -> Experiment:
         LotteryError: the encoder or the data cannot be had, or are not what they should be.
     """
     return Experiment(settings, find_encoder(settings.encoder), load_task_data(settings))
-
-
-def _write_score(folder: Path, score: Score) -> None:
-    write_json(folder / "score.json", asdict(score))
-
-
-def _read_score(folder: Path) -> Score:
-    values = read_json(folder / "score.json")
-    return Score(values["metrics"], values["constant"], tuple(values["predictions"]))

@@ -11,8 +11,7 @@ def keep_freed_memory() -> None:
     """Let this process keep the memory that it frees, where its C library is glibc.
 
     Left to itself, that gives large blocks back at once, so the activations of every batch lie in
-    pages that the system has to clear first: a fifth of the time of measuring importance. What a
-    process holds at its peak does not change.
+    pages that the system has to clear first. What a process holds at its peak does not change.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

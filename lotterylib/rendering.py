@@ -8,7 +8,7 @@ from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from lotterylib.errors import LotteryError
+from lotterylib.errors import LotteryError, reason_of
 from lotterylib.experiment import Experiment
 from lotterylib.pages import (
     OVERVIEW,
@@ -75,7 +75,7 @@ def render_all(plan: Plan, templates: Sequence[Path], pages: Path, jobs: int = 0
                 job.result()
             except (LotteryError, BrokenProcessPool) as error:
                 print(f"{page} FAILED: {error}", file=sys.stderr)
-                failures.append(Failure(task, str(page), f"{error}".splitlines()[-1]))
+                failures.append(Failure(task, str(page), reason_of(error)))
             else:
                 print(f"Rendered {page}", file=sys.stderr)
     folders: dict[Path, list[tuple[Experiment, Sequence[str]]]] = {}

@@ -43,7 +43,7 @@ class Failure:
     Attributes:
         task: whose.
         name: task, seed and cell, or the page, for people.
-        reason: the last line of what went wrong.
+        reason: what went wrong, in a line.
         itself: False if it failed only because it needs one that did.
     """
 

@@ -1,6 +1,6 @@
-"""Models of one shape side by side, as one: what a GPU is quick at, and small models are not.
+"""Models of one shape side by side, as one, for GPUs.
 
-A small batch keeps a GPU busy for less time than the processor needs to order its operations.
+A small batch should keep a GPU busy for less time than the processor needs to order its operations.
 Stacked, several models cost as many operations as one: their examples make one batch, and each
 dense layer multiplies every model's share of it by that model's own weights.
 """

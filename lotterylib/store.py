@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from numbers import Integral
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -178,7 +177,7 @@ class RunStore:
                 claims.enter_context(self._claimed(key))
             missing = [key for key in keys if not self._is_sound(key)]
             if missing:
-                self._make(missing, make, device, {"together": len(missing)})
+                self._make(missing, make, device, together=len(missing))
                 for key in missing:
                     self._failure(key).unlink(missing_ok=True)
 
@@ -196,7 +195,7 @@ class RunStore:
         keys: Sequence[Key],
         make: Callable[[Sequence[tuple[Key, Path]]], None],
         device: str,
-        more: Mapping[str, Any] = MappingProxyType({}),
+        **more: int,
     ) -> None:
         started = time.perf_counter()
         made = [(key, self._scratch(key)) for key in keys]

@@ -7,16 +7,18 @@ what it gives is the same up to rounding, but dropout draws other masks.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
 from lotterylib import gpu
 from lotterylib.anatomy import layers_of, prunable_weights
 from lotterylib.batches import Encoded
-from lotterylib.gates import gate_values, gated, zero_pruned_weights
+from lotterylib.gates import gate_values, gated, pruned_weights_frozen, zero_pruned_weights
+from lotterylib.replaying import replayed
 from lotterylib.scoring import example_losses
 from lotterylib.stacking import stack
 from lotterylib.subnetworks import StructuredSubnetwork, Subnetwork, WeightSubnetwork
@@ -57,18 +59,18 @@ def train_together(
         LotteryError: the models cannot be stacked, or a loss is no longer a number.
     """
     device = models[0].device
-    for model, subnetwork in zip(models, subnetworks, strict=True):
-        if isinstance(subnetwork, WeightSubnetwork):
-            zero_pruned_weights(model, subnetwork)
     with torch.random.fork_rng(), ExitStack() as stacks:
         for model in models:  # all have the same words, as they have the same examples
             ids = stacks.enter_context(own_vocabulary(model, split))
         stacked = stack(models).train()
         stacks.enter_context(gpu.without_waiting(stacked))
-        stacks.enter_context(_pruned_weights_frozen(subnetworks, stacked))
+        weights = _stacked_weights(subnetworks, stacked)
+        if weights is not None:
+            zero_pruned_weights(stacked, weights)
+            stacks.enter_context(pruned_weights_frozen(stacked, weights))
         trained = _Trained(models, stacked, task, recipe, _gates(subnetworks, stacked))
         steps = _steps([batches_of(split, recipe, seed) for seed in seeds], split, device)
-        step = stacks.enter_context(gpu.replayed(trained.step, device))
+        step = stacks.enter_context(replayed(trained.step, device))
         torch.manual_seed(seeds[0])
         found: list[torch.Tensor] = []
         losses: list[list[float]] = []
@@ -194,18 +196,22 @@ def _gates(
     return heads.to(stacked.device), mlps.to(stacked.device)
 
 
-@contextmanager
-def _pruned_weights_frozen(
+def _stacked_weights(
     subnetworks: Sequence[Subnetwork | None], stacked: PreTrainedModel
-) -> Iterator[None]:
-    """Within it, weights outside a model's subnetwork get no gradient."""
-    with ExitStack() as hooks:
-        if any(isinstance(each, WeightSubnetwork) for each in subnetworks):
-            for name, parameter in prunable_weights(stacked).items():
-                kept = torch.ones_like(parameter, dtype=torch.bool)
-                for number, each in enumerate(subnetworks):
-                    if isinstance(each, WeightSubnetwork):
-                        kept[number] = torch.from_numpy(each.weights[name])
-                handle = parameter.register_hook(lambda gradient, kept=kept: gradient * kept)
-                hooks.callback(handle.remove)
-        yield
+) -> WeightSubnetwork | None:
+    """Which weights of a stacked model are inside; None where all of them are."""
+    if not any(isinstance(each, WeightSubnetwork) for each in subnetworks):
+        return None
+    return WeightSubnetwork(
+        {
+            name: np.stack(
+                [
+                    each.weights[name]
+                    if isinstance(each, WeightSubnetwork)
+                    else np.ones(parameter.shape[1:], dtype=bool)
+                    for each in subnetworks
+                ]
+            )
+            for name, parameter in prunable_weights(stacked).items()
+        }
+    )

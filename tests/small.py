@@ -1,9 +1,14 @@
-"""An experiment so small that a test can compute all of it."""
+"""An experiment so small that a test can compute all of it, and subnetworks of its encoder."""
 
 import dataclasses
 
+import numpy as np
+
+from lotterylib.anatomy import prunable_weights
 from lotterylib.experiment import open_experiment
+from lotterylib.magnitude import rank
 from lotterylib.settings import parse_settings
+from lotterylib.subnetworks import StructuredSubnetwork, random_like
 
 
 def small_experiment(root, **changes):
@@ -21,3 +26,16 @@ def small_experiment(root, **changes):
     made = open_experiment(parse_settings(**(values | changes)))
     made.preset = dataclasses.replace(made.preset, magnitude_max_steps=8)
     return made
+
+
+def half_of_the_weights(model):
+    """A random half of a model's weights."""
+    ranking = rank({name: p.detach().numpy() for name, p in prunable_weights(model).items()})
+    return random_like(ranking.smallest_pruned(ranking.size // 2), seed=1)
+
+
+def some_structure():
+    """A tiny model without a head, a layer's heads and an MLP."""
+    heads = np.ones((3, 4), dtype=bool)
+    heads[0, 2] = heads[1, :] = False
+    return StructuredSubnetwork(heads, np.array([True, False, True]))

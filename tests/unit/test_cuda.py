@@ -7,17 +7,17 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from lotterylib import gpu
-from lotterylib.anatomy import prunable_weights, shape_of
+from lotterylib import replaying
+from lotterylib.anatomy import shape_of
 from lotterylib.attention import maps_of
 from lotterylib.gates import remove
 from lotterylib.importance import measure
-from lotterylib.magnitude import rank
 from lotterylib.scoring import evaluate
-from lotterylib.subnetworks import StructuredSubnetwork, full_subnetwork, random_like
+from lotterylib.subnetworks import full_subnetwork
 from lotterylib.tasks import find_task
 from lotterylib.together import train_together
 from lotterylib.training import Recipe, train
+from tests.small import half_of_the_weights, some_structure
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 
@@ -57,14 +57,10 @@ def test_attention_maps(pair, encoded):
 def test_training(method, order, pair, encoded):
     split, weights = encoded("similarity", 64, "train"), None
     if method == "structured":
-        heads = np.ones((3, 4), dtype=bool)
-        heads[0, 2] = heads[1] = False
         for model in pair:
-            remove(model, StructuredSubnetwork(heads, np.array([True, False, True])))
+            remove(model, some_structure())
     if method == "magnitude":
-        arrays = {name: value.detach().numpy() for name, value in prunable_weights(pair[0]).items()}
-        ranking = rank(arrays)
-        weights = random_like(ranking.smallest_pruned(ranking.size // 2), seed=1)
+        weights = half_of_the_weights(pair[0])
     recipe = Recipe(1e-4, epochs=1, batch_size=16, order=order)
     here, there = (train(model, split, TASK, recipe, 0, weights) for model in pair)
     np.testing.assert_allclose(there, here, rtol=1e-2)
@@ -76,13 +72,13 @@ def test_training(method, order, pair, encoded):
 @pytest.fixture
 def recordings(monkeypatch):
     """What is recorded as CUDA graphs."""
-    made, plain = [], gpu.record
+    made, plain = [], replaying.record
 
     def record(function, pool):
         made.append(plain(function, pool))
         return made[-1]
 
-    monkeypatch.setattr(gpu, "record", record)
+    monkeypatch.setattr(replaying, "record", record)
     return made
 
 
@@ -91,15 +87,7 @@ def test_trainings_together(order, tiny_model, encoded, recordings):
     split = encoded("similarity", 61, "train")
     recipe = Recipe(1e-4, epochs=6, batch_size=8, order=order)
     here = [tiny_model("similarity", seed, rough=0.1, dropout=False) for seed in (1, 2, 3)]
-    heads = np.ones((3, 4), dtype=bool)
-    heads[0, 2] = heads[1] = False
-    arrays = {name: value.detach().numpy() for name, value in prunable_weights(here[1]).items()}
-    ranking = rank(arrays)
-    subnetworks = [
-        None,
-        random_like(ranking.smallest_pruned(ranking.size // 2), seed=1),
-        StructuredSubnetwork(heads, np.array([True, False, True])),
-    ]
+    subnetworks = [None, half_of_the_weights(here[1]), some_structure()]
     there = [copy.deepcopy(model).cuda() for model in here]
     wanted, found = (
         train_together(models, split, TASK, recipe, (1, 2, 3), subnetworks)

@@ -10,31 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lotterylib import gpu
+from lotterylib import gpu, together
 from lotterylib.anatomy import prunable_weights
 from lotterylib.errors import LotteryError
 from lotterylib.gates import remove
-from lotterylib.magnitude import rank
+from lotterylib.replaying import Replayed
 from lotterylib.stacking import stack
-from lotterylib.subnetworks import StructuredSubnetwork, random_like
+from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.tasks import find_task
 from lotterylib.together import _steps, train_together
 from lotterylib.training import Recipe, batches_of, train
+from tests.small import half_of_the_weights, some_structure
 
 CPU = torch.device("cpu")
 ROWS = 21
 """Not a multiple of the batch: in buckets a model's short batch meets others' whole ones."""
-
-
-def half_of_the_weights(model):
-    ranking = rank({name: p.detach().numpy() for name, p in prunable_weights(model).items()})
-    return random_like(ranking.smallest_pruned(ranking.size // 2), seed=1)
-
-
-def some_structure():
-    heads = np.ones((3, 4), dtype=bool)
-    heads[0, 2] = heads[1, :] = False
-    return StructuredSubnetwork(heads, np.array([True, False, True]))
 
 
 WAITING = ("lift_fresh", "_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "unique")
@@ -55,8 +45,10 @@ class Recording(TorchDispatchMode):
 
 
 class Recorder:
-    """Records functions on a CPU as `gpu.record` does on a GPU: recording changes nothing, and a
-    replay does the same operations on the same tensors, whatever has become of Python's values.
+    """Records functions on a CPU as `replaying.record` does on a GPU.
+
+    Recording changes nothing, and a replay does the same operations on the same tensors, whatever
+    has become of Python's values.
     """
 
     def __init__(self, *kept):
@@ -112,9 +104,9 @@ def stepping(request, monkeypatch):
             lambda: [v for state in trained.optimizer.state.values() for v in state.values()],
         )
         made.append(recorder)
-        yield gpu.Replayed(step, recorder)
+        yield Replayed(step, recorder)
 
-    monkeypatch.setattr(gpu, "replayed", replayed)
+    monkeypatch.setattr(together, "replayed", replayed)
     monkeypatch.setattr(gpu, "without_waiting", gpu._unchecked_masks)
     yield
     assert made
@@ -268,7 +260,7 @@ def test_a_shape_is_done_then_recorded_then_replayed():
         return weight * 2
 
     recorder = Recorder(lambda: [weight])
-    replayed = gpu.Replayed(step, recorder)
+    replayed = Replayed(step, recorder)
     found = [
         replayed({"x": torch.full((size,), value)})
         for size, value in ((2, 1.0), (3, 1.0), (2, 2.0), (2, 5.0), (3, 2.0), (2, 0.0))
@@ -292,8 +284,10 @@ def test_a_shape_that_is_too_large_to_record_is_simply_done():
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return recorder(function)
 
-    replayed = gpu.Replayed(step, record)
-    found = [replayed({"x": torch.ones(size)}).item() for size in (3, 3, 3, 3, 2, 2, 2)]
+    replayed = Replayed(step, record)
+    with pytest.warns(UserWarning, match="no memory to record") as told:
+        found = [replayed({"x": torch.ones(size)}).item() for size in (3, 3, 3, 3, 2, 2, 2)]
+    assert len(told) == 1
     assert found == [3, 6, 9, 12, 14, 16, 18]
     assert len(tries) == 2
     assert (recorder.recorded, recorder.replayed) == (1, 2)
@@ -303,7 +297,7 @@ def test_other_errors_while_recording_are_not_hidden():
     def record(_function):
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    replayed = gpu.Replayed(lambda batch: batch["x"], record)
+    replayed = Replayed(lambda batch: batch["x"], record)
     replayed({"x": torch.ones(1)})
     with pytest.raises(RuntimeError, match="not permitted"):
         replayed({"x": torch.ones(1)})
@@ -318,7 +312,7 @@ def test_what_python_remembers_would_be_noticed():
         weight.add_(batch["x"].sum() * rate["now"])
         return weight + 0
 
-    replayed = gpu.Replayed(step, Recorder(lambda: [weight]))
+    replayed = Replayed(step, Recorder(lambda: [weight]))
     for rate["now"] in (1.0, 2.0, 3.0):
         found = replayed({"x": torch.ones(1)})
     assert found.item() == 1 + 2 + 2

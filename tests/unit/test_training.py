@@ -11,10 +11,10 @@ from lotterylib.anatomy import prunable_weights, shape_of
 from lotterylib.batches import Encoded, encode, training_batches
 from lotterylib.errors import LotteryError
 from lotterylib.gates import gate_values, gated, remove
-from lotterylib.magnitude import rank
-from lotterylib.subnetworks import StructuredSubnetwork, full_subnetwork, random_like
+from lotterylib.subnetworks import full_subnetwork
 from lotterylib.tasks import find_task
 from lotterylib.training import Recipe, train
+from tests.small import half_of_the_weights, some_structure
 
 TASK = find_task("acceptability")
 RECIPE = Recipe(learning_rate=1e-3, epochs=2, batch_size=8)
@@ -33,17 +33,6 @@ def weights_of(model):
 
 def same(one, other):
     return all(torch.equal(value, other[name]) for name, value in one.items())
-
-
-def half_of_the_weights(model):
-    ranking = rank({name: p.detach().numpy() for name, p in prunable_weights(model).items()})
-    return random_like(ranking.smallest_pruned(ranking.size // 2), seed=1)
-
-
-def some_structure():
-    heads = np.ones((3, 4), dtype=bool)
-    heads[0, 2] = heads[1, :] = False
-    return StructuredSubnetwork(heads, np.array([True, False, True]))
 
 
 @pytest.mark.parametrize("order", ["buckets", "random"])
