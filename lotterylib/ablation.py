@@ -53,7 +53,7 @@ def ablate_heads(
     shape = (len(stack), model.config.num_attention_heads)
     decisions: dict[tuple[int, ...], list[torch.Tensor]] = {p: [] for p in np.ndindex(shape)}
     batches = reading_batches(split.lengths, EVALUATION_BATCH)
-    with gpu.without_waiting(model), gpu.autocast(model.device):
+    with gpu.without_waiting(model), gpu.autocast(model):
         for number, rows in enumerate(batches):
             inputs, _ = split.batch(rows, model.device)
             outputs = _outputs(model, stack, inputs)
@@ -127,7 +127,5 @@ def ablation(experiment: Experiment, seed: int, report: Progress | None = None) 
             folder / "scores.json", ablate_heads(model, dev, experiment.task, report).tolist()
         )
 
-    folder = experiment.store.fetch(
-        ablation_key(experiment, seed), make, gpu.computed_on(experiment.device)
-    )
+    folder = experiment.store.fetch(ablation_key(experiment, seed), make, experiment.computed_on)
     return np.array(read_json(folder / "scores.json"))

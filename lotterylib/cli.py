@@ -11,7 +11,7 @@ from lotterylib import __version__, commands
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.methods import EXTRAS
 from lotterylib.presets import BUDGETS, PRESETS
-from lotterylib.settings import BATCH_ORDERS, BUDGET_SEEDS
+from lotterylib.settings import BATCH_ORDERS, BUDGET_SEEDS, PRECISIONS
 from lotterylib.tasks import BUNDLED
 
 _EXAMPLES = """\
@@ -65,7 +65,6 @@ def build_parser() -> argparse.ArgumentParser:
         help="run as jobs of a grid, with Snakemake: local, slurm, kubernetes, or the folder of a "
         "profile (default: compute in this process)",
     )
-    _add_together(run)
     run.add_argument(
         "--no-overview", action="store_true", help="leave out the page over all tasks, as jobs do"
     )
@@ -77,9 +76,20 @@ def build_parser() -> argparse.ArgumentParser:
         "hours and memory. Takes the same requests as 'lottery run'; GLUE's texts are not needed.",
     )
     _add_request(planned)
-    _add_together(planned)
     planned.add_argument("--json", default="", help="a file to write the table to as well")
     planned.set_defaults(handler=commands.plan)
+    rates = subparsers.add_parser(
+        "rates",
+        help="try learning rates, scored on a slice of the training rows",
+        description="Fine-tune under several learning rates and score each on a slice of the "
+        "training rows that is not trained on. Takes the same requests as 'lottery run'.",
+    )
+    _add_request(rates)
+    rates.add_argument("--rates", default="", help="such as 5e-5,1e-4 (default: four of them)")
+    rates.add_argument(
+        "--csv", default="book/learning_rates.csv", help="where the table is kept, with older rows"
+    )
+    rates.set_defaults(handler=commands.rates)
     status = subparsers.add_parser(
         "status",
         help="show how far a run has come: done, running, failed, missing",
@@ -138,6 +148,24 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-order", default="buckets", help=f"{' or '.join(BATCH_ORDERS)} (default: buckets)"
     )
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        help=f"of products: {', '.join(PRECISIONS)} (default: auto, half precision on a GPU only)",
+    )
+    parser.add_argument(
+        "--dev-split",
+        default="dev",
+        help="the rows that are scored: dev, or train for a slice held out of the training rows",
+    )
+    parser.add_argument(
+        "--draws",
+        default="1",
+        help="random and bad subnetworks per seed, such as 5 or structured=5,magnitude=2",
+    )
+    parser.add_argument(
+        "--halves", type=int, default=1, help="random halves of dev for the searches on one"
+    )
     parser.add_argument("--data-dir", default="", help="a GLUE directory (default: the hub)")
     parser.add_argument("--store", default="runs", help="the run store (default: runs)")
     parser.add_argument(
@@ -153,16 +181,6 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
         "--jobs", type=int, default=0, help="processes at once (default: one a processor, up to 4)"
     )
     parser.add_argument("--no-pages", action="store_true", help="compute only, render nothing")
-
-
-def _add_together(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--together",
-        type=int,
-        default=1,
-        metavar="N",
-        help="trainings that a GPU does at once, as one batch (default: 1)",
-    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -32,7 +32,6 @@ def run(options: argparse.Namespace) -> int:
     """Compute what tasks need, then render their pages; with a profile, as jobs of a grid."""
     everything = _settings(options)
     _extras(options)
-    _check_together(options, options.profile)
     profile = _profile(options)
     pages = Path(options.pages)
     templates = [] if options.no_pages else _templates(Path(options.notebooks))
@@ -52,9 +51,7 @@ def run(options: argparse.Namespace) -> int:
         rendering.check_pages(experiments, pages)
     if profile:
         return _run_grid(options, profile)
-    if options.together > 1 and experiments[0].device.type == "cpu":
-        print("There is no GPU here: trainings at once are slower without.", file=sys.stderr)
-    failures = running.compute_all(plan, options.jobs, options.together)
+    failures = running.compute_all(plan, options.jobs)
     plan = list(running.without_failures(plan, failures))
     if options.no_pages and plan:
         tables = [collect(experiment, *wanted) for experiment, wanted in plan]
@@ -65,16 +62,6 @@ def run(options: argparse.Namespace) -> int:
             rendering.render_overview(encoder.name, templates, pages)
         results(options)
     return _tell(failures)
-
-
-def _check_together(options: argparse.Namespace, profile: str = "") -> None:
-    if options.together < 1:
-        raise LotteryError(f"The option --together is {options.together}: it must be 1 or more.")
-    for other, given in (("--profile", profile), ("--jobs", options.jobs > 1)):
-        if options.together > 1 and given:
-            raise LotteryError(
-                f"The option --together is for a single process, so {other} cannot go with it."
-            )
 
 
 def _profile(options: argparse.Namespace) -> Path | None:
@@ -151,6 +138,10 @@ def _settings(options: argparse.Namespace) -> list[Settings]:
             epochs=options.epochs,
             learning_rate=options.learning_rate,
             batch_order=options.batch_order,
+            precision=options.precision,
+            dev_split=options.dev_split,
+            draws=options.draws,
+            halves=options.halves,
             data_dir=options.data_dir,
             store=options.store,
         )
@@ -194,19 +185,18 @@ def plan(options: argparse.Namespace) -> int:
     """Tell what a run would cost."""
     everything = _settings(options)
     _extras(options)
-    _check_together(options)
     import torch
 
     from lotterylib.files import write_json
     from lotterylib.plan import plan as costs
     from lotterylib.running import processes
 
-    jobs = 1 if options.together > 1 else options.jobs or processes()
+    jobs = options.jobs or processes()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
     request = [
         part for settings in everything for part in _in_parts(options, settings, settings.encoder)
     ]
-    table = costs(request, jobs, options.together)
+    table = costs(request, jobs)
     shown = {name: "{:,.2f}".format for name in ("pflop", "hours", "arithmetic", "traffic")}
     print(table.to_string(formatters=shown))
     notes = table.attrs["notes"]
@@ -215,6 +205,31 @@ def plan(options: argparse.Namespace) -> int:
         rows = table.reset_index().to_dict("records")
         asked = {name: getattr(options, name) for name in ("encoder", "budget", "batch_order")}
         write_json(Path(options.json), {"asked": asked, "rows": rows, "notes": notes})
+    return 0
+
+
+def rates(options: argparse.Namespace) -> int:
+    """Try learning rates on a slice of the training rows."""
+    everything = _settings(options)
+    given = [part.strip() for part in options.rates.split(",") if part.strip()]
+    try:
+        values = [float(part) for part in given]
+    except ValueError:
+        raise LotteryError(
+            f"The option --rates is {options.rates!r}: give numbers, such as 5e-5,1e-4."
+        ) from None
+    if not all(0 < value < 1 for value in values):
+        raise LotteryError(f"The option --rates is {options.rates!r}: rates lie between 0 and 1.")
+    _check_writable(everything[0].store)
+    from lotterylib.rates import RATES, best_rates, keep, sweep
+
+    table = sweep(everything, values or RATES, options.jobs)
+    means = table.pivot_table(
+        index=["task", "metric", "epochs"], columns="learning_rate", values="score", sort=False
+    )
+    print(means.round(3).to_string())
+    print(best_rates(table).rename("best").to_string())
+    keep(table, Path(options.csv))
     return 0
 
 

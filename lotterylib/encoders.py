@@ -113,6 +113,10 @@ class EncoderSource:
     sha256: str = ""
 
 
+LEARNING_RATES: dict[str, dict[str, float]] = {"minilm": {}}
+"""Learning rates by encoder and task, each the best of a sweep that was scored on a slice of the
+training rows (`lottery rates`; its table is `book/learning_rates.csv`)."""
+
 ENCODERS: dict[str, EncoderSource] = {
     source.name: source
     for source in (
@@ -163,6 +167,10 @@ class Encoder:
     def architecture(self) -> Architecture:
         """Where its heads and MLPs live."""
         return ARCHITECTURES[self.model_type]
+
+    def learning_rate_on(self, task: str) -> float:
+        """What fine-tuning on a task uses unless told otherwise."""
+        return LEARNING_RATES.get(self.name, {}).get(task, self.learning_rate)
 
     @property
     def tokenizer_sha256(self) -> str:

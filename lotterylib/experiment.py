@@ -24,7 +24,7 @@ from lotterylib.data import TaskData, load_task_data
 from lotterylib.encoders import Encoder, find_encoder
 from lotterylib.files import read_json, write_json
 from lotterylib.gates import remove, zero_pruned_weights
-from lotterylib.gpu import computed_on, name_of
+from lotterylib.gpu import computed_on, name_of, set_precision
 from lotterylib.importance import Accumulation, Importance, measure
 from lotterylib.loading import load_model, load_tokenizer
 from lotterylib.memory import keep_freed_memory
@@ -47,7 +47,7 @@ from lotterylib.subnetworks import (
 from lotterylib.super_survivors import bad_super, random_super
 from lotterylib.training import Progress, Recipe, silent, train
 
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 """Raised whenever a change to the library changes what a stage computes, so that older artefacts
 are not taken for its results."""
 
@@ -68,10 +68,15 @@ class Experiment:
         self.store = RunStore(settings.store)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.recipe = Recipe(
-            learning_rate=settings.learning_rate or self.encoder.learning_rate,
+            learning_rate=settings.learning_rate or encoder.learning_rate_on(settings.task.name),
             epochs=settings.epochs,
             order=settings.batch_order,  # type: ignore[arg-type]
         )
+
+    @property
+    def computed_on(self) -> str:
+        """The device, with the type of products where that is not float32, for the provenance."""
+        return computed_on(self.device, self.settings.precision)  # type: ignore[arg-type]
 
     @cached_property
     def splits(self) -> tuple[Encoded, Encoded]:
@@ -110,10 +115,13 @@ class Experiment:
         config = {
             "version": RESULTS_VERSION,
             "weights": self.encoder.sha256,
+            "tokenizer": self.encoder.tokenizer_sha256,
             "data": self.data.fingerprint,
             "max_length": MAX_LENGTH,
             "recipe": recipe,
         }
+        if self.settings.precision != "auto":
+            config["precision"] = self.settings.precision
         return Key(self.encoder.name, self.task.name, "finetune", config, seed)
 
     def _finetuned(self, seed: int, report: Progress = silent) -> Path:
@@ -122,12 +130,12 @@ class Experiment:
             losses = train(model, split, self.task, self.recipe, seed, progress=report)
             self.keep(folder, model, losses, "finetune")
 
-        return self.store.fetch(self.finetuned_key(seed), make, computed_on(self.device))
+        return self.store.fetch(self.finetuned_key(seed), make, self.computed_on)
 
     def pretrained(self, seed: int, pretrained: bool = True) -> PreTrainedModel:
         """The pre-trained encoder, or one of random weights, under the seed's fresh task layer."""
         model = load_model(self.encoder, self.task, seed, pretrained)
-        return model.to(self.device)  # type: ignore[arg-type]
+        return set_precision(model.to(self.device), self.settings.precision)  # type: ignore[arg-type]
 
     def finetuned(self, seed: int) -> PreTrainedModel:
         """The fine-tuned model: the paper's full model."""
@@ -180,18 +188,18 @@ class Experiment:
         official = self.preset.stop_metric == "official"
         return self.task.official_stop_metric if official else self.task.metric
 
-    def search_key(self, seed: int, method: str) -> Key:
-        """Where the store keeps what a method found."""
-        config = configuration(self, seed, ALL_METHODS[method])
+    def search_key(self, seed: int, method: str, number: int = 0) -> Key:
+        """Where the store keeps what a method found; `number` as in `subnetwork`."""
+        config = configuration(self, seed, ALL_METHODS[method], number)
         return Key(self.encoder.name, self.task.name, f"search-{method}", config, seed)
 
-    def _searched(self, seed: int, method: str, report: Progress = silent) -> Path:
+    def _searched(self, seed: int, method: str, report: Progress = silent, number: int = 0) -> Path:
         def make(folder: Path) -> None:
-            trace, good = find_good(self, seed, method, report)
+            trace, good = find_good(self, seed, method, report, number)
             write_json(folder / "trace.json", trace)
             save_subnetwork(good, folder / "good.safetensors")
 
-        return self.store.fetch(self.search_key(seed, method), make, computed_on(self.device))
+        return self.store.fetch(self.search_key(seed, method, number), make, self.computed_on)
 
     def trace(self, seed: int, method: str) -> list[dict[str, Any]]:
         """Every state that a search tried, as plain values."""
@@ -214,24 +222,26 @@ class Experiment:
             write_json(folder / "importance.json", arrays)
 
         key = self.importance_key(seed, accumulation)
-        arrays = read_json(
-            self.store.fetch(key, make, computed_on(self.device, scaled=False)) / "importance.json"
-        )
+        arrays = read_json(self.store.fetch(key, make, self.computed_on) / "importance.json")
         return Importance(np.array(arrays["heads"]), np.array(arrays["mlps"]))
 
     # Good, random and bad subnetworks (section 4.2)
 
-    def _subnetwork_key(self, seed: int, method: str, kind: str) -> Key:
+    def _subnetwork_key(self, seed: int, method: str, kind: str, number: int = 0) -> Key:
         way = "structured" if ALL_METHODS[method].is_structured else "magnitude"
         option = {
             ("structured", "random"): self.preset.random_structured,
             ("magnitude", "bad"): self.preset.bad_magnitude,
         }.get((way, kind), "exact")
-        config = {"search": self.search_key(seed, method).digest, "kind": kind, "option": option}
+        drawn = kind in ("random", "bad")
+        search = self.search_key(seed, method, 0 if drawn else number)
+        config: dict[str, Any] = {"search": search.digest, "kind": kind, "option": option}
+        if drawn and number:
+            config["draw"] = number
         return Key(self.encoder.name, self.task.name, f"{kind}-{method}", config, seed)
 
     def subnetwork(
-        self, seed: int, method: str, kind: str, report: Progress = silent
+        self, seed: int, method: str, kind: str, report: Progress = silent, number: int = 0
     ) -> Subnetwork:
         """The good subnetwork of a method, a random or bad one of its size, or what it pruned.
 
@@ -240,45 +250,61 @@ class Experiment:
             method: a name in `methods.ALL_METHODS`.
             kind: "good", "random", "bad" or "inverted".
             report: told of the progress of the search.
+            number: of the draw, for random and bad ones; of the random half of dev, for good ones
+                that are searched on one.
         """
-        good = load_subnetwork(self._searched(seed, method, report) / "good.safetensors")
+        half = 0 if kind in ("random", "bad") else number
+        good = load_subnetwork(self._searched(seed, method, report, half) / "good.safetensors")
         if kind == "good":
             return good
 
         def make(folder: Path) -> None:
-            save_subnetwork(self._other(good, seed, method, kind), folder / f"{kind}.safetensors")
+            made = self._other(good, seed, method, kind, number)
+            save_subnetwork(made, folder / f"{kind}.safetensors")
 
-        key = self._subnetwork_key(seed, method, kind)
+        key = self._subnetwork_key(seed, method, kind, number)
         return load_subnetwork(self.store.fetch(key, make) / f"{kind}.safetensors")
 
-    def _other(self, good: Subnetwork, seed: int, method: str, kind: str) -> Subnetwork:
+    def _other(
+        self, good: Subnetwork, seed: int, method: str, kind: str, number: int
+    ) -> Subnetwork:
         if ALL_METHODS[method].way == "agreement":
             all_good = [self.subnetwork(s, "structured", "good") for s in self.settings.seeds]
             return (random_super if kind == "random" else bad_super)(all_good, seed)  # type: ignore[arg-type]
         if kind == "random":
-            return random_like(good, seed, self.preset.random_structured)
+            return random_like(good, seed, self.preset.random_structured, number)
         if kind == "inverted":
             return good.complement(ALL_METHODS[method].prunes)
         if isinstance(good, WeightSubnetwork) and self.preset.bad_magnitude == "lowest":
             ranking = ranking_of(self.finetuned(seed))
             return ranking.largest_pruned(good.capacity - good.size)
-        return bad_like(good, seed)
+        return bad_like(good, seed, number)
 
     # Scores, pruned and retrained (section 4.2)
 
-    def score_key(self, seed: int, method: str, kind: str, phase: str) -> Key:
+    def score_key(self, seed: int, method: str, kind: str, phase: str, number: int = 0) -> Key:
         """Where the store keeps the score of a subnetwork."""
         config: dict[str, Any] = {
-            "subnetwork": self._subnetwork_key(seed, method, kind).digest,
+            "subnetwork": self._subnetwork_key(seed, method, kind, number).digest,
             "phase": phase,
         }
+        if self.preset.empty_layer_bias == "dropped" and ALL_METHODS[method].is_structured:
+            config["empty_layer_bias"] = "dropped"
+        if self.preset.embeddings == "kept" and phase in ("retrained", "longer"):
+            config["embeddings"] = "kept"
         if phase == "rewound":
             config["after"] = self.preset.rewind_share
         stage = f"{phase.replace(' ', '-')}-{method}-{kind}"
         return Key(self.encoder.name, self.task.name, stage, config, seed)
 
     def score(
-        self, seed: int, method: str, kind: str, phase: str, report: Progress = silent
+        self,
+        seed: int,
+        method: str,
+        kind: str,
+        phase: str,
+        report: Progress = silent,
+        number: int = 0,
     ) -> Score:
         """The dev score of a subnetwork.
 
@@ -291,14 +317,15 @@ class Experiment:
                 epochs; "rewound", likewise from the weights after the first tenth of fine-tuning;
                 or "from scratch", trained from random weights.
             report: told of the progress of training.
+            number: as in `subnetwork`.
         """
 
         def make(folder: Path) -> None:
-            subnetwork = self.subnetwork(seed, method, kind)
+            subnetwork = self.subnetwork(seed, method, kind, number=number)
             model, recipe, part = self.start(seed, phase)
             weights = subnetwork if isinstance(subnetwork, WeightSubnetwork) else None
             if isinstance(subnetwork, StructuredSubnetwork):
-                remove(model, subnetwork)
+                remove(model, subnetwork, self.preset.empty_layer_bias == "dropped")
             else:
                 zero_pruned_weights(model, subnetwork)
             losses: list[float] = []
@@ -307,8 +334,8 @@ class Experiment:
                 losses = train(model, split, self.task, recipe, seed, weights, report, part)
             self.keep(folder, model, losses, phase)
 
-        key = self.score_key(seed, method, kind, phase)
-        return read_score(self.store.fetch(key, make, computed_on(self.device)))
+        key = self.score_key(seed, method, kind, phase, number)
+        return read_score(self.store.fetch(key, make, self.computed_on))
 
     def keep(self, folder: Path, model: PreTrainedModel, losses: list[float], phase: str) -> None:
         """Write into an artefact's folder a model's score, the losses of its training, and the
@@ -328,10 +355,13 @@ class Experiment:
             return self.finetuned(seed), self.recipe, whole
         if phase == "from scratch":
             return self.pretrained(seed, pretrained=False), self.recipe, whole
+        model = self.pretrained(seed)
+        if self.preset.embeddings == "kept" and phase in ("retrained", "longer"):
+            tuned = self.finetuned(seed).base_model.embeddings  # type: ignore[union-attr]
+            model.base_model.embeddings.load_state_dict(tuned.state_dict())  # type: ignore[union-attr]
         if phase == "longer":
             longer = dataclasses.replace(self.recipe, epochs=2 * self.recipe.epochs)
-            return self.pretrained(seed), longer, whole
-        model = self.pretrained(seed)
+            return model, longer, whole
         if phase == "rewound":
             step = self.preset.rewind_share
             train(model, self.splits[0], self.task, self.recipe, seed, part=(0.0, step))

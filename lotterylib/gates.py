@@ -108,15 +108,19 @@ def gate_values(
 
 
 @torch.no_grad()
-def remove(model: PreTrainedModel, subnetwork: StructuredSubnetwork) -> PreTrainedModel:
+def remove(
+    model: PreTrainedModel, subnetwork: StructuredSubnetwork, drop_empty_bias: bool = False
+) -> PreTrainedModel:
     """Take the pruned heads and MLPs out of the model, in place; it becomes smaller and faster.
 
     The logits equal those of the gated model, also where a layer loses all its heads: the bias of
-    its W_O stays, which belongs to no head. (The authors' code drops that bias too.)
+    its W_O stays, which belongs to no head.
 
     Args:
         model: a model from which nothing has been removed yet.
         subnetwork: what stays.
+        drop_empty_bias: whether a layer that loses all its heads loses that bias too, as in the
+            authors' `BertAttention.prune_heads`.
 
     Returns:
         The same model.
@@ -134,13 +138,15 @@ def remove(model: PreTrainedModel, subnetwork: StructuredSubnetwork) -> PreTrain
         warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
         for layer, heads, mlp in zip(layers, subnetwork.heads, subnetwork.mlps, strict=True):
             if not heads.all():
-                _remove_heads(model, layer, heads)
+                _remove_heads(model, layer, heads, drop_empty_bias)
             if not mlp:
                 _remove_mlp(model, layer)
     return model
 
 
-def _remove_heads(model: PreTrainedModel, layer: Layer, heads: np.ndarray) -> None:
+def _remove_heads(
+    model: PreTrainedModel, layer: Layer, heads: np.ndarray, drop_empty_bias: bool
+) -> None:
     architecture = architecture_of(model)
     width = layer.output.in_features // len(heads)
     index = _index(np.repeat(heads, width))
@@ -151,6 +157,8 @@ def _remove_heads(model: PreTrainedModel, layer: Layer, heads: np.ndarray) -> No
     output = prune_linear_layer(layer.output, index, dim=1)
     _replace(layer, architecture.output, output)
     if not heads.any():
+        if drop_empty_bias:
+            output.bias = None  # type: ignore[assignment]
         projection = output if architecture.attention_projects else None
         layer.module.set_submodule(architecture.attention, _NoHeads(projection))
         return

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Literal
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
@@ -19,6 +20,10 @@ from transformers.masking_utils import sdpa_mask
 
 _NAME = "lottery_unchecked_masks"
 _LOOK_AFTER = 50
+
+Precision = Literal["auto", "float32", "bfloat16"]
+"""What products are computed in. "auto" is float32 on a CPU and the card's half precision on a GPU;
+the other two hold everywhere."""
 
 
 def on_gpu(device: torch.device) -> bool:
@@ -31,14 +36,15 @@ def name_of(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if on_gpu(device) else "CPU"
 
 
-def computed_on(device: torch.device, scaled: bool = True) -> str:
+def computed_on(device: torch.device, precision: Precision = "auto", scaled: bool = True) -> str:
     """The device's name, with the type of its products where that is not float32.
 
     Args:
         device: of the model.
+        precision: as in `set_precision`.
         scaled: as in `autocast`.
     """
-    half = _half_of(device, scaled)
+    half = _usable(half_on(device, precision), scaled)
     return name_of(device) if half is None else f"{name_of(device)}, {half}".replace("torch.", "")
 
 
@@ -47,39 +53,56 @@ def looks_after(device: torch.device) -> int:
     return _LOOK_AFTER if on_gpu(device) else 1
 
 
-def half_of(device: torch.device) -> torch.dtype | None:
-    """The half-precision type that a pass on this device multiplies in; None for float32."""
+def set_precision(model: PreTrainedModel, precision: Precision) -> PreTrainedModel:
+    """Let a model multiply in a type from now on, in place; its weights stay float32.
+
+    Args:
+        model: on its device.
+        precision: "auto" (what every model does that was told nothing), "float32" or "bfloat16".
+    """
+    model.precision = precision  # type: ignore[assignment]
+    return model
+
+
+def half_of(model: PreTrainedModel) -> torch.dtype | None:
+    """The half-precision type that a model's passes multiply in; None for float32."""
+    return half_on(model.device, getattr(model, "precision", "auto"))
+
+
+def half_on(device: torch.device, precision: str = "auto") -> torch.dtype | None:
+    """The half-precision type of a device under a precision; None for float32."""
+    if precision != "auto":
+        return torch.bfloat16 if precision == "bfloat16" else None
     if device.type != "cuda":
         return None
     native = torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if native else torch.float16
 
 
-def autocast(device: torch.device, scaled: bool = True) -> AbstractContextManager:
-    """Within it, passes on this device multiply in its half-precision type.
+def autocast(model: PreTrainedModel, scaled: bool = True) -> AbstractContextManager:
+    """Within it, the model's passes multiply in its half-precision type.
 
     Args:
-        device: of the model.
+        model: on its device.
         scaled: whether the gradients, if any are taken, come from a `gradient_scaler`; where none
             does and float16 would be the type, everything stays float32.
     """
-    half = _half_of(device, scaled)
-    return nullcontext() if half is None else torch.autocast(device.type, half)
+    half = _usable(half_of(model), scaled)
+    return nullcontext() if half is None else torch.autocast(model.device.type, half)
 
 
-def _half_of(device: torch.device, scaled: bool) -> torch.dtype | None:
-    half = half_of(device)
+def _usable(half: torch.dtype | None, scaled: bool) -> torch.dtype | None:
     return None if half is torch.float16 and not scaled else half
 
 
-def gradient_scaler(device: torch.device) -> torch.amp.GradScaler:
+def gradient_scaler(model: PreTrainedModel) -> torch.amp.GradScaler:
     """What keeps float16's gradients from vanishing; it does nothing for other types.
 
     It leaves out a step whose gradients overflow. Trainings here are short, so it starts with a
     smaller scale than PyTorch's, which would leave out the first few.
     """
     return torch.amp.GradScaler(
-        device.type, init_scale=2.0**10, enabled=half_of(device) is torch.float16
+        model.device.type, init_scale=2.0**10, enabled=half_of(model) is torch.float16
     )
 
 

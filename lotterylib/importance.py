@@ -99,7 +99,7 @@ def measure(
             ]
             with (
                 gpu.without_waiting(model),
-                gpu.autocast(device, scaled=False),
+                gpu.autocast(model, scaled=False),
                 closed_mlps_skipped(model, computed),
                 gated(model, *gates),
             ):

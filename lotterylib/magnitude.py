@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -85,16 +86,27 @@ def _upper(bits: np.ndarray) -> np.ndarray:
     return bits >> (8 * bits.itemsize - 16)
 
 
-def pruned_counts(weights: int, share: float, steps: int) -> Iterator[int]:
-    """How many weights are pruned after each step: a share of those that remain, rounded.
+def pruned_counts(
+    weights: int, share: float, steps: int, of: Literal["remaining", "initial"] = "remaining"
+) -> Iterator[int]:
+    """How many weights are pruned after each step: none at first, then a share more, rounded.
 
-    The first is 0. `torch.nn.utils.prune.global_unstructured`, applied again and again, counts the
-    same way.
+    Of the remaining ones `torch.nn.utils.prune.global_unstructured`, applied again and again,
+    counts the same way.
+
+    Args:
+        weights: how many there are.
+        share: pruned at a step, 0 to 1.
+        steps: at most; none follows the one that prunes all weights.
+        of: whether `share` is of the weights that remain or of all.
     """
     pruned = 0
     yield pruned
     for _ in range(steps):
-        pruned += round(share * (weights - pruned))
+        left = weights - pruned
+        if not left:
+            return
+        pruned += min(left, round(share * (left if of == "remaining" else weights)))
         yield pruned
 
 
@@ -135,7 +147,9 @@ def search_magnitude(
     """
     total = ranking.size
     steps: list[MagnitudeStep] = []
-    for pruned in pruned_counts(total, preset.magnitude_step, preset.magnitude_max_steps):
+    for pruned in pruned_counts(
+        total, preset.magnitude_step, preset.magnitude_max_steps, preset.magnitude_of
+    ):
         score = measure(ranking.smallest_pruned(pruned))
         passed = not steps or score >= preset.threshold * steps[0].score
         steps.append(MagnitudeStep(pruned, 1 - pruned / total, score, passed))

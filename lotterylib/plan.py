@@ -8,8 +8,6 @@ the optimizer's traffic at the fastest rate it moves memory.
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import resource
 import sys
 import time
@@ -36,7 +34,6 @@ from lotterylib.loading import load_model, load_tokenizer, quiet_transformers
 from lotterylib.memory import keep_freed_memory
 from lotterylib.scoring import EVALUATION_BATCH, evaluate
 from lotterylib.settings import Settings
-from lotterylib.together import train_together
 from lotterylib.training import Recipe, batches_of, train
 
 TRAFFIC = 40
@@ -68,15 +65,12 @@ class Speed:
     reading: float
 
 
-def plan(
-    wanted: Sequence[tuple[Settings, Collection[str]]], jobs: int, together: int = 1
-) -> pd.DataFrame:
+def plan(wanted: Sequence[tuple[Settings, Collection[str]]], jobs: int) -> pd.DataFrame:
     """What runs will cost on this machine.
 
     Args:
         wanted: settings, and the pages that are wanted of each.
         jobs: processes at once; PyTorch should have been told its threads.
-        together: trainings that a process does at once, as one batch.
 
     Returns:
         A row per task and one for all: `cells`, optimizer `steps`, `pflop`, `hours` as measured,
@@ -93,14 +87,15 @@ def plan(
         model, origin = _model(settings)
         train_lengths, dev_lengths, counted = _lengths(settings)
         notes += [origin, counted]
+        published = settings.task.sizes if counted else (0, 0)  # a directory may hold a part
         amounts = Amounts(
-            _whole(train_lengths, settings.train_rows, settings.task.sizes[0]),
-            _whole(dev_lengths, settings.dev_rows, settings.task.sizes[1]),
+            _whole(train_lengths, settings.train_rows, *published[:1]),
+            _whole(dev_lengths, settings.dev_rows, *published[1:]),
             shape_of(model),
             settings.epochs,
             Recipe.batch_size,
         )
-        speed = measure_speed(model, settings, train_lengths, dev_lengths, together)
+        speed = measure_speed(model, settings, train_lengths, dev_lengths)
         memory = max(memory, measure_memory(model, settings))
         cells = list(cells_of(settings, pages))
         work = sum((work_of(cell, amounts) for cell in cells), Work())
@@ -124,8 +119,6 @@ def plan(
         )
     table = pd.DataFrame(rows).groupby("task", sort=False).sum()
     table.loc["all"] = table.sum()
-    if together > 1:
-        notes.append(f"{together} trainings at once, as one batch.")
     table.attrs["notes"] = [note for note in dict.fromkeys(notes) if note] + [
         f"{jobs} processes at once, each measured alone with {torch.get_num_threads()} threads: "
         f"large products at {machine.multiplies / 1e9:,.0f} GFLOP/s, memory at "
@@ -137,7 +130,7 @@ def plan(
 def measure_machine() -> Machine:
     """Time large products and copies."""
     device = _device()
-    kind = gpu.half_of(device) or torch.float32
+    kind = gpu.half_on(device) or torch.float32
     size, length = (8192, 1 << 28) if gpu.on_gpu(device) else (2048, 1 << 25)
     layer = nn.Linear(size, size, device=device, dtype=kind)
     use_onednn(layer)
@@ -154,7 +147,6 @@ def measure_speed(
     settings: Settings,
     train_lengths: Sequence[int],
     dev_lengths: Sequence[int],
-    together: int = 1,
 ) -> Speed:
     """Time some training steps and some passes on random word pieces of these lengths.
 
@@ -162,7 +154,6 @@ def measure_speed(
         model: its weights are changed.
         settings: task and order of batches.
         train_lengths, dev_lengths: word pieces per example of the two splits, or of a sample.
-        together: trainings at once.
     """
     shape, words = shape_of(model), model.config.vocab_size
     tokenizer = load_tokenizer(find_encoder("tiny"))  # nothing is read, only padded
@@ -170,10 +161,7 @@ def measure_speed(
     lengths = draw.choice(train_lengths, _ROWS).tolist()
     split = random_examples(lengths, tokenizer, words)
     recipe = Recipe(1e-6, epochs=1, order=settings.batch_order)  # type: ignore[arg-type]
-    if together > 1:
-        training = _speed_together(model, split, settings, recipe, together)
-    else:
-        training = _speed_alone(model, split, settings, recipe)
+    training = _speed_alone(model, split, settings, recipe)
     read = random_examples(
         draw.choice(dev_lengths, 4 * EVALUATION_BATCH).tolist(), tokenizer, words
     )
@@ -196,21 +184,6 @@ def _speed_alone(
     steps(_WARM)
     spent = max(steps(last) - steps(_WARM), 1e-3)
     return 3 * timed.forward(shape_of(model)) / spent
-
-
-def _speed_together(
-    model: PreTrainedModel, split: Encoded, settings: Settings, recipe: Recipe, many: int
-) -> float:
-    def epochs(number: int) -> float:
-        models = [copy.deepcopy(model) for _ in range(many)]
-        some, seeds = dataclasses.replace(recipe, epochs=number), range(many)
-        return _seconds(
-            lambda: train_together(models, split, settings.task, some, seeds, [None] * many)
-        )
-
-    epochs(1)
-    spent = max(epochs(3) - epochs(1), 1e-3)  # in the first, a GPU records its steps
-    return 2 * many * 3 * split_of(split.lengths).forward(shape_of(model)) / spent
 
 
 def measure_memory(model: PreTrainedModel, settings: Settings) -> float:

@@ -5,8 +5,8 @@ The presets differ exactly where the published text and the authors' code differ
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 from lotterylib.errors import unknown
 
@@ -20,13 +20,17 @@ class Preset:
 
     Attributes:
         threshold: the share of the full model's score that a good subnetwork keeps (section 3).
-        heads_step: the share of all heads pruned at a step; half of it once heads go alone.
+        heads_step: the share of all heads pruned at a step.
         importance: what is averaged. "example" is the paper's formula, the mean over examples of
             the absolute gradient; "batch" takes the absolute value of each batch's mean gradient;
             "cumulative" does so without ever clearing the gradient (`find_head_mlp_masks.py`).
         stale_importance: whether a new phase of the search starts from the importance measured in
             the network that just failed, instead of in the last one that passed.
-        magnitude_step: the share of the remaining weights pruned at a step.
+        heads_alone_step: likewise once heads go alone (the text gives no number; the authors' code
+            halves the step).
+        magnitude_step: the share of weights pruned at a step.
+        magnitude_of: whether that is a share of the weights that remain or of those there were at
+            first (section 3.2 can be read both ways).
         magnitude_max_steps: after how many steps the magnitude search stops in any case.
         random_structured: random subnetworks of exactly the size of the good one, or each head and
             MLP drawn by itself so that the size holds on average.
@@ -35,6 +39,11 @@ class Preset:
         stop_metric: the reported metric, or the one of the authors' searches (STS-B: the mean of
             Pearson and Spearman).
         min_heads_per_layer: how many heads the search for heads alone leaves in every layer.
+        empty_layer_bias: whether a layer that has lost all its heads keeps the bias of its W_O,
+            which belongs to none of them, or loses it too, as in the authors' code.
+        embeddings: whether retraining starts from the pre-trained embeddings ("reset") or from
+            those that fine-tuning left ("kept"): the paper resets all "except embeddings", the
+            authors' code everything.
         rewind_share: the share of fine-tuning after which the weights are taken that "rewound" goes
             back to (not in the paper).
         attention_slices: which part of W_O belongs to a head in norm-weighted attention: its
@@ -50,37 +59,53 @@ class Preset:
     heads_step: float = 0.1
     importance: Literal["example", "batch", "cumulative"] = "example"
     stale_importance: bool = False
+    heads_alone_step: float = 0.05
     magnitude_step: float = 0.1
+    magnitude_of: Literal["remaining", "initial"] = "remaining"
     magnitude_max_steps: int = 60
     random_structured: Literal["exact", "bernoulli"] = "exact"
     bad_magnitude: Literal["sampled", "lowest"] = "sampled"
     stop_metric: Literal["reported", "official"] = "reported"
     min_heads_per_layer: int = 0
+    empty_layer_bias: Literal["kept", "dropped"] = "kept"
+    embeddings: Literal["reset", "kept"] = "reset"
     rewind_share: float = 0.1
     attention_slices: Literal["columns", "rows"] = "columns"
     attention_token_types: bool = True
     attention_in_subnetwork: bool = False
 
 
-PRESETS: dict[str, Preset] = {
-    preset.name: preset
-    for preset in (
-        Preset("paper"),
-        Preset(
-            "official",
-            importance="cumulative",
-            stale_importance=True,
-            magnitude_step=0.05,
-            random_structured="bernoulli",
-            bad_magnitude="lowest",
-            stop_metric="official",
-            min_heads_per_layer=1,
-            attention_slices="rows",
-            attention_token_types=False,
-            attention_in_subnetwork=True,
-        ),
-    )
-}
+PAPER = Preset("paper")
+
+OFFICIAL = Preset(
+    "official",
+    importance="cumulative",
+    stale_importance=True,
+    magnitude_step=0.05,
+    random_structured="bernoulli",
+    bad_magnitude="lowest",
+    stop_metric="official",
+    min_heads_per_layer=1,
+    empty_layer_bias="dropped",
+    attention_slices="rows",
+    attention_token_types=False,
+    attention_in_subnetwork=True,
+)
+
+
+def _one_at_a_time() -> dict[str, Preset]:
+    """The paper's preset with one choice made otherwise: as in the authors' code, or, where both do
+    the same, as the text could be read.
+    """
+    other: dict[str, Any] = {"magnitude_of": "initial", "embeddings": "kept"}
+    for field in fields(Preset):
+        if field.name != "name" and getattr(PAPER, field.name) != getattr(OFFICIAL, field.name):
+            other[field.name] = getattr(OFFICIAL, field.name)
+    presets = [replace(PAPER, name=f"paper+{name}", **{name: other[name]}) for name in other]
+    return {preset.name: preset for preset in presets}
+
+
+PRESETS: dict[str, Preset] = {"paper": PAPER, "official": OFFICIAL, **_one_at_a_time()}
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ from lotterylib.cells import Cell, cells_of, compute, key_of, wave_of
 from lotterylib.cost import amounts_of, work_of
 from lotterylib.errors import LotteryError, reason_of
 from lotterylib.experiment import Experiment, open_experiment
-from lotterylib.groups import Group, Work, compute_together, groups_of
 from lotterylib.pattern_counts import classifier
 from lotterylib.settings import Settings
 from lotterylib.store import RunStore
@@ -34,6 +33,7 @@ from lotterylib.training import Progress
 _FLOP_A_SECOND = 150e9  # of a processor; only the ratio to the second that each cell costs matters
 
 Plan = Sequence[tuple[Experiment, Sequence[str]]]
+Work = Sequence[tuple[Experiment, Cell]]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Failure:
     itself: bool = True
 
 
-def compute_all(plan: Plan, jobs: int = 0, together: int = 1) -> list[Failure]:
+def compute_all(plan: Plan, jobs: int = 0) -> list[Failure]:
     """Compute what the store lacks, saying on standard error what was found and what is left.
 
     A cell that fails stops none that does not need it.
@@ -63,7 +63,6 @@ def compute_all(plan: Plan, jobs: int = 0, together: int = 1) -> list[Failure]:
         jobs: processes that compute cells at the same time; 0 for one per processor (at most four),
             or a single one where there is a GPU. A single one also shows the progress within a
             cell.
-        together: how many trainings a single process does at once, as one batch (`groups`).
 
     Returns:
         What failed.
@@ -84,51 +83,32 @@ def compute_all(plan: Plan, jobs: int = 0, together: int = 1) -> list[Failure]:
     if not missing:
         return []
     effort = sum(_effort(*each) for each in missing)
-    jobs = 1 if together > 1 else jobs or processes()
+    jobs = jobs or processes()
     bar_format = "{percentage:3.0f}% |{bar:20}| {elapsed} gone, {remaining} left  {desc}"
     began = time.time()
     with tqdm(total=effort, bar_format=bar_format, mininterval=1.0) as bar:
         if jobs > 1 and len(missing) > 1:
             return _compute_apart(missing, bar, jobs, began)
-        return _compute_here(missing, bar, jobs, began, together)
+        return _compute_here(missing, bar, jobs, began)
 
 
-def _compute_here(
-    missing: Work, bar: tqdm, jobs: int, began: float, together: int
-) -> list[Failure]:
+def _compute_here(missing: Work, bar: tqdm, jobs: int, began: float) -> list[Failure]:
     failures: list[Failure] = []
     if jobs > 1:  # a single cell that is left; sums depend on the number of threads
         torch.set_num_threads(_threads(jobs))
-    groups = _unclaimed_first(groups_of(missing, together))
-    for experiment, cells in groups:
+    for experiment, cell in _unclaimed_first(missing):
         experiment.store.failed_since = began
-        shared = 0.0
-        if len(cells) > 1:
-            try:
-                shared = _compute_group(experiment, cells, bar) / len(cells)
-            except Exception as error:
-                name, reason = _name(experiment, cells[0]), reason_of(error)
-                bar.write(
-                    f"{name} and {len(cells) - 1} more: not at once, {reason}", file=sys.stderr
-                )
-                if not isinstance(error, LotteryError | torch.OutOfMemoryError):
-                    # What a GPU failed on may have left this process unfit for anything else.
-                    left = [
-                        (e, cell) for e, some in ((experiment, cells), *groups) for cell in some
-                    ]
-                    return failures + _compute_apart(left, bar, 1, began)
-        for cell in cells:
-            name = _name(experiment, cell)
-            report = _reporter(bar, name, 0.0 if shared else _effort(experiment, cell))
-            since = time.monotonic()
-            try:
-                found = compute(experiment, cell, report)
-            except Exception as error:
-                failures.append(_failed(experiment, cell, error, bar))
-            else:
-                seconds = time.monotonic() - since + shared
-                bar.write(f"{name}: {found} ({seconds:.0f} s)", file=sys.stderr)
-            report(1.0, "")
+        name = _name(experiment, cell)
+        report = _reporter(bar, name, _effort(experiment, cell))
+        since = time.monotonic()
+        try:
+            found = compute(experiment, cell, report)
+        except Exception as error:
+            failures.append(_failed(experiment, cell, error, bar))
+        else:
+            seconds = time.monotonic() - since
+            bar.write(f"{name}: {found} ({seconds:.0f} s)", file=sys.stderr)
+        report(1.0, "")
     return failures
 
 
@@ -144,30 +124,16 @@ def _reporter(bar: tqdm, name: str, size: float) -> Progress:
     return report
 
 
-def _compute_group(experiment: Experiment, cells: Sequence[Cell], bar: tqdm) -> float:
-    """Train cells together; the seconds that took."""
-    name = f"{_name(experiment, cells[0])} and {len(cells) - 1} more"
-    report = _reporter(bar, name, sum(_effort(experiment, cell) for cell in cells))
-    since = time.monotonic()
-    try:
-        compute_together(experiment, cells, report)
-    except Exception:
-        report(0.0, "")
-        raise
-    report(1.0, "")
-    return time.monotonic() - since
-
-
-def _unclaimed_first(groups: Sequence[Group]) -> Iterator[Group]:
+def _unclaimed_first(work: Work) -> Iterator[tuple[Experiment, Cell]]:
     """These in their order, but what another run is making just now at the end, so that runs on one
     store share the work and do not follow each other.
     """
     claimed = []
-    for experiment, cells in groups:
-        if any(experiment.store.is_claimed(key_of(experiment, cell)) for cell in cells):
-            claimed.append((experiment, cells))
+    for experiment, cell in work:
+        if experiment.store.is_claimed(key_of(experiment, cell)):
+            claimed.append((experiment, cell))
         else:
-            yield experiment, cells
+            yield experiment, cell
     yield from claimed
 
 

@@ -54,8 +54,12 @@ def preset_of(method: Method, preset: Preset) -> Preset:
     return dataclasses.replace(preset, threshold=method.threshold or preset.threshold)
 
 
-def configuration(experiment: Experiment, seed: int, method: Method) -> dict[str, Any]:
-    """Everything that the good subnetwork of a method depends on, beside the seed."""
+def configuration(
+    experiment: Experiment, seed: int, method: Method, number: int = 0
+) -> dict[str, Any]:
+    """Everything that the good subnetwork of a method depends on, beside the seed; `number` tells
+    apart the random halves of dev.
+    """
 
     def digest(name: str, seed: int = seed) -> str:
         return experiment.search_key(seed, name).digest
@@ -70,9 +74,9 @@ def configuration(experiment: Experiment, seed: int, method: Method) -> dict[str
         rounds = {"rounds": ROUNDS} if method.way == "iterative" else {}
         return {"way": method.way, "sizes": digest("magnitude"), **rounds}
     preset = preset_of(method, experiment.preset)
-    names = ["threshold", "heads_step", "importance", "stale_importance"]
+    names = ["threshold", "heads_step", "heads_alone_step", "importance", "stale_importance"]
     if not method.is_structured:
-        names = ["threshold", "magnitude_step", "magnitude_max_steps"]
+        names = ["threshold", "magnitude_step", "magnitude_of", "magnitude_max_steps"]
     config: dict[str, Any] = {
         "finetuned": experiment.finetuned_key(seed).digest,
         "stop_metric": experiment.stop_metric,
@@ -85,21 +89,22 @@ def configuration(experiment: Experiment, seed: int, method: Method) -> dict[str
     if len(method.prunes) == 1 and method.is_structured:
         config["prunes"] = method.prunes[0]
     if method.searched_on != "dev":
-        config["searched_on"] = [method.searched_on, HALVES_SEED]
+        config["searched_on"] = [method.searched_on, HALVES_SEED, number]
     return config
 
 
-def searched_rows(method: Method, train: int, dev: int) -> np.ndarray:
+def searched_rows(method: Method, train: int, dev: int, number: int = 0) -> np.ndarray:
     """Which rows a search sees: of dev, of one half of dev, or as many of the training split.
 
     Args:
         method: it says which.
         train, dev: how many rows the splits have.
+        number: of the random half, or of the draw of training rows.
 
     Returns:
         int64[rows], ascending.
     """
-    draw = np.random.default_rng(HALVES_SEED)
+    draw = np.random.default_rng([HALVES_SEED, number])
     if method.searched_on == "half":
         return np.sort(draw.permutation(dev)[: dev // 2])
     if method.searched_on == "train":
@@ -108,7 +113,7 @@ def searched_rows(method: Method, train: int, dev: int) -> np.ndarray:
 
 
 def find_good(
-    experiment: Experiment, seed: int, name: str, report: Progress = silent
+    experiment: Experiment, seed: int, name: str, report: Progress = silent, number: int = 0
 ) -> tuple[Trace, Subnetwork]:
     """Find the good subnetwork of a method.
 
@@ -117,6 +122,7 @@ def find_good(
         seed: of fine-tuning.
         name: a name in `methods.ALL_METHODS`.
         report: told of every state that is tried.
+        number: of the random half of dev that the search sees, where it sees one.
 
     Returns:
         Every state that a search tried, as plain values (none where there is no search), and the
@@ -144,7 +150,7 @@ def find_good(
         return [], _iterative(experiment, seed, good("magnitude"), report)
     preset = preset_of(method, experiment.preset)
     train_split, dev_split = experiment.splits
-    rows = searched_rows(method, len(train_split), len(dev_split))
+    rows = searched_rows(method, len(train_split), len(dev_split), number)
     seen = (train_split if method.searched_on == "train" else dev_split).subset(rows.tolist())
     model = experiment.finetuned(seed)
     if method.is_structured:

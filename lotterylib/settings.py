@@ -20,8 +20,12 @@ from lotterylib.presets import Preset, find_budget, find_preset
 from lotterylib.tasks import Task, find_task
 
 BATCH_ORDERS = ("buckets", "random")
+PRECISIONS = ("auto", "float32", "bfloat16")
+DEV_SPLITS = ("dev", "train")
+DRAWN = ("structured", "magnitude")
 BUDGET_SEEDS = "budget"
 _TOO_LARGE = 2**63
+_MOST_DRAWS = 1000
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,11 @@ class Settings:
         epochs: passes over the training rows.
         learning_rate: 0.0 for the encoder's own.
         batch_order: "buckets" or "random".
+        precision: what products are computed in, see `gpu.set_precision`.
+        dev_split: "dev" for the task's own dev rows, "train" for a slice of the training rows that
+            is then not trained on, so that choices can be made without a look at dev.
+        draws: by method, how many random and how many bad subnetworks of a size are drawn per seed.
+        halves: how many random halves of dev the searches on half of dev are tried on.
         data_dir: a GLUE directory, or empty.
         store: the folder of the run store.
     """
@@ -50,8 +59,19 @@ class Settings:
     epochs: int
     learning_rate: float
     batch_order: str
+    precision: str
+    dev_split: str
+    draws: tuple[tuple[str, int], ...]
+    halves: int
     data_dir: str
     store: Path
+
+    def draws_of(self, method: str, kind: str) -> int:
+        """How many subnetworks of a kind are drawn for a method; those that are not drawn count as
+        one, and so do the authors' bad ones of single weights.
+        """
+        fixed = method == "magnitude" and kind == "bad" and self.preset.bad_magnitude == "lowest"
+        return 1 if kind not in ("random", "bad") or fixed else dict(self.draws).get(method, 1)
 
 
 def parse_settings(
@@ -65,6 +85,10 @@ def parse_settings(
     epochs: int = 0,
     learning_rate: float = 0.0,
     batch_order: str = "buckets",
+    precision: str = "auto",
+    dev_split: str = "dev",
+    draws: str | int = 1,
+    halves: int = 1,
     data_dir: str = "",
     store: str = "runs",
 ) -> Settings:
@@ -73,6 +97,7 @@ def parse_settings(
     Args:
         seeds: "budget" for the budget's, or whole numbers, as a list or separated by commas.
         train_rows, dev_rows, epochs, learning_rate: 0 for the budget's and the encoder's.
+        draws: a number for both methods, or such as "structured=5,magnitude=2".
         others: as in `Settings`.
 
     Raises:
@@ -84,6 +109,9 @@ def parse_settings(
         "preset": (preset, str),
         "budget": (budget, str),
         "batch_order": (batch_order, str),
+        "precision": (precision, str),
+        "dev_split": (dev_split, str),
+        "halves": (halves, int),
         "data_dir": (data_dir, str),
         "store": (store, str),
         "train_rows": (train_rows, int),
@@ -98,6 +126,12 @@ def parse_settings(
         raise unknown("encoder", encoder, [*ENCODERS, "or the path of a model directory"])
     if batch_order not in BATCH_ORDERS:
         raise unknown("batch_order", batch_order, BATCH_ORDERS)
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
+    if dev_split not in DEV_SPLITS:
+        raise unknown("dev_split", dev_split, DEV_SPLITS)
+    if not 1 <= halves <= _MOST_DRAWS:
+        raise LotteryError(f"The parameter halves is {halves}: it must be from 1 to {_MOST_DRAWS}.")
     if data_dir and not os.path.isdir(data_dir):
         raise LotteryError(f"The data directory {data_dir} does not exist.")
     if not store:
@@ -120,6 +154,10 @@ def parse_settings(
         epochs=epochs or amount.epochs,
         learning_rate=float(learning_rate),
         batch_order=batch_order,
+        precision=precision,
+        dev_split=dev_split,
+        draws=_parse_draws(draws),
+        halves=halves,
         data_dir=data_dir,
         store=Path(store),
     )
@@ -181,6 +219,7 @@ def describe(settings: Settings) -> dict[str, str]:
     texts = {field.name: str(getattr(settings, field.name)) for field in fields(settings)}
     texts["task"], texts["preset"] = settings.task.title, settings.preset.name
     texts["seeds"] = ", ".join(map(str, settings.seeds))
+    texts["draws"] = ", ".join(f"{method} {count}" for method, count in settings.draws)
     texts["learning_rate"] = (
         f"{settings.learning_rate:g}" if settings.learning_rate else "encoder's"
     )
@@ -207,6 +246,27 @@ def _parse_seeds(seeds: object, default: tuple[int, ...]) -> tuple[int, ...]:
     if len(set(numbers)) < len(numbers):
         raise LotteryError(f"The seeds {', '.join(map(str, numbers))} repeat one.")
     return numbers
+
+
+def _parse_draws(draws: object) -> tuple[tuple[str, int], ...]:
+    wrong = LotteryError(
+        f"The parameter draws is {draws!r}: give a whole number from 1 to {_MOST_DRAWS}, or one by "
+        "method, such as structured=5,magnitude=2."
+    )
+    if isinstance(draws, bool) or not isinstance(draws, int | str):
+        raise wrong
+    parts = [part.partition("=") for part in str(draws).split(",")]
+    if len(parts) == 1 and not parts[0][1]:
+        parts = [(method, "=", parts[0][0]) for method in DRAWN]
+    found = {}
+    for method, _, text in parts:
+        if method.strip() not in DRAWN:
+            raise unknown("method in draws", method.strip(), DRAWN)
+        number = text.strip()
+        if not (number.isdecimal() and len(number) < 5 and 1 <= int(number) <= _MOST_DRAWS):
+            raise wrong
+        found[method.strip()] = int(number)
+    return tuple(sorted(found.items()))
 
 
 def _is_blank(part: object) -> bool:

@@ -19,8 +19,8 @@ import shutil
 import subprocess
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from numbers import Integral
@@ -143,7 +143,7 @@ class RunStore:
             with self._claimed(key):
                 if not self._is_sound(key):
                     self._refuse_if_failed(key)
-                    self._make([key], lambda made: make(made[0][1]), device)
+                    self._make(key, make, device)
                     self._failure(key).unlink(missing_ok=True)
         except Exception as error:
             # What another artefact failed on is its failure, not that of those that need it.
@@ -152,34 +152,6 @@ class RunStore:
             error.add_note(f"while computing {key.path}")
             raise
         return folder
-
-    def make_together(
-        self,
-        keys: Sequence[Key],
-        make: Callable[[Sequence[tuple[Key, Path]]], None],
-        device: str = "cpu",
-    ) -> None:
-        """Make those of several artefacts that are missing or damaged, all at once.
-
-        No reason is kept if that fails: which of them it was is for `fetch` to find out.
-
-        Args:
-            keys: what is wanted.
-            make: writes the files of each artefact into the empty folder beside its key.
-            device: as in `fetch`.
-
-        Raises:
-            LotteryError: the store cannot be written to; also whatever `make` raises, and then none
-                of the artefacts has been made.
-        """
-        with ExitStack() as claims:
-            for key in sorted(keys, key=lambda key: key.path):  # or two runs wait for each other
-                claims.enter_context(self._claimed(key))
-            missing = [key for key in keys if not self._is_sound(key)]
-            if missing:
-                self._make(missing, make, device, together=len(missing))
-                for key in missing:
-                    self._failure(key).unlink(missing_ok=True)
 
     def _is_sound(self, key: Key) -> bool:
         """Whether the artefact, which this process has claimed, is there; damage is set aside."""
@@ -190,36 +162,24 @@ class RunStore:
             self._discard(key)
         return folder.is_dir()
 
-    def _make(
-        self,
-        keys: Sequence[Key],
-        make: Callable[[Sequence[tuple[Key, Path]]], None],
-        device: str,
-        **more: int,
-    ) -> None:
+    def _make(self, key: Key, make: Callable[[Path], None], device: str) -> None:
         started = time.perf_counter()
-        made = [(key, self._scratch(key)) for key in keys]
+        scratch = self._scratch(key)
         try:
-            for _, scratch in made:
-                shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
-                scratch.mkdir(parents=True)
-            make(made)
-            seconds = (time.perf_counter() - started) / len(made)
-            origin = provenance(device) | {"seconds": round(seconds, 2), **more}
-            for key, scratch in made:
-                _complete(scratch, key, origin)
-                (self.root / key.path).parent.mkdir(parents=True, exist_ok=True)
-            for key, scratch in made:
-                scratch.rename(self.root / key.path)
+            shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
+            scratch.mkdir(parents=True)
+            make(scratch)
+            seconds = time.perf_counter() - started
+            _complete(scratch, key, provenance(device) | {"seconds": round(seconds, 2)})
+            (self.root / key.path).parent.mkdir(parents=True, exist_ok=True)
+            scratch.rename(self.root / key.path)
         except (OSError, SafetensorError) as error:
-            key = keys[0]
             raise LotteryError(
                 f"{key.stage} of {key.task}, seed {key.seed}, cannot be kept in the run store "
                 f"{self.root}: {getattr(error, 'strerror', None) or error}."
             ) from error
         finally:
-            for _, scratch in made:
-                shutil.rmtree(scratch, ignore_errors=True)
+            shutil.rmtree(scratch, ignore_errors=True)
 
     @contextmanager
     def _claimed(self, key: Key) -> Iterator[None]:

@@ -54,7 +54,7 @@ def search_structured(
     Args:
         measure: scores one subnetwork; it is called once per step.
         full: the subnetwork that keeps everything.
-        preset: threshold, step size, and whether a new phase starts from stale importance.
+        preset: threshold, step sizes, and whether a new phase starts from stale importance.
         on_step: told of every step as it is taken.
         parts: what is pruned; heads alone or MLPs alone go in one phase (paper, appendix B).
 
@@ -69,7 +69,7 @@ def search_structured(
     together = int(preset.heads_step * full.heads.size)
     plan: tuple[tuple[Phase, int, int], ...] = (
         ("together", max(1, together), 1),
-        ("heads", max(1, together // 2), 0),
+        ("heads", max(1, int(preset.heads_alone_step * full.heads.size)), 0),
         ("mlps", 0, 1),
     )
     least = 0

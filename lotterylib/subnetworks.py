@@ -179,7 +179,10 @@ def full_subnetwork(shape: Shape) -> StructuredSubnetwork:
 
 
 def random_like(
-    good: Subnetwork, seed: int, sampling: Literal["exact", "bernoulli"] = "exact"
+    good: Subnetwork,
+    seed: int,
+    sampling: Literal["exact", "bernoulli"] = "exact",
+    number: int = 0,
 ) -> Subnetwork:
     """A random subnetwork of the size of `good`, drawn from all elements of the full model.
 
@@ -189,8 +192,9 @@ def random_like(
         sampling: for structured subnetworks, exactly that size (paper) or each element with the
             probability that gives it on average (authors' `create_random_masks.ipynb`). Single
             weights are always drawn exactly.
+        number: of the draw, where several are made under one seed.
     """
-    draw = np.random.default_rng([seed, 1])
+    draw = _generator(seed, 1, number)
     if isinstance(good, WeightSubnetwork):
         flat = np.zeros(good.capacity, dtype=bool)
         flat[draw.choice(good.capacity, good.size, replace=False, shuffle=False)] = True
@@ -205,14 +209,23 @@ def random_like(
     )
 
 
-def bad_like(good: Subnetwork, seed: int) -> Subnetwork:
+def bad_like(good: Subnetwork, seed: int, number: int = 0) -> Subnetwork:
     """A bad subnetwork of exactly the size of `good`: drawn from what it pruned, and, where that
     is too little, all of it topped up with elements drawn from `good` itself (paper, section 4.2).
+
+    Args:
+        good: the subnetwork whose size to match, heads and MLPs each for itself.
+        seed: of the draw.
+        number: of the draw, where several are made under one seed.
     """
-    draw = np.random.default_rng([seed, 2])
+    draw = _generator(seed, 2, number)
     if isinstance(good, WeightSubnetwork):
         return _unflatten(_bad(_flatten(good), draw), good)
     return StructuredSubnetwork(_bad(good.heads, draw), _bad(good.mlps, draw))
+
+
+def _generator(seed: int, kind: int, number: int) -> np.random.Generator:
+    return np.random.default_rng([seed, kind, *([number] if number else [])])
 
 
 def save_subnetwork(subnetwork: Subnetwork, path: Path) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -20,7 +19,7 @@ from lotterylib.scoring import example_losses
 from lotterylib.subnetworks import WeightSubnetwork
 from lotterylib.tasks import Task
 from lotterylib.unpadded import unpadded
-from lotterylib.vocabulary import own_vocabulary
+from lotterylib.vocabulary import all_words, own_vocabulary
 
 Progress = Callable[[float, str], None]
 """Called with the share of the work that is done (0 to 1) and a few words on what was found."""
@@ -32,14 +31,16 @@ def silent(share: float, found: str) -> None:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained: AdamW without weight decay, linear decay, no warm-up.
+    """How a model is trained: AdamW under a rate that falls linearly to zero.
 
     Attributes:
-        learning_rate: at the first step; it falls linearly to zero.
+        learning_rate: the highest, at the first step that is not warm-up.
         epochs: passes over the training split.
         batch_size: examples per step.
         order: how batches are formed, see `batches.training_batches`.
         clip: the largest norm of a step's gradient.
+        warmup: the share of all steps in which the rate rises linearly from zero (paper: none).
+        weight_decay: of AdamW, on all parameters (paper: none).
     """
 
     learning_rate: float
@@ -47,6 +48,8 @@ class Recipe:
     batch_size: int = 32
     order: BatchOrder = "buckets"
     clip: float = 1.0
+    warmup: float = 0.0
+    weight_decay: float = 0.0
 
 
 def train(
@@ -80,16 +83,12 @@ def train(
 
     Raises:
         LotteryError: the loss is no longer a number.
-
-    A batch that does not fit into memory is computed in halves, its gradients added up, and so are
-    all that follow: the steps stay those of whole batches, but for the masks of dropout. It is
-    warned of.
     """
     steps = batches_of(split, recipe, seed)
     first, last = (round(share * len(steps)) for share in part)
     losses: list[float] = []
     waiting: list[torch.Tensor] = []
-    scaler = gpu.gradient_scaler(model.device)
+    scaler = gpu.gradient_scaler(model)
     often = gpu.looks_after(model.device)
     frozen: AbstractContextManager[None] = nullcontext()
     if subnetwork is not None:
@@ -99,17 +98,29 @@ def train(
     # Batches of one length have next to no padding to leave aside; a GPU would wait to leave it.
     pad = recipe.order == "buckets" or gpu.on_gpu(model.device)
     packed = gpu.without_waiting(model) if pad else unpadded(model)
-    with torch.random.fork_rng(), frozen, packed, own_vocabulary(model, split) as ids:
+    # Weight decay moves the embeddings of words that never occur too.
+    words = all_words(model) if recipe.weight_decay else own_vocabulary(model, split)
+    with torch.random.fork_rng(), frozen, packed, words as ids:
         optimizer = torch.optim.AdamW(
-            model.parameters(), lr=recipe.learning_rate, eps=1e-8, weight_decay=0.0, fused=True
+            model.parameters(),
+            lr=recipe.learning_rate,
+            eps=1e-8,
+            weight_decay=recipe.weight_decay,
+            fused=True,
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: 1 - (first + step) / len(steps)
+            optimizer, lambda step: rate_share(first + step, len(steps), recipe.warmup)
         )
         torch.manual_seed(seed)
-        most = recipe.batch_size
         for step, rows in enumerate(steps[first:last], start=first + 1):
-            loss, most = _gradients(model, split, rows, ids, task, most, scaler)
+            inputs, labels = split.batch(rows, model.device)
+            inputs["input_ids"] = ids[inputs["input_ids"]]
+            with gpu.autocast(model):
+                logits = model(**inputs).logits
+            loss = example_losses(logits.float(), labels, task).sum() / len(rows)
+            model.zero_grad()
+            scaler.scale(loss).backward()
+            loss = loss.detach().double()
             scaler.unscale_(optimizer)
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
             # Scaled gradients may overflow now and then; the scaler leaves such steps out.
@@ -134,6 +145,20 @@ def train(
     return losses
 
 
+def rate_share(step: int, steps: int, warmup: float) -> float:
+    """The share of the highest rate that a step gets: up in warm-up, then down to zero at the end.
+
+    Args:
+        step: counted from 0.
+        steps: of the whole training.
+        warmup: the share of them that is warm-up, 0 to 1.
+    """
+    rising = round(warmup * steps)
+    if step < rising:
+        return step / rising
+    return 1 - (step - rising) / max(1, steps - rising)
+
+
 def batches_of(split: Encoded, recipe: Recipe, seed: int) -> list[list[int]]:
     """The rows of every step of a training."""
     order = torch.Generator().manual_seed(seed)
@@ -143,52 +168,6 @@ def batches_of(split: Encoded, recipe: Recipe, seed: int) -> list[list[int]]:
         for _ in range(recipe.epochs)
     ]
     return [rows for epoch in epochs for rows in epoch]
-
-
-def _gradients(
-    model: PreTrainedModel,
-    split: Encoded,
-    rows: Sequence[int],
-    ids: torch.Tensor,
-    task: Task,
-    most: int,
-    scaler: torch.amp.GradScaler,
-) -> tuple[torch.Tensor, int]:
-    """Leave the gradients of these rows' mean loss in the model, computed at most so many at once.
-
-    Returns:
-        The loss, float64 on the model's device, and how many rows did fit.
-    """
-    while True:
-        model.zero_grad()
-        parts, logits, part = [], None, None  # what is left of the last try takes memory
-        try:
-            for start in range(0, len(rows), most):
-                some = rows[start : start + most]
-                inputs, labels = split.batch(some, model.device)
-                inputs["input_ids"] = ids[inputs["input_ids"]]
-                with gpu.autocast(model.device):
-                    logits = model(**inputs).logits
-                part = example_losses(logits.float(), labels, task).sum() / len(rows)
-                scaler.scale(part).backward()
-                parts.append(part.detach().double())
-            return torch.stack(parts).sum(), most
-        except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error) or most == 1:
-                raise
-        most = max(1, min(most, len(rows)) // 2)
-        warnings.warn(
-            f"A batch of {len(rows)} examples does not fit into memory: from here on {most} are "
-            "computed at once and their gradients added up.",
-            stacklevel=3,
-        )
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # On a CPU PyTorch has no class of its own for it.
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        "can't allocate memory" in str(error)
-    )
 
 
 def no_number(
