@@ -15,19 +15,19 @@ import torch
 from torch import nn
 from transformers import BatchEncoding, PreTrainedModel
 
-from lotterylib import gpu
-from lotterylib.anatomy import architecture_of
 from lotterylib.batches import Encoded, reading_batches
-from lotterylib.dense import use_onednn
-from lotterylib.files import read_json, write_json
+from lotterylib.data.files import read_json, write_json
+from lotterylib.encoder import architecture_of
+from lotterylib.fast import gpu
+from lotterylib.fast.cpu import use_onednn
+from lotterylib.finetuning import Progress
 from lotterylib.gates import gated
+from lotterylib.runs.store import Key
 from lotterylib.scoring import EVALUATION_BATCH, decide, in_order, score_predictions
-from lotterylib.store import Key
 from lotterylib.tasks import Task
-from lotterylib.training import Progress
 
 if TYPE_CHECKING:
-    from lotterylib.experiment import Experiment
+    from lotterylib.runs.experiment import Experiment
 
 
 @torch.inference_mode()

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from lotterylib.anatomy import Layer, layers_of
 from lotterylib.batches import Encoded, reading_batches
+from lotterylib.encoder import Layer, layers_of
 from lotterylib.errors import LotteryError, unknown
 
 Slices = Literal["columns", "rows"]

@@ -26,9 +26,9 @@ from transformers import PreTrainedModel
 
 from lotterylib.batches import Encoded, reading_batches, training_batches
 from lotterylib.errors import LotteryError
+from lotterylib.finetuning import Progress
 from lotterylib.scoring import EVALUATION_BATCH, Score, decide, example_losses, score_predictions
 from lotterylib.tasks import Task
-from lotterylib.training import Progress
 
 _STRENGTHS = np.logspace(-4, 2, 7)
 

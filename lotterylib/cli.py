@@ -9,9 +9,9 @@ from typing import NoReturn
 
 from lotterylib import __version__, commands
 from lotterylib.errors import LotteryError, unknown
-from lotterylib.methods import EXTRAS
-from lotterylib.presets import BUDGETS, PRESETS
-from lotterylib.settings import BATCH_ORDERS, BUDGET_SEEDS, PRECISIONS
+from lotterylib.runs.methods import EXTRAS
+from lotterylib.runs.presets import BUDGETS, PRESETS
+from lotterylib.runs.settings import BATCH_ORDERS, BUDGET_SEEDS, PRECISIONS
 from lotterylib.tasks import BUNDLED
 
 _EXAMPLES = """\

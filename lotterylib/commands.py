@@ -13,19 +13,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lotterylib.encoders import ENCODERS, find_encoder, folder_of
+from lotterylib.data.pretrained import ENCODERS, find_encoder, folder_of
 from lotterylib.errors import LotteryError, unknown
-from lotterylib.methods import CORE, EXTRAS
-from lotterylib.presets import BUDGETS, find_budget
-from lotterylib.request import Request, in_parts, pages_wanted
-from lotterylib.settings import BUDGET_SEEDS, parse_settings
+from lotterylib.runs.methods import CORE, EXTRAS
+from lotterylib.runs.presets import BUDGETS, find_budget
+from lotterylib.runs.request import Request, in_parts, pages_wanted
+from lotterylib.runs.settings import BUDGET_SEEDS, parse_settings
 from lotterylib.tasks import BUNDLED, TASKS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lotterylib.running import Failure
-    from lotterylib.settings import Settings
+    from lotterylib.runs.run import Failure
+    from lotterylib.runs.settings import Settings
 
 
 def run(options: argparse.Namespace) -> int:
@@ -39,8 +39,9 @@ def run(options: argparse.Namespace) -> int:
     plan = _open(options, everything)
     import pandas as pd
 
-    from lotterylib import rendering, running
-    from lotterylib.results import collect
+    from lotterylib.report import rendering
+    from lotterylib.report.results import collect
+    from lotterylib.runs import run as running
 
     experiments = [experiment for experiment, wanted in plan if CORE[0] in wanted]
     encoder = experiments[0].encoder
@@ -67,13 +68,13 @@ def run(options: argparse.Namespace) -> int:
 def _profile(options: argparse.Namespace) -> Path | None:
     if not options.profile:
         return None
-    from lotterylib.grid import check_profile
+    from lotterylib.runs.grid import check_profile
 
     return check_profile(options)
 
 
 def _run_grid(options: argparse.Namespace, profile: Path) -> int:
-    from lotterylib import grid
+    from lotterylib.runs import grid
 
     status = grid.run(options, profile)
     return status if status or options.no_pages else results(options)
@@ -81,7 +82,7 @@ def _run_grid(options: argparse.Namespace, profile: Path) -> int:
 
 def overview(options: argparse.Namespace) -> int:
     """Render the page over all tasks again, from what their runs have published."""
-    from lotterylib.rendering import render_overview
+    from lotterylib.report.rendering import render_overview
 
     encoder, pages = folder_of(options.encoder), Path(options.pages)
     if not any((pages / encoder).glob("*/results.csv")):
@@ -96,10 +97,10 @@ def _open(options: argparse.Namespace, everything: Sequence[Settings]) -> list:
     """What is asked for as experiments, each with its pages; encoder and data are found first."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     encoder = find_encoder(options.encoder)
-    from lotterylib.data import load_task_data
+    from lotterylib.data.glue import load_task_data
 
     data = [load_task_data(settings) for settings in everything]
-    from lotterylib.experiment import Experiment
+    from lotterylib.runs.experiment import Experiment
 
     return [
         (Experiment(part, encoder, examples), wanted)
@@ -187,9 +188,9 @@ def plan(options: argparse.Namespace) -> int:
     _extras(options)
     import torch
 
-    from lotterylib.files import write_json
-    from lotterylib.plan import plan as costs
-    from lotterylib.running import processes
+    from lotterylib.data.files import write_json
+    from lotterylib.runs.plan import plan as costs
+    from lotterylib.runs.run import processes
 
     jobs = options.jobs or processes()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
@@ -221,7 +222,7 @@ def rates(options: argparse.Namespace) -> int:
     if not all(0 < value < 1 for value in values):
         raise LotteryError(f"The option --rates is {options.rates!r}: rates lie between 0 and 1.")
     _check_writable(everything[0].store)
-    from lotterylib.rates import RATES, best_rates, keep, sweep
+    from lotterylib.runs.rates import RATES, best_rates, keep, sweep
 
     table = sweep(everything, values or RATES, options.jobs)
     means = table.pivot_table(
@@ -238,8 +239,8 @@ def status(options: argparse.Namespace) -> int:
     everything = _settings(options)
     _extras(options)
     plan = _open(options, everything)
-    from lotterylib.running import processes
-    from lotterylib.status import seconds_left, states_of, table_of
+    from lotterylib.runs.run import processes
+    from lotterylib.runs.status import seconds_left, states_of, table_of
 
     states = states_of(plan)
     print(table_of(states).to_string())
@@ -262,10 +263,10 @@ def status(options: argparse.Namespace) -> int:
 
 def import_masks(options: argparse.Namespace) -> int:
     """Read the authors' own subnetworks, and audit them."""
-    from lotterylib.audit import check_auditable
-    from lotterylib.imported import import_masks as read_into
-    from lotterylib.imported import read_masks
-    from lotterylib.store import RunStore
+    from lotterylib.report.audit import check_auditable
+    from lotterylib.report.imported import import_masks as read_into
+    from lotterylib.report.imported import read_masks
+    from lotterylib.runs.store import RunStore
 
     folder = Path(options.folder)
     if not folder.is_dir():
@@ -285,7 +286,14 @@ def import_masks(options: argparse.Namespace) -> int:
     if "structured" not in counts:
         print("The audit needs the masks found jointly (heads_mlps), so no page is made.")
         return 0
-    from lotterylib.pages import AUDIT, AUTHORS, find_template, page_path, render, write_contents
+    from lotterylib.report.pages import (
+        AUDIT,
+        AUTHORS,
+        find_template,
+        page_path,
+        render,
+        write_contents,
+    )
 
     pages = Path(options.pages)
     template = find_template(templates, AUDIT)
@@ -298,7 +306,7 @@ def import_masks(options: argparse.Namespace) -> int:
 
 
 def _templates(folder: Path) -> list[Path]:
-    from lotterylib.pages import AUDIT, OVERVIEW, find_template, templates
+    from lotterylib.report.pages import AUDIT, OVERVIEW, find_template, templates
 
     found = templates(folder)
     for name in (OVERVIEW, AUDIT):
@@ -344,7 +352,7 @@ def show_choices(_options: argparse.Namespace) -> int:
 
 def results(options: argparse.Namespace) -> int:
     """Show what was found, as a table."""
-    from lotterylib.results import load_results
+    from lotterylib.report.results import load_results
 
     results = load_results(Path(options.pages))
     if results.empty:
@@ -354,7 +362,7 @@ def results(options: argparse.Namespace) -> int:
 
 
 def _show(results: pd.DataFrame) -> int:
-    from lotterylib.results import format_verdicts, verdicts
+    from lotterylib.report.results import format_verdicts, verdicts
 
     print(format_verdicts(verdicts(results)))
     return 0

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import prune_linear_layer
 
-from lotterylib.anatomy import Layer, architecture_of, layers_of, prunable_weights
+from lotterylib.encoder import Layer, architecture_of, layers_of, prunable_weights
 from lotterylib.errors import LotteryError
 from lotterylib.subnetworks import StructuredSubnetwork, WeightSubnetwork
 

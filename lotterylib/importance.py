@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from lotterylib import gpu
 from lotterylib.batches import Encoded, reading_batches
-from lotterylib.dense import use_onednn
+from lotterylib.fast import gpu
+from lotterylib.fast.cpu import use_onednn
 from lotterylib.gates import closed_mlps_skipped, gate_values, gated
 from lotterylib.scoring import (
     EVALUATION_BATCH,

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from lotterylib.presets import Preset
+from lotterylib.runs.presets import Preset
 from lotterylib.subnetworks import WeightSubnetwork
 
 

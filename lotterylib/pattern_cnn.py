@@ -22,8 +22,8 @@ from torch import nn
 from torch.nn import functional
 
 from lotterylib.errors import LotteryError
+from lotterylib.finetuning import Progress
 from lotterylib.patterns import PATTERNS, brightness
-from lotterylib.training import Progress
 
 GENERATED_MAPS = 4000
 """How many generated maps to train on by default."""

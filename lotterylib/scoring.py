@@ -13,10 +13,10 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from lotterylib import gpu
 from lotterylib.batches import Encoded, reading_batches
-from lotterylib.dense import use_onednn
-from lotterylib.files import read_json, write_json
+from lotterylib.data.files import read_json, write_json
+from lotterylib.fast import gpu
+from lotterylib.fast.cpu import use_onednn
 from lotterylib.tasks import Task
 
 EVALUATION_BATCH = 64

@@ -14,9 +14,8 @@ from typing import Literal
 import numpy as np
 
 from lotterylib.importance import Importance
-from lotterylib.methods import Part
-from lotterylib.presets import Preset
-from lotterylib.subnetworks import StructuredSubnetwork
+from lotterylib.runs.presets import Preset
+from lotterylib.subnetworks import Part, StructuredSubnetwork
 
 Phase = Literal["full", "together", "heads", "mlps"]
 Measure = Callable[[StructuredSubnetwork], tuple[Importance, float]]

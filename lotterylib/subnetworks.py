@@ -18,9 +18,11 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from lotterylib.encoder import Shape
 from lotterylib.errors import LotteryError
-from lotterylib.methods import Part
-from lotterylib.shape import Shape
+
+Part = Literal["heads", "mlps", "weights"]
+"""What a method prunes."""
 
 _SIZE = re.compile(r"[0-9]{1,18}")
 

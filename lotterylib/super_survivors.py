@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lotterylib.agreement import PARTS, Part, stack
 from lotterylib.errors import LotteryError
-from lotterylib.stability import PARTS, Part, stack
 from lotterylib.subnetworks import StructuredSubnetwork
 
 

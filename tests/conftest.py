@@ -18,16 +18,16 @@ from transformers import (
 )
 
 import lotterylib.batches
-import lotterylib.data
-import lotterylib.pattern_counts
+import lotterylib.data.glue
+import lotterylib.runs.pattern_counts
 from lotterylib.batches import encode
-from lotterylib.encoders import find_encoder
-from lotterylib.grammar import generate
-from lotterylib.imported import read_masks
-from lotterylib.loading import load_model, load_tokenizer, quiet_transformers
-from lotterylib.pattern_counts import classifier
-from lotterylib.presets import PAPER_SEEDS
-from lotterylib.store import RunStore
+from lotterylib.data.grammar import generate
+from lotterylib.data.loading import load_model, load_tokenizer, quiet_transformers
+from lotterylib.data.pretrained import find_encoder
+from lotterylib.report.imported import read_masks
+from lotterylib.runs.pattern_counts import classifier
+from lotterylib.runs.presets import PAPER_SEEDS
+from lotterylib.runs.store import RunStore
 from lotterylib.tasks import find_task
 from tests.shared import made_once
 
@@ -195,8 +195,8 @@ def small_runs():
         return np.array([int(attention.argmax()) % 5 for attention in maps])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lotterylib.data, "BUNDLED_ROWS", {"train": 60, "validation": 60})
+        patch.setattr(lotterylib.data.glue, "BUNDLED_ROWS", {"train": 60, "validation": 60})
         patch.setattr(lotterylib.batches, "MAX_LENGTH", 24)
-        patch.setattr(lotterylib.pattern_counts, "classifier", lambda store: None)
-        patch.setattr(lotterylib.pattern_counts, "classify_by_cnn", brightest)
+        patch.setattr(lotterylib.runs.pattern_counts, "classifier", lambda store: None)
+        patch.setattr(lotterylib.runs.pattern_counts, "classify_by_cnn", brightest)
         yield

@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from lotterylib.anatomy import prunable_weights
-from lotterylib.experiment import open_experiment
+from lotterylib.encoder import prunable_weights
 from lotterylib.magnitude import rank
-from lotterylib.settings import parse_settings
+from lotterylib.runs.experiment import open_experiment
+from lotterylib.runs.settings import parse_settings
 from lotterylib.subnetworks import StructuredSubnetwork, random_like
 
 

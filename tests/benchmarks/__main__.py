@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from lotterylib.memory import keep_freed_memory
+from lotterylib.fast.cpu import keep_freed_memory
 from tests.benchmarks import magnitude, measuring, on_gpu, removal, training
 
 GROUPS = {

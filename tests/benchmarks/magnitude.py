@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch.nn.utils import prune
 
-from lotterylib.anatomy import layers_of, prunable_weights
+from lotterylib.encoder import layers_of, prunable_weights
 from lotterylib.magnitude import pruned_counts, rank
 from tests.benchmarks.harness import Row, seconds
 from tests.benchmarks.workload import bert

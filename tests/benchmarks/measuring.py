@@ -9,12 +9,12 @@ import torch
 from captum.attr import LayerGradientXActivation
 from transformers import PreTrainedModel
 
-from lotterylib.anatomy import layers_of, shape_of
 from lotterylib.attention import _contribution_norms, _triangles_of, attention_maps
 from lotterylib.batches import Encoded
+from lotterylib.encoder import layers_of, shape_of
 from lotterylib.gates import gate_values, gated
 from lotterylib.importance import Importance, measure
-from lotterylib.presets import find_preset
+from lotterylib.runs.presets import find_preset
 from lotterylib.scoring import evaluate, example_losses
 from lotterylib.structured import StructuredStep, search_structured
 from lotterylib.subnetworks import StructuredSubnetwork, full_subnetwork

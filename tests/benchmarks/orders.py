@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from lotterylib.experiment import Experiment, open_experiment
-from lotterylib.running import compute_all
-from lotterylib.settings import BATCH_ORDERS, parse_settings
+from lotterylib.runs.experiment import Experiment, open_experiment
+from lotterylib.runs.run import compute_all
+from lotterylib.runs.settings import BATCH_ORDERS, parse_settings
 
 
 def read_options(name: str, csv: str) -> argparse.Namespace:

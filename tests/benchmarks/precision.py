@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.precision cola sst2 --data-dir GLUE --train-rows 3000
 
-Trains in float32 and as a GPU would (`lotterylib.gpu`), in bfloat16, which a CPU can do as well.
+Trains in float32 and as a GPU would (`fast.gpu`), in bfloat16, which a CPU can do as well.
 Writes a row per task and seed: both scores, and how alike both rank heads and MLPs in one model.
 """
 
@@ -17,12 +17,12 @@ import torch
 from scipy.stats import spearmanr
 from tqdm import tqdm
 
-from lotterylib import gpu
-from lotterylib.experiment import Experiment
+from lotterylib.fast import gpu
+from lotterylib.finetuning import train
 from lotterylib.importance import measure
+from lotterylib.runs.experiment import Experiment
 from lotterylib.scoring import evaluate
 from lotterylib.subnetworks import full_subnetwork
-from lotterylib.training import train
 from tests.benchmarks.orders import experiment_of, read_options
 
 

@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from lotterylib.anatomy import shape_of
 from lotterylib.attention import maps_of
+from lotterylib.encoder import shape_of
+from lotterylib.fast.cpu import keep_freed_memory
+from lotterylib.finetuning import Recipe, train
 from lotterylib.gates import remove
 from lotterylib.importance import measure
-from lotterylib.memory import keep_freed_memory
 from lotterylib.scoring import evaluate
 from lotterylib.subnetworks import StructuredSubnetwork, full_subnetwork
 from lotterylib.tasks import find_task
-from lotterylib.training import Recipe, train
 from tests.benchmarks.workload import bert, examples
 
 TASK = find_task("sst2")

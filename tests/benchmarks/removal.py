@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch_pruning
 
-from lotterylib.anatomy import layers_of, shape_of
+from lotterylib.encoder import layers_of, shape_of
 from lotterylib.gates import remove
 from lotterylib.subnetworks import StructuredSubnetwork
 from tests.benchmarks.harness import Row, compare

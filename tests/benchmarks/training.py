@@ -12,10 +12,10 @@ import torch
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from lotterylib.batches import BatchOrder, Encoded
+from lotterylib.finetuning import Recipe, train
 from lotterylib.gates import gate_values, gated, remove
 from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.tasks import find_task
-from lotterylib.training import Recipe, train
 from tests.benchmarks.harness import Row, compare
 from tests.benchmarks.workload import bert, examples, padded
 
@@ -105,7 +105,7 @@ def retraining(quick: bool) -> Iterator[Row]:
         def usual(
             plain: PreTrainedModel = plain, subnetwork: StructuredSubnetwork = subnetwork
         ) -> None:
-            with mock.patch("lotterylib.training.use_onednn"):
+            with mock.patch("lotterylib.finetuning.use_onednn"):
                 peer(plain, subnetwork)
 
         yield compare(what, "closed gates, PyTorch's own dense layers", ours, usual, rounds=rounds)

@@ -6,9 +6,9 @@ import torch
 from transformers import AutoModelForSequenceClassification, BertConfig, PreTrainedModel
 
 from lotterylib.batches import Encoded
-from lotterylib.encoders import find_encoder
-from lotterylib.lengths import random_examples, sample_lengths
-from lotterylib.loading import load_tokenizer, quiet_transformers
+from lotterylib.data.loading import load_tokenizer, quiet_transformers
+from lotterylib.data.pretrained import find_encoder
+from lotterylib.runs.lengths import random_examples, sample_lengths
 
 
 def bert(

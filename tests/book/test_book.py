@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from lotterylib.inventory import ITEMS, find_pages
-from lotterylib.methods import CORE, EXTRAS, KINDS, METHODS, PHASES
-from lotterylib.pages import TEMPLATE
-from lotterylib.results import COLUMNS, load_results
+from lotterylib.report.inventory import ITEMS, find_pages
+from lotterylib.runs.methods import CORE, EXTRAS, KINDS, METHODS, PHASES
+from lotterylib.report.pages import TEMPLATE
+from lotterylib.report.results import COLUMNS, load_results
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "book" / "results"

@@ -25,7 +25,7 @@ FORKED = pytest.mark.skipif(
 GRID = ("run", "acceptability", "--encoder", "tiny", "--budget", "smoke", "--seeds", "3,1")
 GRID += ("--train-rows", "16", "--dev-rows", "16", "--no-pages")
 _context = multiprocessing.get_context("forkserver" if sys.platform != "win32" else "spawn")
-_context.set_forkserver_preload(["lotterylib.running", "lotterylib.experiment"])
+_context.set_forkserver_preload(["lotterylib.runs.run", "lotterylib.runs.experiment"])
 
 
 class Run:
@@ -100,7 +100,10 @@ def until(condition, seconds=60):
 
 def _make_small():
     """Few short texts, a classifier with next to nothing to learn, forked workers."""
-    from lotterylib import batches, data, pattern_counts, running, store
+    from lotterylib import batches
+    from lotterylib.data import glue as data
+    from lotterylib.runs import pattern_counts, store
+    from lotterylib.runs import run as running
 
     running.multiprocessing = SimpleNamespace(
         get_context=lambda _: multiprocessing.get_context("fork"),

@@ -11,7 +11,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from lotterylib.results import load_results
+from lotterylib.report.results import load_results
 from tests.faults.disturbed import FORKED, GRID, run
 
 pytestmark = pytest.mark.long

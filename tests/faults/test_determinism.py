@@ -17,9 +17,9 @@ TRAIN_AND_MEASURE = """
 import sys
 import torch
 from lotterylib import batches, scoring
-from lotterylib.cells import Cell, compute
-from lotterylib.experiment import open_experiment
-from lotterylib.settings import parse_settings
+from lotterylib.runs.jobs import Cell, compute
+from lotterylib.runs.experiment import open_experiment
+from lotterylib.runs.settings import parse_settings
 
 store, threads = sys.argv[1:]
 torch.set_num_threads(int(threads))

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from lotterylib import cli
-from lotterylib.data import TaskData, load_data
-from lotterylib.encoders import Encoder, find_encoder, folder_of
+from lotterylib.data.attention_maps import FOLDER, LabelledMaps, load_labelled
+from lotterylib.data.glue import TaskData, load_data
+from lotterylib.data.loading import load_model, load_tokenizer
+from lotterylib.data.pretrained import Encoder, find_encoder, folder_of
 from lotterylib.errors import LotteryError
-from lotterylib.imported import read_masks
-from lotterylib.labelled_maps import FOLDER, LabelledMaps, load_labelled
-from lotterylib.loading import load_model, load_tokenizer
 from lotterylib.pattern_cnn import PatternCNN, load_cnn, save_cnn
-from lotterylib.settings import Settings, parse_settings
-from lotterylib.store import Key, RunStore
+from lotterylib.report.imported import read_masks
+from lotterylib.runs.settings import Settings, parse_settings
+from lotterylib.runs.store import Key, RunStore
 from lotterylib.subnetworks import (
     StructuredSubnetwork,
     Subnetwork,
@@ -429,7 +429,7 @@ def test_any_labels_are_those_of_the_maps_or_a_sentence(edits, length, tmp_path)
 def test_parameters_that_look_like_code_stay_texts(tmp_path, monkeypatch):
     from papermill.parameterize import parameterize_notebook
 
-    from lotterylib.pages import parameters_of
+    from lotterylib.report.pages import parameters_of
 
     harm = "'); open('harm', 'w').close(); ('"
     made = parse_settings("rte", encoder="tiny", store=f'runs{harm}\n"""\\$(touch harm)`x`')

@@ -55,7 +55,7 @@ def test_a_killed_worker_is_replaced_and_the_grid_goes_on(undisturbed, tmp_path)
 
 def kill_whoever_measures_importance():
     """In every process that is forked from this one."""
-    from lotterylib import running
+    from lotterylib.runs import run as running
 
     plain = running.compute
 

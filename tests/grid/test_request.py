@@ -9,10 +9,11 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from lotterylib import cli, grid
-from lotterylib.cells import cells_of
+from lotterylib import cli
 from lotterylib.errors import LotteryError
-from lotterylib.methods import CORE, EXTRAS, SEVERAL_SEEDS
+from lotterylib.runs import grid
+from lotterylib.runs.jobs import cells_of
+from lotterylib.runs.methods import CORE, EXTRAS, SEVERAL_SEEDS
 from tests.grid.tiny import REQUEST as TINY
 from tests.grid.tiny import ROOT, execute
 
@@ -65,9 +66,7 @@ def graph(folder, **config):
 
 
 def test_the_settings_are_the_options_of_lottery_run():
-    options = set(vars(parse())) - {
-        *("command", "handler", "jobs", "together", "no_pages", "profile")
-    }
+    options = set(vars(parse())) - {*("command", "handler", "jobs", "no_pages", "profile")}
     assert {"with" if name == "extras" else name for name in options - {"no_overview"}} == set(
         grid.SETTINGS
     )

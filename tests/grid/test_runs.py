@@ -8,8 +8,8 @@ import shutil
 import nbformat
 import pytest
 
-from lotterylib.experiment import open_experiment
-from lotterylib.settings import parse_settings
+from lotterylib.runs.experiment import open_experiment
+from lotterylib.runs.settings import parse_settings
 from tests.grid.tiny import (
     PAGES,
     STORE,

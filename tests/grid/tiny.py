@@ -6,7 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lotterylib import cli, grid
+from lotterylib import cli
+from lotterylib.runs import grid
 
 ROOT = Path(__file__).parents[2]
 REQUEST = {

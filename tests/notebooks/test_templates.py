@@ -14,11 +14,9 @@ import numpy as np
 import papermill
 import pytest
 
-from lotterylib.cells import ALL
 from lotterylib.errors import LotteryError
-from lotterylib.experiment import open_experiment
-from lotterylib.imported import import_masks
-from lotterylib.pages import (
+from lotterylib.report.imported import import_masks
+from lotterylib.report.pages import (
     AUDIT,
     OVERVIEW,
     page_path,
@@ -27,10 +25,12 @@ from lotterylib.pages import (
     templates,
     write_contents,
 )
-from lotterylib.presets import PAPER_SEEDS
-from lotterylib.published import publish
-from lotterylib.settings import parse_settings
-from lotterylib.store import RunStore
+from lotterylib.report.published import publish
+from lotterylib.runs.experiment import open_experiment
+from lotterylib.runs.jobs import ALL
+from lotterylib.runs.presets import PAPER_SEEDS
+from lotterylib.runs.settings import parse_settings
+from lotterylib.runs.store import RunStore
 from lotterylib.tasks import TASKS
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"

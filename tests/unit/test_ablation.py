@@ -8,8 +8,7 @@ import torch
 
 import lotterylib.ablation
 from lotterylib.ablation import ablate_heads
-from lotterylib.anatomy import layers_of
-from lotterylib.encoders import ARCHITECTURES
+from lotterylib.encoder import ARCHITECTURES, layers_of
 from lotterylib.gates import gated, remove
 from lotterylib.scoring import evaluate
 from lotterylib.subnetworks import StructuredSubnetwork

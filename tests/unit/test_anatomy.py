@@ -4,7 +4,9 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, GPT2Config
 
-from lotterylib.anatomy import (
+from lotterylib.data.loading import load_model
+from lotterylib.encoder import (
+    ARCHITECTURES,
     PRUNED_PARAMETERS,
     Shape,
     architecture_of,
@@ -12,9 +14,7 @@ from lotterylib.anatomy import (
     prunable_weights,
     shape_of,
 )
-from lotterylib.encoders import ARCHITECTURES
 from lotterylib.errors import LotteryError
-from lotterylib.loading import load_model
 from lotterylib.tasks import find_task
 
 

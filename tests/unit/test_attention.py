@@ -9,12 +9,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
 
-from lotterylib.anatomy import layers_of
 from lotterylib.attention import attention_maps, maps_of
-from lotterylib.encoders import ARCHITECTURES
+from lotterylib.data.loading import load_model, load_tokenizer
+from lotterylib.encoder import ARCHITECTURES, layers_of
 from lotterylib.errors import LotteryError
 from lotterylib.gates import gate_values, gated, remove
-from lotterylib.loading import load_model, load_tokenizer
 from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.tasks import find_task
 

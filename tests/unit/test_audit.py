@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import lotterylib.store
-from lotterylib import audit, paper
+import lotterylib.runs.store
+from lotterylib.agreement import stability_table
 from lotterylib.errors import LotteryError
-from lotterylib.imported import BERT_BASE, FOLDERS, import_masks
-from lotterylib.stability import stability_table
-from lotterylib.store import RunStore
+from lotterylib.overlap import TaskOverlap, task_overlap
+from lotterylib.report import audit, paper
+from lotterylib.report.imported import BERT_BASE, FOLDERS, import_masks
+from lotterylib.runs.store import RunStore
 from lotterylib.subnetworks import StructuredSubnetwork
-from lotterylib.task_overlap import TaskOverlap, task_overlap
 from lotterylib.tasks import TASKS
 
 GLUE = [name for name, task in TASKS.items() if not task.is_bundled]
@@ -66,7 +66,7 @@ def made_up():
 def _no_commit():
     """What the commit is does not matter here, and asking for it takes a process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lotterylib.store, "_commit", lambda: "0123456789ab")
+        patch.setattr(lotterylib.runs.store, "_commit", lambda: "0123456789ab")
         yield
 
 

@@ -15,7 +15,7 @@ from lotterylib.batches import (
     save_encoded,
     training_batches,
 )
-from lotterylib.loading import load_tokenizer
+from lotterylib.data.loading import load_tokenizer
 from lotterylib.tasks import find_task
 
 CPU = torch.device("cpu")

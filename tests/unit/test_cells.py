@@ -2,13 +2,12 @@
 
 import pytest
 
-from lotterylib.cells import ALL, Cell, cells_of, compute, is_done, key_of, provenance
-from lotterylib.methods import ALL_METHODS, CORE, EXTRAS, GRIDS
-from lotterylib.pattern_counts import shares_table
-from lotterylib.presets import PRESETS
-from lotterylib.results import COLUMNS, collect
-from lotterylib.store import RunStore
-from lotterylib.training import silent
+from lotterylib.finetuning import silent
+from lotterylib.report.results import COLUMNS, collect
+from lotterylib.runs.jobs import ALL, Cell, cells_of, compute, is_done, key_of, provenance
+from lotterylib.runs.methods import ALL_METHODS, CORE, EXTRAS, GRIDS
+from lotterylib.runs.pattern_counts import shares_table
+from lotterylib.runs.store import RunStore
 from tests.small import small_experiment
 
 PATTERN_PAGE, BASELINE_PAGE = "07_attention_patterns", "09_how_bad_is_bad"
@@ -68,7 +67,7 @@ def test_every_subnetwork_that_a_page_scores_is_a_cell_once_per_seed(pages, tmp_
 
 
 @pytest.mark.parametrize("pages", SETS_OF_PAGES, ids=lambda pages: f"{pages[-1]}-{len(pages)}")
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", ["paper", "official"])
 def test_what_a_cell_needs_comes_before_it(pages, preset, tmp_path):
     """Otherwise the time of one cell would be spent, and told, under the name of another."""
     before = set()
@@ -107,7 +106,7 @@ def test_one_seed_has_no_super_survivors(tmp_path):
     assert {cell.seed for cell in cells} == {0, 3}
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", ["paper", "official"])
 def test_figure_4_finds_its_patterns_counted(preset, tmp_path, monkeypatch):
     made = experiment(tmp_path, preset=preset)
     cells = [cell for cell in cells_of(made.settings) if cell.stage == "patterns"]
@@ -118,7 +117,7 @@ def test_figure_4_finds_its_patterns_counted(preset, tmp_path, monkeypatch):
     assert len(shares_table(made)) == 2 * 4
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", ["paper", "official"])
 def test_no_two_cells_share_a_place_in_the_store(preset, tmp_path):
     cells, paths = 0, set()
     for task in ("similarity", "acceptability"):

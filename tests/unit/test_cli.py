@@ -9,11 +9,12 @@ import nbformat
 import numpy as np
 import pytest
 
-from lotterylib import commands, running
+from lotterylib import commands
 from lotterylib.cli import main
 from lotterylib.errors import LotteryError
-from lotterylib.methods import CORE, EXTRAS, SEVERAL_SEEDS
-from lotterylib.presets import BUDGETS
+from lotterylib.runs import run as running
+from lotterylib.runs.methods import CORE, EXTRAS, SEVERAL_SEEDS
+from lotterylib.runs.presets import BUDGETS
 
 TINY = ["--encoder", "tiny", "--budget", "smoke", "--jobs", "1", "--no-pages"]
 
@@ -112,7 +113,7 @@ def test_no_network_and_no_package_is_a_sentence(tmp_path):
 @pytest.fixture
 def _no_patterns(monkeypatch):
     """A classifier of attention patterns that has nothing to learn."""
-    from lotterylib import pattern_counts
+    from lotterylib.runs import pattern_counts
 
     monkeypatch.setattr(pattern_counts, "classifier", lambda store: None)
     monkeypatch.setattr(
@@ -138,7 +139,7 @@ def test_a_run_says_what_it_found_and_a_second_one_computes_nothing(capsys, tmp_
         "patterns pre-trained, normed: 192 maps classified",
     ):
         assert found in said
-    from lotterylib import experiment, searches
+    from lotterylib.runs import experiment, searches
 
     for module, name in ((experiment, "train"), (experiment, "measure"), (searches, "evaluate")):
         monkeypatch.setattr(module, name, None)
@@ -236,21 +237,6 @@ def test_pages_of_a_run_done_otherwise_are_not_replaced(capsys, tmp_path):
     assert main([*arguments, "--pages", str(tmp_path / "pages")]) == 2
     said = capsys.readouterr().err
     assert "of Acceptability (generated) with preset official, budget smoke, 48 training" in said
-    assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        (["--together", "0"], "The option --together is 0: it must be 1 or more."),
-        (["--together", "5", "--jobs", "2"], "single process, so --jobs cannot go with it."),
-        (["--together", "5", "--profile", "local"], "so --profile cannot go with it."),
-        (["--together", "five"], "invalid int value: 'five'"),
-    ],
-)
-def test_trainings_together_are_for_one_process(given, said, tmp_path, capsys):
-    assert main(["run", "--encoder", "tiny", "--store", str(tmp_path / "runs"), *given]) == 2
-    assert said in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
 

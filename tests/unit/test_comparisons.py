@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lotterylib import comparisons, paper
+from lotterylib.encoder import Shape
 from lotterylib.importance import Importance
-from lotterylib.methods import ALL_METHODS
-from lotterylib.presets import find_preset
-from lotterylib.results import COLUMNS
+from lotterylib.report import comparisons, paper
+from lotterylib.report.results import COLUMNS
+from lotterylib.runs.methods import ALL_METHODS
+from lotterylib.runs.presets import find_preset
+from lotterylib.runs.searches import HALVES_SEED
 from lotterylib.scoring import score_predictions
-from lotterylib.searches import HALVES_SEED
-from lotterylib.shape import Shape
 from lotterylib.structured import search_structured
 from lotterylib.subnetworks import StructuredSubnetwork, WeightSubnetwork, full_subnetwork
 from lotterylib.tasks import find_task

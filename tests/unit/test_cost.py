@@ -4,14 +4,13 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lotterylib import paper
-from lotterylib.anatomy import shape_of
-from lotterylib.cells import ALL, Cell, cells_of
-from lotterylib.cost import KEPT, Amounts, Split, Work, split_of, work_of
-from lotterylib.encoders import find_encoder
-from lotterylib.loading import load_model
-from lotterylib.settings import parse_settings
-from lotterylib.shape import Shape
+from lotterylib.data.loading import load_model
+from lotterylib.data.pretrained import find_encoder
+from lotterylib.encoder import Shape, shape_of
+from lotterylib.report import paper
+from lotterylib.runs.cost import KEPT, Amounts, Split, Work, split_of, work_of
+from lotterylib.runs.jobs import ALL, Cell, cells_of
+from lotterylib.runs.settings import parse_settings
 from lotterylib.tasks import find_task
 
 BERT_BASE = Shape(12, 12, 768, 3072, 109_483_778)
@@ -91,7 +90,7 @@ def test_costs_add_up():
 
 def test_the_whole_paper_is_what_the_arithmetic_of_its_appendix_says():
     """1.6 EFLOP for BERT-base on nine tasks and five seeds, of which 260 PFLOP are fine-tuning."""
-    from lotterylib.lengths import sample_lengths
+    from lotterylib.runs.lengths import sample_lengths
 
     total = fine = 0.0
     for name in ("cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "wnli"):

@@ -5,18 +5,18 @@ import copy
 import numpy as np
 import pytest
 import torch
+from lotterylib.together import train_together
 from scipy.stats import spearmanr
 
 from lotterylib import replaying
-from lotterylib.anatomy import shape_of
 from lotterylib.attention import maps_of
+from lotterylib.encoder import shape_of
+from lotterylib.finetuning import Recipe, train
 from lotterylib.gates import remove
 from lotterylib.importance import measure
 from lotterylib.scoring import evaluate
 from lotterylib.subnetworks import full_subnetwork
 from lotterylib.tasks import find_task
-from lotterylib.together import train_together
-from lotterylib.training import Recipe, train
 from tests.small import half_of_the_weights, some_structure
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from datasets.exceptions import DatasetNotFoundError
 
-import lotterylib.data
-from lotterylib.data import BUNDLED_ROWS, load_data
+import lotterylib.data.glue
+from lotterylib.data.glue import BUNDLED_ROWS, load_data
 from lotterylib.errors import LotteryError
 from lotterylib.tasks import BUNDLED, TASKS, find_task
 
@@ -341,7 +341,7 @@ def test_an_unreachable_hub_is_a_sentence(error, monkeypatch):
     def fail(*_, **__):
         raise error("no network here")
 
-    monkeypatch.setattr(lotterylib.data, "load_dataset", fail)
+    monkeypatch.setattr(lotterylib.data.glue, "load_dataset", fail)
     with pytest.raises(LotteryError, match=r"RTE is neither in the local cache.*--data-dir.*accep"):
         load_data(find_task("rte"))
 
@@ -357,7 +357,7 @@ def test_the_hub_is_asked_for_the_task_and_its_dev_split(monkeypatch, tmp_path):
         splits = {name: Dataset.from_dict(rows) for name in ("train", "validation_matched")}
         return DatasetDict(splits | {"test_matched": Dataset.from_dict(rows | {"label": [-1]})})
 
-    monkeypatch.setattr(lotterylib.data, "load_dataset", answer)
+    monkeypatch.setattr(lotterylib.data.glue, "load_dataset", answer)
     data = load_data(find_task("mnli"))
     assert asked == [("nyu-mll/glue", "mnli")]
     assert frame(data.dev) == {"premise": ["a"], "hypothesis": ["b"], "label": [2]}

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lotterylib.dense import use_onednn
+from lotterylib.fast.cpu import use_onednn
 from lotterylib.gates import remove
 from lotterylib.scoring import evaluate
 from lotterylib.subnetworks import StructuredSubnetwork

@@ -9,10 +9,11 @@ import zipfile
 
 import pytest
 
-import lotterylib.encoders
-from lotterylib.encoders import ARCHITECTURES, ENCODERS, EncoderSource, find_encoder
+import lotterylib.data.pretrained
+from lotterylib.data.pretrained import ENCODERS, EncoderSource, find_encoder
+from lotterylib.encoder import ARCHITECTURES
 from lotterylib.errors import LotteryError
-from lotterylib.store import Key
+from lotterylib.runs.store import Key
 
 WEIGHTS = b"not really weights"
 CHECKSUM = hashlib.sha256(WEIGHTS).hexdigest()
@@ -43,7 +44,7 @@ def packaged(monkeypatch):
     def build(root, sha256=CHECKSUM):
         source = EncoderSource("made-up", "package", "made-up-package", 3e-5, sha256)
         monkeypatch.setitem(ENCODERS, "made-up", source)
-        monkeypatch.setattr(lotterylib.encoders, "_package_root", lambda package: root)
+        monkeypatch.setattr(lotterylib.data.pretrained, "_package_root", lambda package: root)
 
     return build
 
@@ -213,7 +214,7 @@ def pieces(tmp_path, monkeypatch):
         return tmp_path / package
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(lotterylib.encoders, "_package_root", root)
+    monkeypatch.setattr(lotterylib.data.pretrained, "_package_root", root)
     source = EncoderSource("piecewise", "pieces", "part-001", 2e-5, CHECKSUM)
     monkeypatch.setitem(ENCODERS, "piecewise", source)
     return looks

@@ -9,23 +9,24 @@ import torch
 from datasets import Dataset
 
 import lotterylib.batches
-import lotterylib.data
-import lotterylib.experiment
-import lotterylib.pattern_counts
-import lotterylib.searches
-from lotterylib.anatomy import prunable_weights
-from lotterylib.cells import Cell, cells_of, compute, is_done, key_of
-from lotterylib.data import TaskData
-from lotterylib.encoders import Encoder
-from lotterylib.experiment import Experiment
-from lotterylib.files import read_json
+import lotterylib.data.glue
+import lotterylib.runs.experiment
+import lotterylib.runs.pattern_counts
+import lotterylib.runs.searches
+from lotterylib.data.files import read_json
+from lotterylib.data.glue import TaskData
+from lotterylib.data.loading import load_model
+from lotterylib.data.pretrained import Encoder
+from lotterylib.encoder import prunable_weights
+from lotterylib.finetuning import train
 from lotterylib.gates import gate_values, gated, remove, zero_pruned_weights
 from lotterylib.importance import measure
-from lotterylib.loading import load_model
-from lotterylib.methods import ALL_METHODS, KINDS
+from lotterylib.runs.experiment import Experiment
+from lotterylib.runs.jobs import Cell, cells_of, compute, is_done, key_of
+from lotterylib.runs.methods import ALL_METHODS, KINDS
+from lotterylib.runs.searches import find_good, ranking_of
+from lotterylib.runs.settings import parse_settings
 from lotterylib.scoring import evaluate
-from lotterylib.searches import find_good, ranking_of
-from lotterylib.settings import parse_settings
 from lotterylib.subnetworks import (
     StructuredSubnetwork,
     WeightSubnetwork,
@@ -34,7 +35,6 @@ from lotterylib.subnetworks import (
     random_like,
 )
 from lotterylib.super_survivors import bad_super, random_super
-from lotterylib.training import train
 from tests.small import small_experiment
 
 
@@ -98,9 +98,12 @@ def test_nothing_is_computed_twice(done, monkeypatch):
         raise AssertionError("computed again")
 
     for module, names in (
-        (lotterylib.experiment, "train evaluate measure find_good random_like bad_like load_model"),
-        (lotterylib.searches, "search_structured search_magnitude super_survivors"),
-        (lotterylib.pattern_counts, "maps_of"),
+        (
+            lotterylib.runs.experiment,
+            "train evaluate measure find_good random_like bad_like load_model",
+        ),
+        (lotterylib.runs.searches, "search_structured search_magnitude super_survivors"),
+        (lotterylib.runs.pattern_counts, "maps_of"),
     ):
         for name in names.split():
             monkeypatch.setattr(module, name, fail)
@@ -276,78 +279,10 @@ def synthetic(preset):
     return Experiment(settings, encoder, TaskData(nothing, nothing, "made up", "0123456789abcdef"))
 
 
-DIGESTS = {
-    "paper": {
-        "frozen": "f0e4aeedffbb",
-        "finetune": "a2975a39f83e",
-        "search-structured": "9c491ef4a1b5",
-        "good-structured": "46c8e8596ecd",
-        "pruned-structured-good": "e6c2d9cc15bd",
-        "retrained-structured-good": "e25e0205bc08",
-        "random-structured": "fd40dfc5fb52",
-        "pruned-structured-random": "e6f1fa85c50d",
-        "retrained-structured-random": "dc2b7ef085e5",
-        "bad-structured": "eecca1477be3",
-        "pruned-structured-bad": "e8fa4aaa3021",
-        "retrained-structured-bad": "8c6cb8a35b99",
-        "search-magnitude": "ba3873debc8b",
-        "good-magnitude": "d86ec19f90ed",
-        "pruned-magnitude-good": "cc072b89ac40",
-        "retrained-magnitude-good": "71bf17aac7ca",
-        "random-magnitude": "32c639ab87c6",
-        "pruned-magnitude-random": "b80d8a0731fe",
-        "retrained-magnitude-random": "d0f29a190e80",
-        "bad-magnitude": "458417e4e814",
-        "pruned-magnitude-bad": "5298df0ce3ba",
-        "retrained-magnitude-bad": "50e3a791b24d",
-    },
-    "official": {
-        "frozen": "f0e4aeedffbb",
-        "finetune": "a2975a39f83e",
-        "search-structured": "06ad3c04becb",
-        "good-structured": "dd892613ab21",
-        "pruned-structured-good": "e3e784bc88c7",
-        "retrained-structured-good": "9d3262715a3d",
-        "random-structured": "45b62f07e51d",
-        "pruned-structured-random": "4bbcb36e6f5d",
-        "retrained-structured-random": "f5b1347f1664",
-        "bad-structured": "ffb64b2e83be",
-        "pruned-structured-bad": "96556c7df78e",
-        "retrained-structured-bad": "02b951711afc",
-        "search-magnitude": "d4a683718d26",
-        "good-magnitude": "01e0eee8578c",
-        "pruned-magnitude-good": "f221a2e5d2e1",
-        "retrained-magnitude-good": "fad1c92fe1bf",
-        "random-magnitude": "ec9862940ff3",
-        "pruned-magnitude-random": "6379e3ee0e6f",
-        "retrained-magnitude-random": "907864d42fff",
-        "bad-magnitude": "3e28ec6d5688",
-        "pruned-magnitude-bad": "b954f0f99a76",
-        "retrained-magnitude-bad": "9e41d3d33dba",
-    },
-}
-
-
-@pytest.mark.parametrize("preset", DIGESTS)
-def test_the_main_experiments_keys_are_those_of_stored_artefacts(preset):
-    """A digest that changes here makes everybody compute everything anew. If that is meant, raise
-    `RESULTS_VERSION` and write down the new ones.
-    """
-    made = synthetic(preset)
-    keys = [made.baseline_key("frozen"), made.finetuned_key(42)]
-    for method in ("structured", "magnitude"):
-        keys.append(made.search_key(42, method))
-        for kind in KINDS:
-            keys.append(made._subnetwork_key(42, method, kind))
-            keys += [made.score_key(42, method, kind, p) for p in ("pruned", "retrained")]
-    assert {key.stage: key.digest for key in keys} == DIGESTS[preset]
-    assert {str(key.path.parent.parent) for key in keys} == {"synthetic/stsb"}
-
-
 # --- kinds of subnetworks, and phases of scores ----------------------------------
 
 
-def half_of(made, seed, name, report):
+def half_of(made, seed, name, report, number=0):
     """What a search might have found."""
     if ALL_METHODS[name].way == "agreement":
         return find_good(made, seed, name, report)
@@ -367,7 +302,7 @@ def half_of(made, seed, name, report):
 @pytest.fixture
 def halves(tmp_path, monkeypatch):
     """Experiments of ten steps of training whose searches find about half, without searching."""
-    monkeypatch.setattr(lotterylib.experiment, "find_good", half_of)
+    monkeypatch.setattr(lotterylib.runs.experiment, "find_good", half_of)
 
     def make(**changes):
         values = {"train_rows": 40, "dev_rows": 20, "epochs": 5, "learning_rate": 3e-3}
@@ -507,7 +442,7 @@ def test_from_scratch_ignores_the_pre_trained_weights(halves, monkeypatch):
     def load(encoder, task, seed, pretrained=True):
         return load_model(encoder, task, seed if pretrained else seed + 1000)
 
-    monkeypatch.setattr(lotterylib.experiment, "load_model", load)
+    monkeypatch.setattr(lotterylib.runs.experiment, "load_model", load)
     never_learnt = load_model(made.encoder, made.task, 1003)
     wanted = trained(made, never_learnt, random)
     assert written(made, "structured", "random", "from scratch") == wanted

@@ -11,11 +11,11 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from scipy import stats
 
-from lotterylib import figures, paper
 from lotterylib.importance import Importance
-from lotterylib.methods import ALL_METHODS
+from lotterylib.overlap import TaskOverlap
 from lotterylib.patterns import PATTERNS
-from lotterylib.task_overlap import TaskOverlap
+from lotterylib.report import figures, paper
+from lotterylib.runs.methods import ALL_METHODS
 
 SEEDS = (1, 2, 3)
 CELLS = {

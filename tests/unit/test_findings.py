@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lotterylib import figures, findings
-from lotterylib.results import (
+from lotterylib.encoder import Shape
+from lotterylib.report import figures, findings
+from lotterylib.report.results import (
     COLUMNS,
     format_verdicts,
     load_results,
@@ -18,9 +19,8 @@ from lotterylib.results import (
     t_interval,
     verdicts,
 )
-from lotterylib.shape import Shape
+from lotterylib.report.tables import score_table, search_states, trace_table
 from lotterylib.subnetworks import StructuredSubnetwork
-from lotterylib.tables import score_table, search_states, trace_table
 
 SEEDS = (1, 2, 3)
 

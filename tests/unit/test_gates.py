@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from lotterylib.anatomy import layers_of, prunable_weights
-from lotterylib.encoders import ARCHITECTURES
+from lotterylib.data.loading import load_model, load_tokenizer
+from lotterylib.encoder import ARCHITECTURES, layers_of, prunable_weights
 from lotterylib.errors import LotteryError
 from lotterylib.gates import (
     closed_mlps_skipped,
@@ -17,7 +17,6 @@ from lotterylib.gates import (
     remove,
     zero_pruned_weights,
 )
-from lotterylib.loading import load_model, load_tokenizer
 from lotterylib.subnetworks import StructuredSubnetwork, WeightSubnetwork
 from lotterylib.tasks import find_task
 

@@ -5,19 +5,21 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from lotterylib.together import train_together
 from scipy.stats import spearmanr
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lotterylib import gpu, importance, scoring, training
-from lotterylib.anatomy import shape_of
+from lotterylib import finetuning as training
+from lotterylib import importance, scoring
+from lotterylib.data.loading import load_model, load_tokenizer
+from lotterylib.encoder import shape_of
 from lotterylib.errors import LotteryError
+from lotterylib.fast import gpu
+from lotterylib.finetuning import Recipe, train
 from lotterylib.importance import measure
-from lotterylib.loading import load_model, load_tokenizer
 from lotterylib.scoring import evaluate
 from lotterylib.subnetworks import full_subnetwork
 from lotterylib.tasks import find_task
-from lotterylib.together import train_together
-from lotterylib.training import Recipe, train
 
 TASK = find_task("similarity")
 WAITING = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "unique", "masked_select")
@@ -192,7 +194,7 @@ def test_importance_of_a_real_encoder_ranks_alike(minilm, monkeypatch):
     from datasets import Dataset
 
     from lotterylib.batches import encode
-    from lotterylib.grammar import generate
+    from lotterylib.data.grammar import generate
 
     task = find_task("acceptability")
     splits = [

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from lotterylib.grammar import COLUMNS, GRAMMARS, Event, generate, similarity
-from lotterylib.lexicon import LEXICONS, Lexicon
+from lotterylib.data.grammar import COLUMNS, GRAMMARS, Event, generate, similarity
+from lotterylib.data.lexicon import LEXICONS, Lexicon
 
 TASKS = tuple(GRAMMARS)
 SPLITS = ("train", "validation")
@@ -55,7 +55,7 @@ def test_a_longer_call_starts_with_the_rows_of_a_shorter_one(task):
 
 def test_rows_do_not_depend_on_the_process():
     code = (
-        "from lotterylib.grammar import GRAMMARS, generate;"
+        "from lotterylib.data.grammar import GRAMMARS, generate;"
         "print([generate(task, 'validation', 40) for task in GRAMMARS])"
     )
     root = str(Path(__file__).resolve().parents[2])

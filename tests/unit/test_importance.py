@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import lotterylib.importance
+from lotterylib.data.loading import load_model, load_tokenizer
 from lotterylib.gates import gate_values, gated
 from lotterylib.importance import Importance, measure
-from lotterylib.loading import load_model, load_tokenizer
 from lotterylib.scoring import evaluate
 from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.tasks import find_task
@@ -195,7 +195,7 @@ def test_real_weights_one_pass_equals_the_loop(minilm):
     from datasets import Dataset
 
     from lotterylib.batches import encode
-    from lotterylib.grammar import generate
+    from lotterylib.data.grammar import generate
 
     task = find_task("entailment")
     data = Dataset.from_dict(generate("entailment", "validation", 5))

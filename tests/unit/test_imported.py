@@ -12,12 +12,12 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-import lotterylib.store
-from lotterylib.anatomy import shape_of
+import lotterylib.runs.store
+from lotterylib.encoder import shape_of
 from lotterylib.errors import LotteryError
-from lotterylib.imported import BERT_BASE, FOLDERS, import_masks, load_imported, read_masks
-from lotterylib.presets import PAPER_SEEDS
-from lotterylib.store import Key, RunStore
+from lotterylib.report.imported import BERT_BASE, FOLDERS, import_masks, load_imported, read_masks
+from lotterylib.runs.presets import PAPER_SEEDS
+from lotterylib.runs.store import Key, RunStore
 from lotterylib.tasks import TASKS
 
 GLUE = ("CoLA", "SST-2", "MRPC", "QQP", "STS-B", "MNLI", "QNLI", "RTE", "WNLI")
@@ -27,7 +27,7 @@ LAYERS, HEADS = 3, 4
 @pytest.fixture(autouse=True)
 def _no_commit(monkeypatch):
     """What the commit is does not matter here, and asking for it takes a process."""
-    monkeypatch.setattr(lotterylib.store, "_commit", lambda: "0123456789ab")
+    monkeypatch.setattr(lotterylib.runs.store, "_commit", lambda: "0123456789ab")
 
 
 @pytest.fixture
@@ -382,7 +382,7 @@ def test_bert_base_has_the_parameters_of_bert_base():
 
 
 def test_masks_and_their_statistics_need_no_torch():
-    modules = ("imported", "stability", "super_survivors", "task_overlap")
+    modules = ("report.imported", "agreement", "super_survivors", "overlap")
     code = "; ".join(f"import lotterylib.{module}" for module in modules)
     code += "; import sys; raise SystemExit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

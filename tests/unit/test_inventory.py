@@ -1,7 +1,7 @@
 """Every item of the paper is listed once, with links to the pages there are."""
 
-from lotterylib.inventory import ITEMS, find_pages, inventory_table
-from lotterylib.methods import CORE, EXTRAS
+from lotterylib.report.inventory import ITEMS, find_pages, inventory_table
+from lotterylib.runs.methods import CORE, EXTRAS
 
 
 def test_the_items_are_those_of_the_paper():

@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from lotterylib.errors import LotteryError
-from lotterylib.labelled_maps import (
+from lotterylib.data.attention_maps import (
     COLUMNS,
     FOLDER,
     HALVES,
@@ -18,6 +17,7 @@ from lotterylib.labelled_maps import (
     load_authors_archive,
     load_labelled,
 )
+from lotterylib.errors import LotteryError
 from lotterylib.patterns import PATTERNS, classify_by_rules
 
 

@@ -5,10 +5,10 @@ from collections import Counter
 import pytest
 
 from lotterylib.batches import MAX_LENGTH, encode
-from lotterylib.data import load_data
+from lotterylib.data.glue import load_data
+from lotterylib.data.loading import load_tokenizer
 from lotterylib.errors import LotteryError
-from lotterylib.lengths import length_counts, sample_lengths
-from lotterylib.loading import load_tokenizer
+from lotterylib.runs.lengths import length_counts, sample_lengths
 from lotterylib.tasks import TASKS, find_task
 
 GLUE = [task.name for task in TASKS.values() if not task.is_bundled]

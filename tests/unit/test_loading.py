@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers.utils import logging as transformers_logging
 
-from lotterylib.encoders import find_encoder
-from lotterylib.loading import load_model, load_tokenizer, quiet_transformers
+from lotterylib.data.loading import load_model, load_tokenizer, quiet_transformers
+from lotterylib.data.pretrained import find_encoder
 from lotterylib.tasks import find_task
 
 

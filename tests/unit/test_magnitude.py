@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.nn.utils import prune
 
 from lotterylib.magnitude import last_kept, pruned_counts, rank, search_magnitude
-from lotterylib.presets import Preset
+from lotterylib.runs.presets import Preset
 
 
 def small_module():

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from lotterylib.memory import keep_freed_memory
+from lotterylib.fast.cpu import keep_freed_memory
 
 FAULTS = """
 import resource
 import torch
-from lotterylib.memory import keep_freed_memory
+from lotterylib.fast.cpu import keep_freed_memory
 
 if {kept}:
     keep_freed_memory()

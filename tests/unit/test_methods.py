@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from lotterylib.methods import (
+from lotterylib.runs.methods import (
     ALL_METHODS,
     CORE,
     EXTRAS,

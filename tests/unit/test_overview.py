@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 from scipy.stats import pearsonr
 
-from lotterylib import overview, paper
 from lotterylib.errors import LotteryError
-from lotterylib.findings import spell_interval
+from lotterylib.overlap import TaskOverlap
 from lotterylib.patterns import PATTERNS
-from lotterylib.published import check_overview, load_patterns, load_subnetworks
-from lotterylib.results import COLUMNS, load_results, save_results
-from lotterylib.task_overlap import TaskOverlap
+from lotterylib.report import overview, paper
+from lotterylib.report.findings import spell_interval
+from lotterylib.report.published import check_overview, load_patterns, load_subnetworks
+from lotterylib.report.results import COLUMNS, load_results, save_results
 
 RAW, NORMED = "fine-tuned, raw", "fine-tuned, normed"
 SHAPE = {"layers": 2, "heads": 2, "hidden": 8, "intermediate": 16, "total": 5000}

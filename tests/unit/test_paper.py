@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lotterylib import paper
+from lotterylib.encoder import Shape
 from lotterylib.errors import LotteryError
-from lotterylib.shape import Shape
+from lotterylib.report import paper
 from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.tasks import TASKS
 
@@ -71,7 +71,9 @@ def test_no_row_stands_twice(name):
 
 
 def test_the_torch_library_is_not_loaded():
-    code = "import sys, lotterylib.paper as it; it.scores(); assert 'torch' not in sys.modules"
+    code = (
+        "import sys, lotterylib.report.paper as it; it.scores(); assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

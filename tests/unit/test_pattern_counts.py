@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 import lotterylib.batches
-import lotterylib.data
-import lotterylib.experiment
-from lotterylib import pattern_counts
+import lotterylib.data.glue
+import lotterylib.runs.experiment
 from lotterylib.attention import maps_of
-from lotterylib.experiment import open_experiment
 from lotterylib.gates import gate_values, gated
-from lotterylib.pattern_counts import (
+from lotterylib.patterns import PATTERNS
+from lotterylib.runs import pattern_counts
+from lotterylib.runs.experiment import open_experiment
+from lotterylib.runs.pattern_counts import (
     CONDITIONS,
     EXAMPLES,
     classifier,
@@ -20,11 +21,10 @@ from lotterylib.pattern_counts import (
     counts_key,
     shares_table,
 )
-from lotterylib.patterns import PATTERNS
-from lotterylib.presets import PRESETS
-from lotterylib.searches import find_good
-from lotterylib.settings import parse_settings
-from lotterylib.store import RunStore
+from lotterylib.runs.presets import PRESETS
+from lotterylib.runs.searches import find_good
+from lotterylib.runs.settings import parse_settings
+from lotterylib.runs.store import RunStore
 from lotterylib.subnetworks import StructuredSubnetwork
 
 
@@ -47,9 +47,9 @@ def about_half(made, seed, name, report):
 @pytest.fixture(scope="module", autouse=True)
 def _small():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lotterylib.data, "BUNDLED_ROWS", {"train": 60, "validation": 60})
+        patch.setattr(lotterylib.data.glue, "BUNDLED_ROWS", {"train": 60, "validation": 60})
         patch.setattr(lotterylib.batches, "MAX_LENGTH", 24)
-        patch.setattr(lotterylib.experiment, "find_good", about_half)
+        patch.setattr(lotterylib.runs.experiment, "find_good", about_half)
         patch.setattr(pattern_counts, "EXAMPLES", 23)  # more than one batch of 20
         patch.setattr(pattern_counts, "classifier", lambda store: None)
         patch.setattr(

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lotterylib import pattern_quality
-from lotterylib.labelled_maps import LabelledMaps, load_labelled
-from lotterylib.pattern_quality import confusions, label_agreement, quality_table
+from lotterylib.data.attention_maps import LabelledMaps, load_labelled
 from lotterylib.patterns import PATTERNS
+from lotterylib.report import pattern_quality
+from lotterylib.report.pattern_quality import confusions, label_agreement, quality_table
 
 
 @pytest.fixture

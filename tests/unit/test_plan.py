@@ -3,14 +3,14 @@
 import json
 
 import pytest
+from lotterylib.together import train_together
 
-from lotterylib.cells import cells_of
 from lotterylib.cli import main
 from lotterylib.errors import LotteryError
-from lotterylib.plan import measure_machine, plan
-from lotterylib.request import in_parts
-from lotterylib.settings import parse_settings
-from lotterylib.together import train_together
+from lotterylib.runs.jobs import cells_of
+from lotterylib.runs.plan import measure_machine, plan
+from lotterylib.runs.request import in_parts
+from lotterylib.runs.settings import parse_settings
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +55,14 @@ def test_the_budget_cuts_what_is_planned():
 
 
 def test_trainings_at_once_are_timed_as_such(monkeypatch):
-    monkeypatch.setattr("lotterylib.plan._ROWS", 96)
+    monkeypatch.setattr("lotterylib.runs.plan._ROWS", 96)
     timed = []
 
     def spy(models, split, task, recipe, seeds, *given):
         timed.append((len(models), recipe.epochs, list(seeds)))
         return train_together(models, split, task, recipe, seeds, *given)
 
-    monkeypatch.setattr("lotterylib.plan.train_together", spy)
+    monkeypatch.setattr("lotterylib.runs.plan.train_together", spy)
     settings = parse_settings("rte", encoder="tiny", budget="smoke")
     found = plan([(settings, ["01_finetune"])], jobs=1, together=3)
     assert timed == [(3, epochs, [0, 1, 2]) for epochs in (1, 3, 1)]
@@ -72,7 +72,7 @@ def test_trainings_at_once_are_timed_as_such(monkeypatch):
 
 def test_an_encoder_that_cannot_be_had_is_planned_for_by_its_sizes(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    from lotterylib.plan import _model
+    from lotterylib.runs.plan import _model
 
     model, said = _model(parse_settings("mnli", encoder="distilbert-base-uncased"))
     assert (model.config.dim, model.config.n_layers, model.config.num_labels) == (768, 6, 3)

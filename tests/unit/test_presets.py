@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from datasets import Dataset
 
-from lotterylib.data import TaskData
-from lotterylib.encoders import Encoder
+from lotterylib.data.glue import TaskData
+from lotterylib.data.pretrained import Encoder
 from lotterylib.errors import LotteryError
-from lotterylib.experiment import Experiment
-from lotterylib.methods import METHODS
-from lotterylib.pattern_counts import counts_key
-from lotterylib.presets import BUDGETS, PAPER_SEEDS, PRESETS, find_budget, find_preset
-from lotterylib.settings import parse_settings
+from lotterylib.runs.experiment import Experiment
+from lotterylib.runs.methods import METHODS
+from lotterylib.runs.pattern_counts import counts_key
+from lotterylib.runs.presets import BUDGETS, PAPER_SEEDS, PRESETS, find_budget, find_preset
+from lotterylib.runs.settings import parse_settings
 
 HERE = Path(__file__).parent
 

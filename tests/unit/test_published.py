@@ -8,23 +8,23 @@ import pandas as pd
 import pytest
 
 import lotterylib.batches
-import lotterylib.data
-import lotterylib.experiment
-import lotterylib.pattern_counts
+import lotterylib.data.glue
+import lotterylib.runs.experiment
+import lotterylib.runs.pattern_counts
 from lotterylib.errors import LotteryError
-from lotterylib.experiment import open_experiment
-from lotterylib.methods import CORE, EXTRAS, GRIDS
 from lotterylib.patterns import PATTERNS
-from lotterylib.published import (
+from lotterylib.report.published import (
     check_overview,
     load_patterns,
     load_subnetworks,
     patterns_of,
     publish,
 )
-from lotterylib.results import collect, load_results
-from lotterylib.searches import find_good
-from lotterylib.settings import parse_settings
+from lotterylib.report.results import collect, load_results
+from lotterylib.runs.experiment import open_experiment
+from lotterylib.runs.methods import CORE, EXTRAS, GRIDS
+from lotterylib.runs.searches import find_good
+from lotterylib.runs.settings import parse_settings
 from lotterylib.subnetworks import StructuredSubnetwork
 
 PAGES = ("02_structured_pruning", "06_super_survivors", "07_attention_patterns")
@@ -42,12 +42,12 @@ def about_half(made, seed, name, report):
 def run(tmp_path_factory):
     """A published run, its pages, and what was computed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lotterylib.data, "BUNDLED_ROWS", {"train": 60, "validation": 60})
+        patch.setattr(lotterylib.data.glue, "BUNDLED_ROWS", {"train": 60, "validation": 60})
         patch.setattr(lotterylib.batches, "MAX_LENGTH", 24)
-        patch.setattr(lotterylib.experiment, "find_good", about_half)
-        patch.setattr(lotterylib.pattern_counts, "classifier", lambda store: None)
+        patch.setattr(lotterylib.runs.experiment, "find_good", about_half)
+        patch.setattr(lotterylib.runs.pattern_counts, "classifier", lambda store: None)
         patch.setattr(
-            lotterylib.pattern_counts,
+            lotterylib.runs.pattern_counts,
             "classify_by_cnn",
             lambda cnn, maps: np.array([int(attention.argmax()) % 5 for attention in maps]),
         )
@@ -100,8 +100,8 @@ def test_published_patterns_are_the_counts(run):
     assert set(table["task"]) == {"similarity"}
     assert (table[list(PATTERNS)].sum(axis=1) == 16).all()  # each head sees every dev example
     assert len(table) == 4 * 2 * 3 * 4
-    for condition in lotterylib.pattern_counts.CONDITIONS:
-        counts = lotterylib.pattern_counts.count_patterns(made, 1, condition)
+    for condition in lotterylib.runs.pattern_counts.CONDITIONS:
+        counts = lotterylib.runs.pattern_counts.count_patterns(made, 1, condition)
         one = table[(table["condition"] == condition) & (table["seed"] == 1)]
         for row in one.itertuples():
             wanted = counts[row.layer, row.head].tolist()

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lotterylib.cells import ALL, cells_of, compute, wave_of
-from lotterylib.experiment import open_experiment
-from lotterylib.settings import parse_settings
+from lotterylib.runs.experiment import open_experiment
+from lotterylib.runs.jobs import ALL, cells_of, compute, wave_of
+from lotterylib.runs.settings import parse_settings
 from tests.stores import artefacts
 
 RECORD = Path(__file__).with_name("results_stay.json")

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from lotterylib import pattern_counts
-from lotterylib.cells import ALL, cells_of, compute, is_done, key_of, wave_of
 from lotterylib.errors import LotteryError
-from lotterylib.experiment import open_experiment
-from lotterylib.methods import CORE
-from lotterylib.rendering import check_pages
-from lotterylib.request import in_parts, pages_wanted
-from lotterylib.running import compute_all
-from lotterylib.settings import parse_settings
-from lotterylib.training import train
+from lotterylib.finetuning import train
+from lotterylib.report.rendering import check_pages
+from lotterylib.runs import pattern_counts
+from lotterylib.runs.experiment import open_experiment
+from lotterylib.runs.jobs import ALL, cells_of, compute, is_done, key_of, wave_of
+from lotterylib.runs.methods import CORE
+from lotterylib.runs.request import in_parts, pages_wanted
+from lotterylib.runs.run import compute_all
+from lotterylib.runs.settings import parse_settings
 
 
 def experiment(store, **changes):
@@ -85,7 +85,7 @@ def test_training_that_fails_is_tried_once_for_all_that_need_it(tmp_path, monkey
         tries.append(given)
         return train(*given, **named)
 
-    monkeypatch.setattr("lotterylib.experiment.train", counted)
+    monkeypatch.setattr("lotterylib.runs.experiment.train", counted)
     failures = compute_all([(mine, ("04_subnetworks",))], jobs=1)
     assert [f.name for f in failures if f.itself] == [
         f"Acceptability (generated), seed {seed}: finetune" for seed in (3, 1)

@@ -9,27 +9,27 @@ import pytest
 import torch
 
 import lotterylib.batches
-import lotterylib.data
-import lotterylib.searches
-from lotterylib.anatomy import prunable_weights
+import lotterylib.data.glue
+import lotterylib.runs.searches
 from lotterylib.batches import Encoded
-from lotterylib.experiment import open_experiment
+from lotterylib.encoder import prunable_weights
+from lotterylib.finetuning import train
 from lotterylib.importance import Importance, measure
 from lotterylib.magnitude import pruned_counts
-from lotterylib.methods import ALL_METHODS
-from lotterylib.presets import PRESETS
-from lotterylib.scoring import evaluate
-from lotterylib.searches import (
+from lotterylib.runs.experiment import open_experiment
+from lotterylib.runs.methods import ALL_METHODS
+from lotterylib.runs.presets import PRESETS
+from lotterylib.runs.searches import (
     configuration,
     find_good,
     preset_of,
     ranking_of,
     searched_rows,
 )
-from lotterylib.settings import parse_settings
+from lotterylib.runs.settings import parse_settings
+from lotterylib.scoring import evaluate
 from lotterylib.structured import prune_least_important
 from lotterylib.subnetworks import StructuredSubnetwork, bad_like, full_subnetwork
-from lotterylib.training import train
 
 SEEDS = (3, 1)
 WITH_TRACES = [name for name, m in ALL_METHODS.items() if m.way in ("search", "to half")]
@@ -42,7 +42,7 @@ def made(tmp_path_factory):
     So the full models score well, and what is pruned costs something.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lotterylib.data, "BUNDLED_ROWS", {"train": 60, "validation": 60})
+        patch.setattr(lotterylib.data.glue, "BUNDLED_ROWS", {"train": 60, "validation": 60})
         patch.setattr(lotterylib.batches, "MAX_LENGTH", 24)  # word pieces: quick
         settings = parse_settings(
             "similarity",
@@ -179,7 +179,7 @@ def test_importance_is_measured_as_the_preset_says(made, accumulation, monkeypat
         assert first["head_importance"] != made.trace(3, "structured")[0]["head_importance"]
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", ["paper", "official"])
 def test_weights_go_in_the_presets_steps(made, preset):
     share = {"paper": 0.1, "official": 0.05}[preset]
     assert PRESETS[preset].magnitude_step == share
@@ -402,7 +402,7 @@ def test_iterative_pruning_goes_back_and_trains_between_equal_ratios(made):
 
 def test_one_round_is_magnitude_pruning_of_the_fine_tuned_model(made, monkeypatch):
     before = made.search_key(3, "iterative")
-    monkeypatch.setattr(lotterylib.searches, "ROUNDS", 1)
+    monkeypatch.setattr(lotterylib.runs.searches, "ROUNDS", 1)
     _, kept = found(made, "iterative")
     assert kept == good(made, "magnitude")
     assert made.search_key(3, "iterative").digest != before.digest
@@ -438,7 +438,7 @@ def test_configurations_name_what_they_depend_on(made):
         differing = {name for name in keys if other.search_key(3, name).digest != keys[name]}
         assert differing == wanted, fields
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lotterylib.searches, "HALVES_SEED", 1)
+        patch.setattr(lotterylib.runs.searches, "HALVES_SEED", 1)
         assert {n for n in keys if made.search_key(3, n).digest != keys[n]} == half
 
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lotterylib.errors import LotteryError
-from lotterylib.presets import BUDGETS, PAPER_SEEDS, PRESETS
-from lotterylib.settings import (
+from lotterylib.runs.presets import BUDGETS, PAPER_SEEDS, PRESETS
+from lotterylib.runs.settings import (
     check_names,
     check_parameters,
     describe,
@@ -257,6 +257,10 @@ def test_a_description_is_short_texts_without_paths(tmp_path):
     assert described == {
         "task": "RTE",
         "encoder": "minilm",
+        "precision": "auto",
+        "dev_split": "dev",
+        "draws": "magnitude 1, structured 1",
+        "halves": "1",
         "preset": "paper",
         "budget": "full",
         "seeds": ", ".join(map(str, PAPER_SEEDS)),

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from lotterylib.errors import LotteryError
-from lotterylib.stability import (
+from lotterylib.agreement import (
     PARTS,
     Agreement,
     agreement,
@@ -19,6 +18,7 @@ from lotterylib.stability import (
     stability_table,
     stack,
 )
+from lotterylib.errors import LotteryError
 from lotterylib.subnetworks import StructuredSubnetwork
 
 some_masks = st.tuples(st.integers(2, 5), st.integers(1, 9)).flatmap(lambda s: arrays(bool, s))

@@ -2,14 +2,14 @@
 
 import pytest
 
-from lotterylib import pattern_counts
-from lotterylib.cells import Cell, cells_of, compute, key_of
 from lotterylib.cli import main
 from lotterylib.errors import LotteryError
-from lotterylib.experiment import open_experiment
-from lotterylib.settings import parse_settings
-from lotterylib.status import seconds_left, states_of, table_of
-from lotterylib.training import silent
+from lotterylib.finetuning import silent
+from lotterylib.runs import pattern_counts
+from lotterylib.runs.experiment import open_experiment
+from lotterylib.runs.jobs import Cell, cells_of, compute, key_of
+from lotterylib.runs.settings import parse_settings
+from lotterylib.runs.status import seconds_left, states_of, table_of
 
 PAGES = ("04_subnetworks",)
 

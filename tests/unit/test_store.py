@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-import lotterylib.store
+import lotterylib.runs.store
+from lotterylib.data.files import read_json, write_json
 from lotterylib.errors import LotteryError
-from lotterylib.files import read_json, write_json
-from lotterylib.store import Key, RunStore, provenance
+from lotterylib.runs.store import Key, RunStore, provenance
 
 CONFIG = {"rate": 0.001, "rows": 48, "names": ["a", "b"]}
 FILES = ("score.json", "good.safetensors", "config.json", "provenance.json", "manifest.json")
@@ -27,7 +27,7 @@ FILES = ("score.json", "good.safetensors", "config.json", "provenance.json", "ma
 @pytest.fixture(autouse=True)
 def _no_commit(monkeypatch):
     """What the commit is does not matter here, and asking for it takes a process."""
-    monkeypatch.setattr(lotterylib.store, "_commit", lambda: "0123456789ab")
+    monkeypatch.setattr(lotterylib.runs.store, "_commit", lambda: "0123456789ab")
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def test_provenance_without_a_repository(monkeypatch):
     def fail(*_, **__):
         raise OSError
 
-    monkeypatch.setattr(lotterylib.store.subprocess, "run", fail)
+    monkeypatch.setattr(lotterylib.runs.store.subprocess, "run", fail)
     assert provenance("CPU")["commit"] == ""
 
 
@@ -391,63 +391,6 @@ def test_what_a_killed_process_had_claimed_is_free_again(store):
     make = Maker()
     store.fetch(key(), make)
     assert make.calls == 1
-
-
-def made_together(store, keys, make):
-    def all_of_them(missing):
-        for _, folder in missing:
-            make(folder)
-
-    store.make_together(keys, all_of_them)
-
-
-def test_several_are_made_at_once_and_only_those_that_are_missing(store):
-    make, keys = Maker(), [key(seed=seed) for seed in (42, 1, 2)]
-    store.fetch(keys[1], make)
-    made_together(store, keys, make)
-    assert make.calls == 3
-    assert "together" not in store.provenance(keys[1])
-    assert store.provenance(keys[0])["together"] == store.provenance(keys[2])["together"] == 2
-    damage_flip(store.root / keys[0].path, "score.json", 0, 1)
-    with pytest.warns(UserWarning, match="damaged"):
-        made_together(store, keys, make)
-    assert make.calls == 4
-    made_together(store, keys, make)
-    assert make.calls == 4
-    for each in keys:
-        assert not store.is_claimed(each)
-        assert store.is_whole(each)
-    assert_valid(store)
-
-
-def test_of_several_all_are_made_or_none(store):
-    make, keys = Maker(), [key(seed=seed) for seed in (1, 2)]
-
-    def half(missing):
-        make(missing[0][1])
-        raise LotteryError("half of it")
-
-    with pytest.raises(LotteryError, match="half of it"):
-        store.make_together(keys, half)
-    assert not any(store.has(each) or store.failure(each) for each in keys)
-    assert leftovers(store) == []
-    made_together(store, keys, make)
-    assert make.calls == 3
-
-
-def test_those_who_want_the_same_several_do_not_wait_for_each_other(store):
-    make, keys = Maker(), [key(seed=seed) for seed in (1, 42, 3)]
-    orders = [keys, keys[::-1], [keys[1], keys[2], keys[0]]]
-    threads = [
-        threading.Thread(target=made_together, args=(store, order, make)) for order in orders
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not any(thread.is_alive() for thread in threads)
-    assert make.calls == 3
-    assert_valid(store)
 
 
 def failing(message):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lotterylib.importance import Importance
-from lotterylib.presets import Preset
+from lotterylib.runs.presets import Preset
 from lotterylib.structured import (
     good_subnetwork,
     prune_least_important,

@@ -10,11 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from safetensors.numpy import save_file
 
-from lotterylib.anatomy import layers_of, prunable_weights, shape_of
-from lotterylib.encoders import ARCHITECTURES
+from lotterylib.encoder import ARCHITECTURES, Shape, layers_of, prunable_weights, shape_of
 from lotterylib.errors import LotteryError
 from lotterylib.gates import remove
-from lotterylib.shape import Shape
 from lotterylib.subnetworks import (
     StructuredSubnetwork,
     WeightSubnetwork,

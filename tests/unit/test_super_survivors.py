@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lotterylib.errors import LotteryError
-from lotterylib.imported import BERT_BASE
+from lotterylib.report.imported import BERT_BASE
 from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.super_survivors import bad_super, random_super, super_survivors
 

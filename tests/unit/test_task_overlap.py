@@ -8,9 +8,9 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from lotterylib.errors import LotteryError
+from lotterylib.overlap import task_overlap
 from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.super_survivors import super_survivors
-from lotterylib.task_overlap import task_overlap
 
 subnetwork = st.tuples(arrays(bool, (2, 3)), arrays(bool, 2)).map(
     lambda pair: StructuredSubnetwork(*pair)

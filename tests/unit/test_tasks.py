@@ -2,8 +2,8 @@
 
 import pytest
 
+from lotterylib.data.grammar import COLUMNS
 from lotterylib.errors import LotteryError
-from lotterylib.grammar import COLUMNS
 from lotterylib.tasks import BUNDLED, TASKS, find_task
 
 GLUE = {

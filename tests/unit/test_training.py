@@ -7,13 +7,13 @@ import pytest
 import torch
 from datasets import Dataset
 
-from lotterylib.anatomy import prunable_weights, shape_of
 from lotterylib.batches import Encoded, encode, training_batches
+from lotterylib.encoder import prunable_weights, shape_of
 from lotterylib.errors import LotteryError
+from lotterylib.finetuning import Recipe, train
 from lotterylib.gates import gate_values, gated, remove
 from lotterylib.subnetworks import full_subnetwork
 from lotterylib.tasks import find_task
-from lotterylib.training import Recipe, train
 from tests.small import half_of_the_weights, some_structure
 
 TASK = find_task("acceptability")

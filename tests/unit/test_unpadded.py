@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from lotterylib.anatomy import layers_of
-from lotterylib.encoders import ARCHITECTURES
+from lotterylib.encoder import ARCHITECTURES, layers_of
+from lotterylib.fast.layers import unpadded
+from lotterylib.finetuning import Recipe, train
 from lotterylib.gates import remove
 from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.tasks import find_task
-from lotterylib.training import Recipe, train
-from lotterylib.unpadded import unpadded
 
 PACKED = [family for family in ARCHITECTURES if family != "mpnet"]
 
@@ -103,7 +102,7 @@ def test_training_on_random_batches_makes_the_updates_of_padded_ones(
     start = without_dropout(tiny_model("similarity"))
     models = [copy.deepcopy(start) for _ in range(2)]
     losses = [train(models[0], split, task, recipe, seed=5)]
-    monkeypatch.setattr("lotterylib.training.unpadded", lambda model: contextlib.nullcontext())
+    monkeypatch.setattr("lotterylib.finetuning.unpadded", lambda model: contextlib.nullcontext())
     losses.append(train(models[1], split, task, recipe, seed=5))
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     for one, two in zip(models[0].parameters(), models[1].parameters(), strict=True):

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-import lotterylib.training
+import lotterylib.finetuning
 from lotterylib.batches import encode
+from lotterylib.fast.layers import own_vocabulary
+from lotterylib.finetuning import Recipe, train
 from lotterylib.tasks import find_task
-from lotterylib.training import Recipe, train
-from lotterylib.vocabulary import own_vocabulary
 
 RECIPE = Recipe(learning_rate=1e-2, epochs=2, batch_size=4)
 
@@ -23,7 +23,7 @@ def test_training_ends_at_the_same_weights_as_with_the_whole_table(
     def untouched(model, _split):
         return _context(torch.arange(model.get_input_embeddings().num_embeddings))
 
-    monkeypatch.setattr(lotterylib.training, "own_vocabulary", untouched)
+    monkeypatch.setattr(lotterylib.finetuning, "own_vocabulary", untouched)
     assert train(whole, split, find_task(task), RECIPE, seed=1) == pytest.approx(losses, abs=1e-4)
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(cut.state_dict()[name], value, rtol=1e-3, atol=2e-4)

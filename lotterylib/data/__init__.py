@@ -1,0 +1,1 @@
+"""Where texts, weights and labelled attention maps come from."""

@@ -1,0 +1,200 @@
+"""BERT's anatomy: the layers of an encoder, the six dense modules of each, and their sizes.
+
+One row of `ARCHITECTURES` per family says which modules of a transformers 5 layer are the ones that
+the paper prunes (section 3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lotterylib.errors import LotteryError
+
+if TYPE_CHECKING:  # a wrong name is refused at once, without waiting for torch
+    from torch import nn
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How many layers and heads there are, and how wide.
+
+    Attributes:
+        layers, heads: how many layers, and heads in each.
+        hidden, intermediate: widths of the layer and of its MLP.
+        total: all parameters of the encoder with its task layer, embeddings included.
+    """
+
+    layers: int
+    heads: int
+    hidden: int
+    intermediate: int
+    total: int
+
+    @property
+    def head_size(self) -> int:
+        """Width of one head."""
+        return self.hidden // self.heads
+
+    @property
+    def head_parameters(self) -> int:
+        """Parameters of one head: its rows of W_Q, W_K, W_V with biases, its columns of W_O."""
+        return self.head_size * (4 * self.hidden + 3)
+
+    @property
+    def mlp_parameters(self) -> int:
+        """Parameters of one MLP: two dense layers with their biases."""
+        return 2 * self.hidden * self.intermediate + self.hidden + self.intermediate
+
+    @property
+    def encoder_parameters(self) -> int:
+        """Parameters of all dense layers in the encoder, the biases of W_O included."""
+        layer = self.heads * self.head_parameters + self.hidden + self.mlp_parameters
+        return self.layers * layer
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Where a family keeps the parts that the paper prunes; module paths within one layer.
+
+    Attributes:
+        layers: path of the list of layers in the encoder without its task layer.
+        attention: the module that splits into heads; all four projections act on its data.
+        query, key, value, output: the projections; `output` is W_O.
+        mlp_in, mlp_out: the two dense layers of the MLP.
+        attention_projects: whether `attention` itself applies `output`.
+        heads_share_bias: whether a position bias with one slice per head is handed to `attention`.
+    """
+
+    layers: str
+    attention: str
+    query: str
+    key: str
+    value: str
+    output: str
+    mlp_in: str
+    mlp_out: str
+    attention_projects: bool = False
+    heads_share_bias: bool = False
+
+
+_BERT = Architecture(
+    layers="encoder.layer",
+    attention="attention.self",
+    query="attention.self.query",
+    key="attention.self.key",
+    value="attention.self.value",
+    output="attention.output.dense",
+    mlp_in="intermediate.dense",
+    mlp_out="output.dense",
+)
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "bert": _BERT,
+    "roberta": _BERT,
+    "electra": _BERT,
+    "mpnet": Architecture(
+        layers="encoder.layer",
+        attention="attention.attn",
+        query="attention.attn.q",
+        key="attention.attn.k",
+        value="attention.attn.v",
+        output="attention.attn.o",
+        mlp_in="intermediate.dense",
+        mlp_out="output.dense",
+        attention_projects=True,
+        heads_share_bias=True,
+    ),
+    "distilbert": Architecture(
+        layers="transformer.layer",
+        attention="attention",
+        query="attention.q_lin",
+        key="attention.k_lin",
+        value="attention.v_lin",
+        output="attention.out_lin",
+        mlp_in="ffn.lin1",
+        mlp_out="ffn.lin2",
+        attention_projects=True,
+    ),
+}
+"""Keyed by `model_type` of the transformers configuration."""
+
+
+PRUNED_PARAMETERS: tuple[tuple[str, str], ...] = (
+    ("query", "weight"),
+    ("query", "bias"),
+    ("key", "weight"),
+    ("key", "bias"),
+    ("value", "weight"),
+    ("value", "bias"),
+    ("output", "weight"),
+    ("output", "bias"),
+    ("mlp_in", "weight"),
+    ("mlp_in", "bias"),
+    ("mlp_out", "weight"),
+)
+"""What magnitude pruning ranks in each layer; the MLP's last bias is not among it (authors'
+`run_glue.py`)."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The modules of one layer that the paper prunes; the fields are those of `Architecture`."""
+
+    module: nn.Module
+    attention: nn.Module
+    query: nn.Linear
+    key: nn.Linear
+    value: nn.Linear
+    output: nn.Linear
+    mlp_in: nn.Linear
+    mlp_out: nn.Linear
+
+
+def architecture_of(model: PreTrainedModel) -> Architecture:
+    """Where the model keeps its heads and MLPs.
+
+    Raises:
+        LotteryError: a family that `ARCHITECTURES` has no row for.
+    """
+    if model.config.model_type not in ARCHITECTURES:
+        raise LotteryError(f"Models of type {model.config.model_type!r} cannot be pruned here.")
+    return ARCHITECTURES[model.config.model_type]
+
+
+def layers_of(model: PreTrainedModel) -> list[Layer]:
+    """The layers of an encoder with a task layer, first to last."""
+    architecture = architecture_of(model)
+    names = ("attention", "query", "key", "value", "output", "mlp_in", "mlp_out")
+    modules = model.base_model.get_submodule(architecture.layers)
+    return [
+        Layer(module, *(module.get_submodule(getattr(architecture, name)) for name in names))  # type: ignore[arg-type]
+        for module in modules.children()
+    ]
+
+
+def shape_of(model: PreTrainedModel) -> Shape:
+    """The sizes of a model from which nothing has been removed."""
+    first = layers_of(model)
+    return Shape(
+        layers=len(first),
+        heads=model.config.num_attention_heads,
+        hidden=first[0].output.out_features,
+        intermediate=first[0].mlp_in.out_features,
+        total=sum(parameter.numel() for parameter in model.parameters()),
+    )
+
+
+def prunable_weights(model: PreTrainedModel) -> dict[str, nn.Parameter]:
+    """The parameters that magnitude pruning ranks, named alike in every architecture.
+
+    Returns:
+        `{"<layer>.<module>.<weight or bias>": parameter}`, such as `"3.query.weight"`, in a fixed
+        order (authors' `run_glue.py`, lines 128 to 146).
+    """
+    return {
+        f"{number}.{module}.{kind}": getattr(getattr(layer, module), kind)
+        for number, layer in enumerate(layers_of(model))
+        for module, kind in PRUNED_PARAMETERS
+    }

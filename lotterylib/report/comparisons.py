@@ -1,0 +1,277 @@
+"""Comparisons: the tables of the pages on stability, super-survivors, variants and extensions."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from lotterylib.ablation import ablation
+from lotterylib.report import paper
+from lotterylib.runs.experiment import Experiment
+from lotterylib.runs.methods import ALL_METHODS, METHODS
+from lotterylib.runs.searches import searched_rows
+from lotterylib.scoring import Score, score_predictions
+from lotterylib.subnetworks import StructuredSubnetwork
+
+ACCUMULATIONS = ("example", "batch", "cumulative")
+
+
+def good_structured(
+    experiment: Experiment, method: str = "structured"
+) -> dict[int, StructuredSubnetwork]:
+    """The good subnetwork of every seed."""
+    return {
+        seed: experiment.subnetwork(seed, method, "good")  # type: ignore[misc]
+        for seed in experiment.settings.seeds
+    }
+
+
+def accumulation_table(experiment: Experiment) -> pd.DataFrame:
+    """How far the three ways of accumulating importance agree in the full model.
+
+    Returns:
+        One row per seed and pair of ways: Spearman's correlation of the normalised importance of
+        heads and of MLPs, and how many of the heads that the first step prunes both would prune.
+    """
+    rows = []
+    for seed in experiment.settings.seeds:
+        measured = {
+            way: experiment.importance(seed, way).normalised()  # type: ignore[arg-type]
+            for way in ACCUMULATIONS
+        }
+        for one, other in itertools.combinations(ACCUMULATIONS, 2):
+            a, b = measured[one], measured[other]
+            count = first_step(experiment)
+            lowest = [set(np.argsort(x.heads.ravel(), kind="stable")[:count]) for x in (a, b)]
+            rows.append(
+                {
+                    "seed": seed,
+                    "one": one,
+                    "other": other,
+                    "heads, rank correlation": _spearman(a.heads, b.heads),
+                    "MLPs, rank correlation": _spearman(a.mlps, b.mlps),
+                    "pruned first by both": f"{len(lowest[0] & lowest[1])} of {count}",
+                }
+            )
+    return pd.DataFrame(rows).round(3)
+
+
+def importance_between_seeds(experiment: Experiment) -> pd.DataFrame:
+    """How far the seeds' full models agree on what matters, before anything is pruned.
+
+    Returns:
+        One row per pair of seeds: Spearman's correlation of the normalised importance of heads and
+        of MLPs.
+    """
+    way = experiment.preset.importance
+    measured = {seed: experiment.importance(seed, way) for seed in experiment.settings.seeds}
+    rows = []
+    for one, other in itertools.combinations(experiment.settings.seeds, 2):
+        a, b = measured[one].normalised(), measured[other].normalised()
+        rows.append(
+            {
+                "seeds": f"{one}, {other}",
+                "heads, rank correlation": _spearman(a.heads, b.heads),
+                "MLPs, rank correlation": _spearman(a.mlps, b.mlps),
+            }
+        )
+    return pd.DataFrame(rows).set_index("seeds").round(3)
+
+
+def first_step(experiment: Experiment) -> int:
+    """How many heads the first step of the structured search prunes."""
+    heads = experiment.shape.layers * experiment.shape.heads
+    return max(1, int(experiment.preset.heads_step * heads))
+
+
+def _spearman(one: np.ndarray, other: np.ndarray) -> float:
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return float("nan")
+    return float(stats.spearmanr(one.ravel(), other.ravel()).statistic)
+
+
+def super_table(experiment: Experiment) -> pd.DataFrame:
+    """Sizes of the good subnetworks per seed, and of what all of them keep.
+
+    Returns:
+        One row per seed and one for the super-survivors: heads, MLPs, and both shares of size.
+    """
+    rows = {f"seed {seed}": good for seed, good in good_structured(experiment).items()}
+    rows["super-survivors"] = good_structured(experiment, "super")[experiment.settings.seeds[0]]
+    return pd.DataFrame(
+        {
+            name: {
+                "heads": int(kept.heads.sum()),
+                "MLPs": int(kept.mlps.sum()),
+                "of the encoder": f"{kept.density(experiment.shape):.1%}",
+                "as printed": f"{kept.printed_share(experiment.shape):.1%}",
+            }
+            for name, kept in rows.items()
+        }
+    ).T
+
+
+def held_out_table(experiment: Experiment, methods: Sequence[str] = METHODS) -> pd.DataFrame:
+    """What good subnetworks score on examples that their search saw and on others.
+
+    The paper searches and reports on the same dev set. Here each search is also run on one half of
+    it, and on as many training examples.
+
+    Returns:
+        One row per method, place of the search and seed: `method`, `searched on`, `seed`,
+        `density`, and the score less the full model's on the same dev examples, `seen` and
+        `unseen`; nan where there are none.
+    """
+    labels = np.array(experiment.data.dev["label"])
+    rows = []
+    for base, (suffix, where) in itertools.product(
+        methods, (("", "all of dev"), ("-half-dev", "half of dev"), ("-train", "training rows"))
+    ):
+        method = ALL_METHODS[base + suffix]
+        chosen = searched_rows(method, len(experiment.data.train), len(labels))
+        seen = np.zeros(len(labels), dtype=bool)
+        if method.searched_on != "train":
+            seen[chosen] = True
+        for seed in experiment.settings.seeds:
+            pruned = experiment.score(seed, method.name, "good", "pruned")
+            full = experiment.full_score(seed)
+            good = experiment.subnetwork(seed, method.name, "good")
+            gaps = {
+                name: _score(experiment, pruned, part) - _score(experiment, full, part)
+                for name, part in (("seen", seen), ("unseen", ~seen))
+            }
+            row = {"method": base, "searched on": where, "seed": seed}
+            rows.append(row | {"density": good.density(experiment.shape)} | gaps)
+    return pd.DataFrame(rows)
+
+
+def _score(experiment: Experiment, score: Score, part: np.ndarray) -> float:
+    if not part.any():
+        return float("nan")
+    labels = np.array(experiment.data.dev["label"])[part]
+    task = experiment.task
+    found = score_predictions(np.array(score.predictions)[part], labels, task)
+    return found.metrics[task.metric]
+
+
+def variant_table(experiment: Experiment, results: pd.DataFrame) -> pd.DataFrame:
+    """Sizes and scores of all methods in a results table, means over seeds.
+
+    Returns:
+        One row per method and kind of subnetwork: heads and MLPs left (structured only), the share
+        of the encoder, and the reported metric by phase.
+    """
+    reported = results[results["reported"] & (results["method"] != "none")]
+    rows = []
+    for (method, kind), part in reported.groupby(["method", "subnetwork"], sort=False):
+        row: dict[str, object] = {"method": ALL_METHODS[str(method)].title, "subnetwork": kind}
+        if ALL_METHODS[str(method)].is_structured:
+            found = [
+                experiment.subnetwork(seed, str(method), str(kind))
+                for seed in experiment.settings.seeds
+            ]
+            row["heads"] = f"{np.mean([each.heads.sum() for each in found]):.1f}"  # type: ignore[union-attr]
+            row["MLPs"] = f"{np.mean([each.mlps.sum() for each in found]):.1f}"  # type: ignore[union-attr]
+        row["of the encoder"] = f"{part['density'].mean():.0%}"
+        for phase, cell in part.groupby("phase", sort=False):
+            row[str(phase)] = f"{cell['value'].mean():.3f}"
+        rows.append(row)
+    return pd.DataFrame(rows).fillna("")
+
+
+def ablation_table(experiment: Experiment) -> pd.DataFrame:
+    """How far importance tells what a head's removal costs (after Michel et al., 2019).
+
+    Returns:
+        One row per seed: Spearman's correlation of the normalised importance with the score lost,
+        how many heads can go one at a time without loss, and the largest loss.
+    """
+    rows = []
+    for seed in experiment.settings.seeds:
+        lost = score_lost(experiment, seed)
+        importance = experiment.importance(seed, experiment.preset.importance).normalised()
+        rows.append(
+            {
+                "seed": seed,
+                "rank correlation": round(_spearman(importance.heads, lost), 3),
+                "heads without loss": f"{int((lost <= 0).sum())} of {lost.size}",
+                "largest loss": round(float(lost.max()), 3),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def score_lost(experiment: Experiment, seed: int) -> np.ndarray:
+    """What the full model loses without each head, float64[layers, heads], in reported metric."""
+    full = experiment.full_score(seed).metrics[experiment.task.metric]
+    return full - ablation(experiment, seed)
+
+
+def beside_paper(results: pd.DataFrame) -> pd.DataFrame:
+    """Our means and the paper's, a row for everything that both have scored.
+
+    Scores of different encoders are not comparable; the order of a task's rows is.
+
+    Args:
+        results: the results table of one task.
+
+    Returns:
+        `method`, `subnetwork`, `phase`, and mean with standard deviation over seeds, `ours` and
+        `paper`; empty for a task that the paper does not have.
+    """
+    theirs = paper.scores().set_index(["task", "method", "subnetwork", "phase"])
+    task = str(results["task"].iloc[0])
+    reported = results[results["reported"]]
+    rows = []
+    for names, part in reported.groupby(["method", "subnetwork", "phase"], sort=False):
+        if (task, *names) in theirs.index:
+            row = dict(zip(("method", "subnetwork", "phase"), names, strict=True))
+            row["ours"] = _mean_sd(part["value"].mean(), part["value"].std())
+            printed = theirs.loc[[(task, *names)]].iloc[0]
+            rows.append(row | {"paper": _mean_sd(printed["mean"], printed["sd"])})
+    return pd.DataFrame(rows)
+
+
+def _mean_sd(mean: float, sd: float) -> str:
+    return f"{mean:.3f}" if np.isnan(sd) else f"{mean:.3f} ± {sd:.3f}"
+
+
+def shared_weights(experiment: Experiment) -> pd.DataFrame:
+    """How many weights the ways of choosing as many of them have in common.
+
+    Returns:
+        One row per seed: the share of the weights chosen after fine-tuning that training in between
+        and choosing before fine-tuning keep too, and what chance would give.
+    """
+    rows = {}
+    for seed in experiment.settings.seeds:
+        after = experiment.subnetwork(seed, "magnitude", "good")
+        kept = {
+            name: after.overlap(experiment.subnetwork(seed, method, "good"))["weights"]  # type: ignore[arg-type]
+            for name, method in (
+                ("with training in between", "iterative"),
+                ("before fine-tuning", "before"),
+            )
+        }
+        rows[seed] = kept | {"by chance": after.size / after.capacity}  # type: ignore[union-attr]
+    return pd.DataFrame(rows).T.rename_axis("seed").round(3)
+
+
+def sizes_of_paper(task: str, method: str) -> pd.DataFrame:
+    """Sizes of the authors' good subnetworks of a task; empty for a task that the paper lacks.
+
+    Returns:
+        One row per seed: heads and MLPs (structured), or steps of 5% and the share of ranked
+        weights that survives (magnitude); and, the same in all rows, the mean shares of the encoder
+        and of what the paper prints.
+    """
+    known = paper.sizes()
+    known = known[
+        (known["task"] == task) & (known["method"] == method) & (known["subnetwork"] == "good")
+    ]
+    own = ["heads", "mlps"] if ALL_METHODS[method].is_structured else ["steps", "surviving"]
+    return known.set_index("seed")[[*own, "encoder_mean", "printed_mean"]]

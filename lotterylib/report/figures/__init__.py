@@ -1,0 +1,53 @@
+"""Figures: the paper's, drawn with seaborn from traces, subnetworks and the results table.
+
+Every function returns a matplotlib figure and shows nothing. Colours are seaborn's colour-blind
+palette; heatmaps use cividis, which reads the same with any kind of colour vision.
+"""
+
+from lotterylib.report.figures.attention import (
+    confusion_heatmap,
+    map_gallery,
+    pattern_bars,
+    survival_and_pattern,
+)
+from lotterylib.report.figures.masks import (
+    importance_and_ablation,
+    importance_evolution,
+    importance_histogram,
+    kept_by_seeds,
+    overlap_heatmap,
+    survival_heatmap,
+)
+from lotterylib.report.figures.scores import (
+    draw_subnetwork_bars,
+    overview_bars,
+    score_dots,
+    search_curves,
+    seen_and_unseen,
+    subnetwork_bars,
+    training_curves,
+    ways_beside_paper,
+)
+from lotterylib.report.figures.style import METRIC_NAMES
+
+__all__ = [
+    "METRIC_NAMES",
+    "confusion_heatmap",
+    "draw_subnetwork_bars",
+    "importance_and_ablation",
+    "importance_evolution",
+    "importance_histogram",
+    "kept_by_seeds",
+    "map_gallery",
+    "overlap_heatmap",
+    "overview_bars",
+    "pattern_bars",
+    "score_dots",
+    "search_curves",
+    "seen_and_unseen",
+    "subnetwork_bars",
+    "survival_and_pattern",
+    "survival_heatmap",
+    "training_curves",
+    "ways_beside_paper",
+]

@@ -1,0 +1,337 @@
+"""Findings: what the results say, in sentences whose every number is computed from the table.
+
+The rules that turn numbers into verdicts stand here, so that a reader can disagree with them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from lotterylib.agreement import SIGNIFICANCE
+from lotterylib.report.figures import METRIC_NAMES
+from lotterylib.report.results import t_interval
+from lotterylib.runs.methods import KINDS
+from lotterylib.tasks import TASKS
+
+LESS_THAN_A_HEAD = 0.001
+"""A density that only the biases of W_O can have, which belong to no head and always stay."""
+
+TRAINABLE = 0.5
+"""A retrained subnetwork counts as trainable if it recovers at least this share of the way from the
+majority class to the full model."""
+
+
+def scores(results: pd.DataFrame, method: str, subnetwork: str, phase: str) -> pd.Series:
+    """The reported metric of one kind of subnetwork, a value per seed (indexed by seed).
+
+    Args:
+        results: the results table of one task.
+        method: as in `methods.ALL_METHODS`, or "none" for the full model and the baselines.
+        subnetwork: "good", "random", "bad" or "inverted", "full", or a baseline's name.
+        phase: as in the table, such as "pruned", "retrained" or "fine-tuned".
+    """
+    chosen = results[
+        results["reported"]
+        & (results["method"] == method)
+        & (results["subnetwork"] == subnetwork)
+        & (results["phase"] == phase)
+    ]
+    return chosen.set_index("seed")["value"]
+
+
+def full_and_majority(results: pd.DataFrame) -> tuple[pd.Series, float]:
+    """The full model's score per seed, and the majority class's."""
+    full = scores(results, "none", "full", "fine-tuned")
+    return full, float(scores(results, "none", "majority", "none").iloc[0])
+
+
+def spell(values: pd.Series) -> str:
+    """A mean with its 95% interval over seeds, or the values where an interval makes no sense."""
+    if len(values) < 2:
+        return f"{values.iloc[0]:.3f} (one seed)"
+    low, high = t_interval(values)
+    mean = round(values.mean(), 3) + 0  # otherwise a hair below zero is "-0.000"
+    return f"{mean:.3f} (95% interval over {len(values)} seeds {low:.3f} to {high:.3f})"
+
+
+def spell_interval(value: float, low: float, high: float) -> str:
+    """A value with its 95% interval; "not defined" where it is no number."""
+    if np.isnan(value):
+        return "not defined"
+    if np.isnan(low) or np.isnan(high):
+        return f"{value:.3f}"
+    return f"{value:.3f} (95% interval {low:.3f} to {high:.3f})"
+
+
+def warn(results: pd.DataFrame) -> str:
+    """What a reader must know before believing the table; empty where there is nothing."""
+    task = TASKS[str(results["task"].iloc[0])]
+    notes = [task.warning] if task.warning else []
+    if results["encoder"].iloc[0] == "tiny" or results["budget"].iloc[0] == "smoke":
+        notes.append("This run only exercises the code: its scores mean nothing.")
+    full, majority = full_and_majority(results)
+    if not full.mean() > majority:
+        notes.append(
+            f"The full model ({full.mean():.3f}) does not beat the majority class "
+            f"({majority:.3f}), so there is nothing for a subnetwork to keep."
+        )
+    constant = results[results["reported"] & results["constant"] & (results["method"] != "none")]
+    if len(constant):
+        kinds = constant.groupby(["method", "subnetwork", "phase"], sort=False).size()
+        listed = "; ".join(
+            f"{kind[0]} {kind[1]} {kind[2]}: {count}"  # type: ignore[index]
+            for kind, count in kinds.items()
+        )
+        notes.append(f"Constant predictors (seeds in which every answer is the same): {listed}.")
+    return "\n\n".join(notes)
+
+
+def describe_full(results: pd.DataFrame) -> str:
+    """What fine-tuning found."""
+    full, majority = full_and_majority(results)
+    metric = METRIC_NAMES[str(results.loc[results["reported"], "metric"].iloc[0])]
+    text = f"The full model reaches a {metric} of **{spell(full)}**; always giving the commonest "
+    text += f"training label reaches {majority:.3f}"
+    frozen = scores(results, "none", "frozen", "linear layer")
+    text += f", a linear layer on the frozen encoder {frozen.iloc[0]:.3f}."
+    if len(full) > 1:
+        text += (
+            f" The seeds alone move the score by up to {full.max() - full.min():.3f}: differences "
+            "between subnetworks that are smaller than this say little."
+        )
+    return text
+
+
+def describe_search(results: pd.DataFrame, method: str) -> str:
+    """What a search found: the size of the good subnetwork, and what its score is worth."""
+    good = scores(results, method, "good", "pruned")
+    full, _ = full_and_majority(results)
+    rows = results[results["reported"] & (results["method"] == method)]
+    density = rows.loc[rows["subnetwork"] == "good"].groupby("seed")["density"].first()
+    return (
+        f"The good subnetwork keeps **{density.mean():.0%}** of the encoder's dense parameters on "
+        f"average over {len(density)} seeds (from {density.min():.0%} to {density.max():.0%}) and "
+        f"scores {spell(good)}, against {full.mean():.3f} for the full model. The search chose it "
+        "on the very examples that it is scored on, as in the paper, so this score is optimistic."
+    )
+
+
+def recovered(results: pd.DataFrame, method: str, kind: str) -> float:
+    """How much of the way from the majority class to the full model retraining recovers: 1 is all.
+
+    Returns:
+        A mean over seeds; nan where the full model does not beat the majority class.
+    """
+    full, majority = full_and_majority(results)
+    way = full.mean() - majority
+    if not way > 0:
+        return float("nan")
+    return (scores(results, method, kind, "retrained").mean() - majority) / way
+
+
+def difference(results: pd.DataFrame, method: str, phase: str, one: str, other: str) -> pd.Series:
+    """Score of one kind of subnetwork less that of another, paired by seed."""
+    return scores(results, method, one, phase) - scores(results, method, other, phase)
+
+
+def describe_subnetworks(results: pd.DataFrame, method: str) -> str:
+    """How good, random and bad subnetworks compare, pruned and retrained."""
+    pruned = {kind: scores(results, method, kind, "pruned").mean() for kind in KINDS}
+    retrained = {kind: scores(results, method, kind, "retrained") for kind in KINDS}
+    listed = ", ".join(f"{kind} {value:.3f}" for kind, value in pruned.items())
+    ways = {kind: recovered(results, method, kind) for kind in KINDS}
+    share = "with the share of the way from the majority class to the full model that is recovered"
+    again = ", ".join(
+        f"{kind} {values.mean():.3f}" + (f" ({way:.0%} of the way)" if np.isfinite(way) else "")
+        for (kind, values), way in zip(retrained.items(), ways.values(), strict=True)
+    )
+    gap = difference(results, method, "retrained", "good", "bad")
+    return (
+        f"**{method.capitalize()} pruning.** As pruned: {listed}. "
+        f"Retrained{f', {share}' if np.isfinite(list(ways.values())).all() else ''}: {again}. "
+        f"Good less bad, retrained, seed by seed: {spell(gap)}."
+    )
+
+
+def describe_stability(table: pd.DataFrame) -> str:
+    """What `stability.stability_table` says, in sentences."""
+    sentences = []
+    for part, name in (("heads", "heads"), ("mlps", "MLPs")):
+        row = table.loc[part]
+        kappa = "is not defined" if np.isnan(row["kappa"]) else f"is **{row['kappa']:.2f}**"
+        bounds = row["kappa_low"], row["kappa_high"]
+        if not np.isnan(bounds).any():
+            kappa += f" (95% interval over {name} {bounds[0]:.2f} to {bounds[1]:.2f})"
+        verdict = "more than" if row["overlap_p"] < SIGNIFICANCE else "no more than"
+        sentences.append(
+            f"For {name}, Fleiss' kappa over {row['seeds']:.0f} seeds {kappa}. Two seeds share "
+            f"{row['overlap']:.1f} {name} on average where masks of these sizes drawn at random "
+            f"would share {row['chance']:.1f}: {verdict} chance explains "
+            f"(permutation test, p = {row['overlap_p']:.3g})."
+        )
+    return " ".join(sentences)
+
+
+def describe_super(results: pd.DataFrame) -> str:
+    """What super-survivors keep of the full model's score, in sentences."""
+    full, majority = full_and_majority(results)
+    good = scores(results, "super", "good", "retrained")
+    own = scores(results, "structured", "good", "retrained")
+    gap = difference(results, "super", "retrained", "good", "bad")
+    kept = results.loc[results["method"] == "super", "density"]
+    if not kept.max() > LESS_THAN_A_HEAD:
+        return "No head and no MLP survives in every seed: there are no super-survivors here."
+    return (
+        f"What survives in all {len(full)} seeds is {kept.mean():.0%} of the encoder. Retrained it "
+        f"reaches **{spell(good)}**, each seed's own good subnetwork {own.mean():.3f}, the full "
+        f"model {full.mean():.3f} and the majority class {majority:.3f}. Super-survivors less bad "
+        f"ones of their size, retrained, seed by seed: {spell(gap)}."
+    )
+
+
+def describe_held_out(table: pd.DataFrame) -> str:
+    """What searching and scoring on the same examples is worth, in sentences."""
+    sentences = []
+    for method, part in table.groupby("method", sort=False):
+        half = part[part["searched on"] == "half of dev"]
+        gap = (half["seen"] - half["unseen"]).rename("gap")
+        sentences.append(
+            f"**{str(method).capitalize()} pruning:** searched on one half of dev, the good "
+            f"subnetwork loses {0 - half['seen'].mean():.3f} on that half and "
+            f"{0 - half['unseen'].mean():.3f} on the other. The difference, which is what the "
+            f"search gains by choosing on the examples that score it, is {spell(gap)}."
+        )
+    return "\n\n".join(sentences)
+
+
+def describe_bad(results: pd.DataFrame) -> str:
+    """What the score of a retrained bad subnetwork is worth, in sentences."""
+    bad = scores(results, "structured", "bad", "retrained")
+    frozen = scores(results, "none", "frozen", "linear layer").iloc[0]
+    bilstm = scores(results, "none", "bilstm", "trained").iloc[0]
+    scratch = scores(results, "structured", "random", "from scratch")
+    longer = scores(results, "structured", "bad", "longer") - bad
+    halves = difference(results, "disjoint", "retrained", "good", "bad")
+    rest = scores(results, "disjoint", "bad", "retrained")
+    return "\n".join(
+        (
+            f"* Bad heads and MLPs, retrained: **{spell(bad)}**. A linear layer on the frozen "
+            f"encoder reaches {frozen:.3f}, a BiLSTM on its embeddings {bilstm:.3f}, random "
+            f"weights trained as long {scratch.mean():.3f}. Bad less frozen: "
+            f"{spell(bad - frozen)}.",
+            f"* Twice the epochs change the bad ones by {spell(longer)}.",
+            f"* Where good and bad share nothing, the other half, retrained, reaches "
+            f"{spell(rest)}; the more important half is better by {spell(halves)}.",
+        )
+    )
+
+
+def describe_variants(results: pd.DataFrame) -> str:
+    """What searching heads and MLPs apart finds, in sentences."""
+    full, _ = full_and_majority(results)
+    kept = results[results["subnetwork"] == "good"].groupby("method")["density"].mean()
+    union = scores(results, "union", "good", "pruned")
+    share = f"{union.mean() / full.mean():.0%} of " if full.mean() > 0 else "against "
+    return (
+        f"Searching for heads alone leaves {kept['heads']:.0%} of the encoder and for MLPs alone "
+        f"{kept['mlps']:.0%}; together {kept['structured']:.0%} are left. Both prunings found "
+        f"apart, at once, leave {kept['union']:.0%} and score **{spell(union)}**, "
+        f"{share}the full model's {full.mean():.3f}. Keeping 95% of "
+        f"the score takes {kept['structured-95']:.0%} of the encoder and 80% takes "
+        f"{kept['structured-80']:.0%}; for single weights {kept['magnitude-95']:.0%} and "
+        f"{kept['magnitude-80']:.0%}."
+    )
+
+
+def describe_extensions(results: pd.DataFrame) -> str:
+    """What the further methods change, in sentences; differences are paired by seed."""
+
+    def less(one: tuple[str, str], other: tuple[str, str]) -> str:
+        first = scores(results, one[0], "good", one[1])
+        return spell(first - scores(results, other[0], "good", other[1]))
+
+    plain, whole = ("magnitude", "retrained"), ("structured", "retrained")
+    return "\n".join(
+        (
+            "* Rewound less retrained from the start: heads and MLPs "
+            f"{less(('structured', 'rewound'), whole)}; weights "
+            f"{less(('magnitude', 'rewound'), plain)}.",
+            "* Training between prunings, less the paper's way: "
+            f"{less(('iterative', 'retrained'), plain)}.",
+            "* Pruning before fine-tuning, less the paper's way: "
+            f"{less(('before', 'retrained'), plain)}.",
+            "* As many weights, less heads and MLPs: pruned "
+            f"{less(('matched', 'pruned'), ('structured', 'pruned'))}; retrained "
+            f"{less(('matched', 'retrained'), whole)}.",
+        )
+    )
+
+
+def claims(results: pd.DataFrame) -> pd.DataFrame:
+    """The paper's claims on one task, each held against a stated rule, and one more.
+
+    The last is ours: what a linear layer reads off the frozen encoder needs no trainable
+    subnetwork, so a bad one shows that it was trained only by doing better.
+
+    Returns:
+        One row per method and claim: `claim`, `rule`, `measured`, `verdict` ("yes" or "no", or
+        "undecided" where the 95% interval over seeds of a difference contains zero, or where the
+        full model does not beat the majority class).
+    """
+    full, majority = full_and_majority(results)
+    learnt = full.mean() > majority
+    rows = []
+    for method in ("structured", "magnitude"):
+        good = scores(results, method, "good", "retrained")
+        line = full.mean() - (full.std(ddof=1) if len(full) > 1 else 0.0)
+        rows.append(
+            (
+                method,
+                "good subnetworks, retrained, match the full model",
+                "mean at or above the full model's less one standard deviation",
+                f"{good.mean():.3f} against {line:.3f}",
+                ("yes" if good.mean() >= line else "no") if learnt else "undecided",
+            )
+        )
+        for phase in ("pruned", "retrained"):
+            gap = difference(results, method, phase, "good", "bad")
+            rows.append(
+                (
+                    method,
+                    f"good subnetworks beat bad ones, {phase}",
+                    "difference above zero, paired by seed",
+                    f"{gap.mean():+.3f}",
+                    _sign(gap),
+                )
+            )
+        share = recovered(results, method, "bad")
+        rows.append(
+            (
+                method,
+                "bad subnetworks remain trainable",
+                f"at least {TRAINABLE:.0%} of the way from majority to full",
+                # Rounded first: a hair below zero would print as "-0%".
+                f"{round(share, 2) + 0:.0%}" if np.isfinite(share) else "full model below majority",
+                ("yes" if share >= TRAINABLE else "no") if np.isfinite(share) else "undecided",
+            )
+        )
+        frozen = scores(results, "none", "frozen", "linear layer").iloc[0]
+        gain = scores(results, method, "bad", "retrained") - frozen
+        rows.append(
+            (
+                method,
+                "bad subnetworks, retrained, beat the frozen encoder",
+                "difference to a linear layer on it above zero, by seed",
+                f"{gain.mean():+.3f}",
+                _sign(gain),
+            )
+        )
+    return pd.DataFrame(rows, columns=["method", "claim", "rule", "measured", "verdict"])
+
+
+def _sign(gap: pd.Series) -> str:
+    low, high = t_interval(gap)
+    if not (low > 0 or high < 0):
+        return "undecided"
+    return "yes" if low > 0 else "no"

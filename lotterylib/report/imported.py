@@ -1,0 +1,295 @@
+"""Imported subnetworks: the masks that the authors published, as subnetworks in the run store.
+
+Their repository (sai-prasanna/bert-experiments) holds, for bert-base-uncased,
+`masks/<search>/<TASK>/seed_<SEED>/{head_mask,mlp_mask}.npy`, where the search was for heads and
+MLPs together (`heads_mlps`, the paper's section 4), for heads alone or for MLPs alone (Appendix B).
+With them all that needs masks but no model can be computed on what the paper was computed on. The
+masks are not part of this project; whoever wants them downloads that repository.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import warnings
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from lotterylib.data.files import read_json
+from lotterylib.encoder import Shape
+from lotterylib.errors import LotteryError, unknown
+from lotterylib.runs.store import Key, RunStore
+from lotterylib.subnetworks import StructuredSubnetwork, load_subnetwork, save_subnetwork
+from lotterylib.tasks import TASKS
+
+SOURCE = "sai-prasanna/bert-experiments"
+ENCODER = "bert-base-uncased-authors"
+
+BERT_BASE = Shape(layers=12, heads=12, hidden=768, intermediate=3072, total=109_483_778)
+"""bert-base-uncased with a task layer of two labels. The total: 23,837,184 of embeddings (30,522
+word pieces, 512 positions, 2 segments, LayerNorm), 12 x 7,087,872 of layers, 590,592 of the pooler,
+1,538 of the task layer."""
+
+HEADS, MLPS = "head_mask.npy", "mlp_mask.npy"
+FOLDERS = {"structured": "heads_mlps", "heads": "heads", "mlps": "mlps"}
+"""The authors' folder of each method: both together, heads alone, MLPs alone."""
+FILES = {"structured": (HEADS, MLPS), "heads": (HEADS,), "mlps": (MLPS,)}
+
+_TASK_OF = {task.tsv_folder: task.name for task in TASKS.values() if task.tsv_folder}
+_SUBNETWORK = "good.safetensors"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """One of the authors' good subnetworks.
+
+    Attributes:
+        method: "structured" (heads and MLPs together), "heads" or "mlps".
+        task: the name in `lotterylib.tasks`.
+        seed: of fine-tuning.
+        subnetwork: what survives; where only heads or only MLPs were searched, all of the other.
+        sha256: of the mask files of this method and task, all seeds together.
+    """
+
+    method: str
+    task: str
+    seed: int
+    subnetwork: StructuredSubnetwork
+    sha256: str
+
+    @property
+    def key(self) -> Key:
+        """Where it is in the run store."""
+        config = {"source": SOURCE, "method": self.method, "sha256": self.sha256}
+        return Key(ENCODER, self.task, f"imported-{self.method}", config, self.seed)
+
+
+def read_masks(folder: Path) -> list[Imported]:
+    """Read the authors' masks; nothing is written.
+
+    Args:
+        folder: their repository, or its folder `masks`. Whatever else is in there is left alone.
+
+    Returns:
+        What there is of the three methods, by method, task and seed.
+
+    Raises:
+        LotteryError: no masks there, an unknown task folder, a seed folder without a number or
+            without its masks, a task without a seed that other tasks have, a file that is no array
+            of zeros and ones, or files whose shapes are of different encoders.
+    """
+    files: dict[str, dict[str, dict[int, list[Path]]]] = {}
+    for method, name in FOLDERS.items():
+        if (_masks_folder(folder) / name).is_dir():
+            files[method] = _find(_masks_folder(folder) / name, FILES[method])
+    raw = {
+        path: _read_bytes(path)
+        for tasks in files.values()
+        for seeds in tasks.values()
+        for paths in seeds.values()
+        for path in paths
+    }
+    if not raw:
+        raise LotteryError(
+            f"There are no masks in {folder}: the authors' repository, or its folder masks, has "
+            f"them as {FOLDERS['structured']}/<TASK>/seed_<SEED>/{HEADS} and {MLPS}."
+        )
+    masks = {path: _parse(path, data) for path, data in raw.items()}
+    everything = _everything(masks)
+    return [
+        Imported(
+            method,
+            task,
+            seed,
+            StructuredSubnetwork(
+                next((masks[path] for path in paths if path.name == HEADS), everything.heads),
+                next((masks[path] for path in paths if path.name == MLPS), everything.mlps),
+            ),
+            _digest({path: raw[path] for each in seeds.values() for path in each}),
+        )
+        for method, tasks in files.items()
+        for task, seeds in tasks.items()
+        for seed, paths in seeds.items()
+    ]
+
+
+def import_masks(folder: Path, store: RunStore) -> list[Imported]:
+    """Bring the authors' masks into the run store; all are read and checked before any is written.
+
+    Importing the same masks again changes nothing, except that it mends what was damaged.
+
+    Args:
+        folder: their repository, or its folder `masks`.
+        store: each subnetwork is written there as `good.safetensors`.
+
+    Raises:
+        LotteryError: as in `read_masks`; nothing was written.
+    """
+    found = read_masks(folder)
+    for imported in found:
+        store.fetch(imported.key, partial(_write, imported.subnetwork))
+    return found
+
+
+def load_imported(store_root: Path) -> dict[str, dict[str, dict[int, StructuredSubnetwork]]]:
+    """What `import_masks` brought into this run store, checked against its checksums.
+
+    Returns:
+        The subnetworks by method, task and seed; empty if nothing was imported.
+
+    Raises:
+        LotteryError: the import is damaged or incomplete, or there are two of different masks.
+    """
+    store = RunStore(store_root)
+    found: dict[str, dict[str, dict[int, StructuredSubnetwork]]] = {}
+    origins: dict[tuple[str, str], Path] = {}
+    for folder in sorted(
+        (store_root / ENCODER).glob("*/imported-*/seed-*"),
+        key=lambda folder: (folder.parents[1], folder.parent, _number(folder, "seed-") or 0),
+    ):
+        key = _stored_key(folder, store_root)
+        method = str(key.config["method"])
+        origin = origins.setdefault((method, key.task), folder.parent)
+        if origin != folder.parent:
+            raise LotteryError(
+                f"The run store holds two imports of different masks, {origin} and "
+                f"{folder.parent}; delete one."
+            )
+        with warnings.catch_warnings(action="ignore"):  # the error says it, and what to do
+            path = store.fetch(key, partial(_refuse, folder)) / _SUBNETWORK
+        subnetwork = load_subnetwork(path)
+        if not isinstance(subnetwork, StructuredSubnetwork):
+            raise LotteryError(f"{path} holds no heads and MLPs; delete it and import again.")
+        found.setdefault(method, {}).setdefault(key.task, {})[key.seed] = subnetwork
+    for method, tasks in found.items():
+        _check_seeds(
+            tasks, f"The import of {method} below {store_root} is incomplete, run it again"
+        )
+    return {
+        method: {task: found[method][task] for task in TASKS if task in found[method]}
+        for method in FOLDERS
+        if method in found
+    }
+
+
+def _masks_folder(folder: Path) -> Path:
+    inside = any((folder / name).is_dir() for name in FOLDERS.values())
+    return folder if inside else folder / "masks"
+
+
+def _find(folder: Path, names: Collection[str]) -> dict[str, dict[int, list[Path]]]:
+    found: dict[str, dict[int, list[Path]]] = {}
+    for task in _folders(folder):
+        if task.name not in _TASK_OF:
+            raise unknown(f"task folder in {folder}:", task.name, _TASK_OF)
+        for seed in _folders(task):
+            number = _number(seed, "seed_")
+            if number is None:
+                raise LotteryError(f"{seed} is no folder of a seed, such as seed_42.")
+            for name in names:
+                if not (seed / name).is_file():
+                    raise LotteryError(f"{seed} has no {name}.")
+            found.setdefault(_TASK_OF[task.name], {})[number] = [seed / name for name in names]
+        if _TASK_OF[task.name] not in found:
+            raise LotteryError(f"{task} has no folder of a seed, such as seed_42.")
+    _check_seeds(found, f"In {folder} masks are missing")
+    return {task: dict(sorted(found[task].items())) for task in TASKS if task in found}
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _number(folder: Path, prefix: str) -> int | None:
+    match = re.fullmatch(f"{prefix}(0|[1-9][0-9]*)", folder.name)
+    return int(match[1]) if match else None
+
+
+def _check_seeds(tasks: Mapping[str, Mapping[int, object]], problem: str) -> None:
+    wanted = sorted({seed for seeds in tasks.values() for seed in seeds})
+    lacking = {task: [s for s in wanted if s not in seeds] for task, seeds in tasks.items()}
+    lacks = [
+        f"{task} lacks seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+        for task, seeds in lacking.items()
+        if seeds
+    ]
+    if lacks:
+        raise LotteryError(f"{problem}: {'; '.join(lacks)}, which another task has.")
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise LotteryError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def _parse(path: Path, data: bytes) -> np.ndarray:
+    try:
+        # a pickle could run anything, and nobody needs one for zeros and ones
+        array = np.load(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # a header is read as Python, so anything can be wrong with it
+        raise LotteryError(f"{path} is not a readable array of numbers ({error}).") from None
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+        raise LotteryError(f"{path} is not an array of numbers.")
+    layout = ("layers", "heads") if path.name == HEADS else ("layers",)
+    if array.ndim != len(layout) or not array.size:
+        raise LotteryError(
+            f"{path} holds a mask of shape {array.shape}; it must be [{', '.join(layout)}]."
+        )
+    other = array[(array != 0) & (array != 1)]
+    if other.size:
+        raise LotteryError(f"{path} holds the value {other[0]}; a mask holds zeros and ones only.")
+    return array == 1
+
+
+def _everything(masks: Mapping[Path, np.ndarray]) -> StructuredSubnetwork:
+    """All heads and MLPs of the encoder that the masks are of; files of another are refused."""
+    first = next(iter(masks))
+    layers = len(masks[first])
+    # masks of MLPs alone do not say how many heads a layer has; the authors' encoder does
+    heads = next((m.shape[1] for m in masks.values() if m.ndim == 2), BERT_BASE.heads)
+    for path, mask in masks.items():
+        wanted = (layers, heads) if path.name == HEADS else (layers,)
+        if mask.shape != wanted:
+            raise LotteryError(
+                f"{path} holds a mask of shape {mask.shape}, but it must be {wanted} to be of the "
+                f"same encoder as the others, such as {first}."
+            )
+    return StructuredSubnetwork(np.ones((layers, heads), dtype=bool), np.ones(layers, dtype=bool))
+
+
+def _digest(files: Mapping[Path, bytes]) -> str:
+    lines = [
+        f"{path.parent.name}/{path.name} {hashlib.sha256(data).hexdigest()}"
+        for path, data in files.items()
+    ]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _write(subnetwork: StructuredSubnetwork, folder: Path) -> None:
+    save_subnetwork(subnetwork, folder / _SUBNETWORK)
+
+
+def _refuse(damaged: Path, _folder: Path) -> None:
+    raise _damage(damaged)
+
+
+def _damage(folder: Path) -> LotteryError:
+    return LotteryError(f"The imported subnetwork {folder} is damaged; run the import again.")
+
+
+def _stored_key(folder: Path, root: Path) -> Key:
+    seed = _number(folder, "seed-")
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        stored = read_json(folder / "config.json")
+        key = Key(ENCODER, folder.parents[1].name, stored["stage"], stored["config"], seed or 0)
+        if root / key.path == folder and key.config["method"] in FOLDERS:
+            return key
+    raise _damage(folder)

@@ -1,0 +1,226 @@
+"""The overview: tables and sentences over all tasks of an encoder, from what its runs published."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from lotterylib.agreement import PARTS, SIGNIFICANCE, Part, agreement, stack
+from lotterylib.heterogeneity import correlation, heterogeneous_share, pattern_shares
+from lotterylib.overlap import TaskOverlap, task_overlap
+from lotterylib.patterns import PATTERNS
+from lotterylib.report import paper
+from lotterylib.report.findings import claims, spell_interval
+from lotterylib.report.published import Found
+from lotterylib.subnetworks import StructuredSubnetwork
+from lotterylib.super_survivors import super_survivors
+from lotterylib.tasks import TASKS
+
+Good = Mapping[str, Found]
+"""Good structured subnetworks by task, method and seed (`published.load_subnetworks`)."""
+
+NO_OVERLAP = "The tasks have too few seeds in common to be compared."
+
+
+def runs_table(results: pd.DataFrame) -> pd.DataFrame:
+    """What was run: a row per task with preset, budget, rows, epochs and seeds."""
+    rows = []
+    for task in (name for name in TASKS if name in set(results["task"])):
+        full = results[(results["task"] == task) & (results["subnetwork"] == "full")]
+        first = full.iloc[0]
+        rows.append(
+            {
+                "task": TASKS[task].title,
+                "preset": first["preset"],
+                "budget": first["budget"],
+                "training rows": first["train_rows"],
+                "dev rows": first["examples"],
+                "epochs": first["epochs"],
+                "seeds": ", ".join(map(str, full["seed"].unique())),
+            }
+        )
+    return pd.DataFrame(rows).set_index("task")
+
+
+def claims_table(results: pd.DataFrame) -> pd.DataFrame:
+    """How often each claim of `findings.claims` held: a row per method and claim."""
+    told = pd.concat([claims(part) for _, part in results.groupby("task")])
+    counts = told.groupby(["method", "claim"], sort=False)["verdict"].value_counts().unstack()
+    return counts.reindex(columns=["yes", "no", "undecided"]).fillna(0).astype(int)
+
+
+def stability_over_tasks(good: Good) -> pd.DataFrame:
+    """Agreement over the seeds of each task, a row per task and part, beside the paper's kappa.
+
+    Tasks with a single seed are left out.
+    """
+    known = paper.stability().set_index(["task", "part"])["kappa"]
+    rows = []
+    for task, part in ((task, part) for task in good for part in PARTS):
+        masks = list(good[task]["structured"].values())
+        if len(masks) < 2:
+            continue
+        found = agreement(stack(masks, part))
+        rows.append(
+            {
+                "task": TASKS[task].title,
+                "part": part,
+                "seeds": found.seeds,
+                "kappa": found.kappa,
+                "low": found.kappa_low,
+                "high": found.kappa_high,
+                "shared": found.overlap,
+                "by chance": found.chance,
+                "p": found.overlap_p,
+                "paper": known.get((task, part), np.nan),
+            }
+        )
+    columns = ["task", "part", "seeds", "kappa", "low", "high", "shared", "by chance", "p", "paper"]
+    return pd.DataFrame(rows, columns=columns).set_index(["task", "part"]).round(4)
+
+
+def overlap_of(good: Good, part: Part, of: str = "good") -> TaskOverlap | None:
+    """What the tasks' good subnetworks share, for the seeds that all tasks have.
+
+    Args:
+        good: subnetworks by task.
+        part: "heads" or "mlps".
+        of: "good" for the subnetworks seed by seed, "super" for what all of these seeds keep.
+
+    Returns:
+        None where the tasks have no seed in common, or, for super-survivors, fewer than two.
+    """
+    seeds = [
+        seed
+        for seed in next(iter(good.values()))["structured"]
+        if all(seed in found["structured"] for found in good.values())
+    ]
+    if len(seeds) < (2 if of == "super" else 1):
+        return None
+    kept: dict[str, list[StructuredSubnetwork]] = {
+        task: [found["structured"][seed] for seed in seeds] for task, found in good.items()
+    }
+    if of == "super":
+        kept = {task: [super_survivors(each)] for task, each in kept.items()}
+    return task_overlap(kept, part)
+
+
+def overlap_beside_paper(overlaps: Mapping[str, TaskOverlap | None]) -> pd.DataFrame:
+    """What two tasks share here and in the paper, for the pairs of tasks that both have.
+
+    Args:
+        overlaps: what `overlap_of` gave, by the name of `paper.OVERLAP_PARTS`.
+
+    Returns:
+        A row per part and pair: items shared (mean over seeds), the number expected by chance and
+        their ratio, here and as reported. Encoders differ in size, so only the ratios compare.
+    """
+    rows = {}
+    for part, overlap in overlaps.items():
+        if overlap is None:
+            continue
+        known = paper.task_overlap(part).set_index(["task", "other"])
+        for first, second in itertools.combinations(range(len(overlap.tasks)), 2):
+            pair = (overlap.tasks[first], overlap.tasks[second])
+            if pair in known.index:
+                shared, chance = overlap.mean[first, second], overlap.chance[first, second]
+                theirs = known.loc[pair, ["mean", "chance"]].to_numpy(dtype=float)
+                rows[part, " and ".join(TASKS[task].title for task in pair)] = [
+                    *(shared, chance, shared / chance),
+                    *(*theirs, theirs[0] / theirs[1]),
+                ]
+    columns = pd.MultiIndex.from_product([["here", "paper"], ["shared", "by chance", "ratio"]])
+    index = pd.MultiIndex.from_tuples(rows, names=["part", "tasks"]) if rows else None
+    return pd.DataFrame(list(rows.values()), index=index, columns=columns).round(2)
+
+
+def patterns_over_tasks(patterns: pd.DataFrame, good: Good, condition: str) -> pd.DataFrame:
+    """Shares of the patterns among all heads and among super-survivors, for `figures.pattern_bars`.
+
+    Args:
+        patterns: `published.load_patterns`.
+        good: subnetworks by task.
+        condition: one of `pattern_counts.CONDITIONS`.
+
+    Returns:
+        Two rows per task (one where it has a single seed or nothing survives), each followed by
+        the paper's where it has the task; a column per pattern, shares from 0 to 1.
+    """
+    known = paper.attention_patterns()
+    known = known[known["weights"] + ", " + known["kind"] == condition]
+    theirs = {
+        group: dict(zip(part["pattern"], part["share"], strict=True))
+        for group, part in known.groupby(["task", "heads"])
+    }
+    rows: dict[str, dict[str, float]] = {}
+    for task, part in patterns[patterns["condition"] == condition].groupby("task", sort=False):
+        counts = _counts(part)
+        title = TASKS[str(task)].title.replace(" (generated)", "")
+        seeds = list(good[str(task)]["structured"].values())
+        if len(seeds) > 1 and (survivors := super_survivors(seeds).heads).any():
+            rows[f"{title}, super-survivors"] = pattern_shares(counts, survivors)
+            if (task, "super") in theirs:
+                rows[f"{title}, super-survivors (paper)"] = theirs[task, "super"]
+        rows[f"{title}, all heads"] = pattern_shares(counts)
+        if (task, "all") in theirs:
+            rows[f"{title}, all heads (paper)"] = theirs[task, "all"]
+    return pd.DataFrame(rows).T[list(PATTERNS)]
+
+
+def survival_and_heterogeneity(
+    patterns: pd.DataFrame, good: Good, condition: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Survival and the share of heterogeneous maps of every head of every task.
+
+    Returns:
+        float[tasks, heads] each: the share of seeds that keep the head, and the share of its maps.
+    """
+    survival, share = [], []
+    for task, part in patterns[patterns["condition"] == condition].groupby("task", sort=False):
+        counts = _counts(part)
+        kept = np.mean([found.heads for found in good[str(task)]["structured"].values()], axis=0)
+        survival.append(kept.ravel())
+        share.append(heterogeneous_share(counts).ravel())
+    return np.array(survival), np.array(share)
+
+
+def describe(
+    results: pd.DataFrame, good: Good, patterns: pd.DataFrame, overlap: TaskOverlap | None
+) -> str:
+    """What holds over tasks, in sentences."""
+    count = results["task"].nunique()
+    lines = [f"* {count} task{'s' * (count != 1)}."]
+    table = stability_over_tasks(good)
+    if len(table):
+        heads = table.xs("heads", level="part")
+        lines[0] += (
+            f" Kappa of heads over seeds: {heads['kappa'].min():.2f} to "
+            f"{heads['kappa'].max():.2f}; shared beyond chance at 5% on "
+            f"{(heads['p'] < SIGNIFICANCE).sum()} of {len(heads)}."
+        )
+    if overlap is not None and len(overlap.tasks) > 1:
+        pairs = np.tril_indices(len(overlap.tasks), -1)
+        gaps = (overlap.mean - overlap.chance)[pairs]
+        surer = int((overlap.p[pairs] < SIGNIFICANCE).sum())
+        lines.append(
+            f"* Two tasks share {overlap.mean[pairs].mean():.1f} heads on average, by chance "
+            f"{overlap.chance[pairs].mean():.1f}; {surer} of {len(gaps)} pairs are above chance at "
+            "5%, not corrected for their number."
+        )
+    for condition in ("fine-tuned, raw", "fine-tuned, normed"):
+        points = survival_and_heterogeneity(patterns, good, condition)
+        lines.append(
+            f"* Survival and heterogeneous attention ({condition.split(', ')[1]} maps), over "
+            f"{points[0].size} heads of tasks: r = {spell_interval(*correlation(*points))}."
+        )
+    return "\n".join(lines)
+
+
+def _counts(part: pd.DataFrame) -> np.ndarray:
+    """Counts over seeds, int[layers, heads, patterns]."""
+    summed = part.groupby(["layer", "head"])[list(PATTERNS)].sum()
+    layers, heads = (index.max() + 1 for index in (part["layer"], part["head"]))
+    return summed.to_numpy().reshape(layers, heads, len(PATTERNS))

@@ -1,0 +1,204 @@
+"""Pages: the notebook templates, run by papermill for one task and kept as pages of the book."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import yaml
+from papermill.exceptions import PapermillExecutionError
+
+from lotterylib.data.files import write_whole
+from lotterylib.errors import LotteryError
+from lotterylib.runs.settings import Settings, check_names
+from lotterylib.tasks import TASKS
+
+RUNS = "The runs"
+"""The caption of the part of the table of contents that lists the pages."""
+
+OVERVIEW, AUDIT = "08_overview.ipynb", "12_audit.ipynb"
+"""The templates that are not about one task."""
+
+AUTHORS = "authors"
+"""Stands in for an encoder where a page is about the authors' own subnetworks."""
+
+TEMPLATE = re.compile(r"\d\d_[a-z_]+\.ipynb")
+_VOLATILE = (
+    "start_time",
+    "end_time",
+    "duration",
+    "input_path",
+    "output_path",
+    "environment_variables",
+)
+
+
+def templates(folder: Path) -> list[Path]:
+    """The notebook templates of a folder, in their order.
+
+    Raises:
+        LotteryError: there are none, or one is damaged.
+    """
+    found = sorted(path for path in folder.glob("*.ipynb") if TEMPLATE.fullmatch(path.name))
+    if not found:
+        raise LotteryError(
+            f"{folder} holds no notebook templates: run from the repository, or name their folder "
+            "with --notebooks."
+        )
+    for path in found:
+        try:
+            nbformat.read(path, as_version=4)
+        except (OSError, ValueError, RecursionError, KeyError, AttributeError) as error:
+            reason = f"{error}".splitlines()[0][:80] or type(error).__name__
+            raise LotteryError(f"The template {path} is no readable notebook: {reason}.") from None
+    return found
+
+
+def find_template(templates: Sequence[Path], name: str) -> Path:
+    """The template of that file name.
+
+    Raises:
+        LotteryError: it is not among them.
+    """
+    for template in templates:
+        if template.name == name:
+            return template
+    raise LotteryError(f"The notebook templates lack {name}.")
+
+
+def page_path(pages: Path, encoder: str, task: str, template: Path) -> Path:
+    """Where the page of a template lies: `<pages>/<encoder>/<task>/<template>`."""
+    return pages / encoder / task / template.name
+
+
+def parameters_of(settings: Settings) -> dict[str, Any]:
+    """The settings as a notebook's parameters."""
+    return {
+        "task": settings.task.name,
+        "encoder": settings.encoder,
+        "preset": settings.preset.name,
+        "budget": settings.budget,
+        "seeds": ",".join(map(str, settings.seeds)),
+        "train_rows": settings.train_rows,
+        "dev_rows": settings.dev_rows,
+        "epochs": settings.epochs,
+        "learning_rate": settings.learning_rate,
+        "batch_order": settings.batch_order,
+        "data_dir": settings.data_dir,
+        "store": str(settings.store),
+    }
+
+
+def render(template: Path, page: Path, parameters: Mapping[str, Any]) -> None:
+    """Run a template and keep it, with its outputs, as a page.
+
+    The page appears only if the run succeeds, so a failure never replaces a good page; what a
+    failed run had got to is kept beside it as `<name>.failed.ipynb`.
+
+    Raises:
+        LotteryError: a parameter that the template does not have, or a cell that failed.
+    """
+    accepted = papermill.inspect_notebook(str(template))
+    check_names(parameters, accepted)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    failed = page.with_suffix(".failed.ipynb")
+    with tempfile.TemporaryDirectory(dir=page.parent) as scratch:
+        output = Path(scratch) / page.name
+        try:
+            with _kernel_chatter_hidden():
+                papermill.execute_notebook(
+                    str(template),
+                    str(output),
+                    dict(parameters),
+                    progress_bar=False,
+                    cwd=os.getcwd(),
+                )
+        except PapermillExecutionError as error:
+            output.rename(failed)
+            raise LotteryError(
+                f"{template.name} failed in cell {error.exec_count}: {error.ename}: {error.evalue} "
+                f"(as far as it got: {failed})"
+            ) from None
+        _settle(output, TASKS[parameters["task"]].title if "task" in parameters else "")
+        output.replace(page)
+    failed.unlink(missing_ok=True)
+
+
+@contextmanager
+def _kernel_chatter_hidden() -> Iterator[None]:
+    """Keep what a kernel prints about itself off the terminal, unless it fails to run at all."""
+    sys.stderr.flush()
+    terminal, was = os.dup(2), os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # pages need no moving bars
+    try:
+        with tempfile.TemporaryFile() as chatter:
+            os.dup2(chatter.fileno(), 2)
+            try:
+                yield
+            except PapermillExecutionError:
+                raise  # the failing cell tells it all
+            except BaseException:
+                chatter.seek(0)
+                os.write(terminal, chatter.read())
+                raise
+            finally:
+                os.dup2(terminal, 2)
+    finally:
+        os.close(terminal)
+        if was is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = was
+
+
+def write_contents(contents: Path, pages: Path) -> None:
+    """Bring the part of the book's table of contents that lists the runs up to the pages there are.
+
+    Args:
+        contents: the book's `_toc.yml`; its part with the caption `RUNS` is replaced.
+        pages: the folder of the pages, within the book.
+    """
+    book = yaml.safe_load(contents.read_text(encoding="utf-8"))
+    order = {name: place for place, name in enumerate(["overview", *TASKS])}
+    chapters = []
+
+    def place(folder: Path) -> tuple[bool, str, int]:
+        encoder = folder.parent.name
+        return encoder == AUTHORS, encoder, order.get(folder.name, len(order))
+
+    for folder in sorted(pages.glob("*/*"), key=place):
+        found = sorted(page for page in folder.glob("*.ipynb") if TEMPLATE.fullmatch(page.name))
+        if found:
+            first, *others = (
+                {"file": page.relative_to(contents.parent).with_suffix("").as_posix()}
+                for page in found
+            )
+            chapters.append(first | ({"sections": others} if others else {}))
+    parts = [part for part in book["parts"] if part.get("caption") == RUNS]
+    parts[0]["chapters"] = chapters
+    write_whole(contents, yaml.safe_dump(book, sort_keys=False))
+
+
+def _settle(path: Path, title: str) -> None:
+    """Name the task in the page's heading, and take out what differs between two equal runs."""
+    notebook = nbformat.read(path, as_version=4)
+    if title:
+        heading, *rest = notebook.cells[0].source.split("\n", 1)
+        topic = heading.removeprefix("# ")
+        notebook.cells[0].source = "\n".join([f"# {title}: {topic[0].lower()}{topic[1:]}", *rest])
+    for name in _VOLATILE:
+        notebook.metadata.get("papermill", {}).pop(name, None)
+    notebook.metadata.get("language_info", {}).pop("version", None)
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+    nbformat.write(notebook, path)

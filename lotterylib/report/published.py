@@ -1,0 +1,161 @@
+"""What a run publishes beside its pages: small tables from which chapters and overviews are made.
+
+    <pages>/<encoder>/<task>/results.csv       scores (see `results`)
+    <pages>/<encoder>/<task>/subnetworks.json  the good structured subnetworks, per method and seed
+    <pages>/<encoder>/<task>/patterns.csv      maps of each pattern, per condition, seed and head
+
+Whoever has the book's sources can make the overview again, without weights, data or a run store.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from lotterylib.data.files import write_whole
+from lotterylib.encoder import Shape
+from lotterylib.errors import LotteryError, unknown
+from lotterylib.patterns import PATTERNS
+from lotterylib.runs.methods import ALL_METHODS, GRIDS
+from lotterylib.runs.settings import refuse_misspelt
+from lotterylib.subnetworks import StructuredSubnetwork
+from lotterylib.tasks import TASKS
+
+if TYPE_CHECKING:
+    from lotterylib.runs.experiment import Experiment
+
+Found = Mapping[str, Mapping[int, StructuredSubnetwork]]
+"""Good structured subnetworks by method and seed."""
+
+
+def publish(parts: Sequence[tuple[Experiment, Collection[str]]], folder: Path) -> None:
+    """Write the tables of a task's run.
+
+    Args:
+        parts: the run, or its parts of different seeds, each with its pages (without `.ipynb`);
+            what is not in the store yet is computed.
+        folder: of the task's pages.
+    """
+    from lotterylib.report.results import collect, save_results
+
+    tables = [collect(experiment, *pages) for experiment, pages in parts]
+    save_results(pd.concat(tables, ignore_index=True).drop_duplicates(), folder / "results.csv")
+    found: dict[str, dict[str, dict[str, list[str]]]] = {}
+    for experiment, pages in parts:
+        scored = (m for page in GRIDS if page in pages for m, _, _ in GRIDS[page])
+        methods = [name for name in dict.fromkeys(scored) if ALL_METHODS[name].is_structured]
+        for method, seed in itertools.product(methods, experiment.settings.seeds):
+            subnetwork = experiment.subnetwork(seed, method, "good")
+            found.setdefault(method, {})[str(seed)] = {
+                "heads": ["".join(map(str, row.astype(int))) for row in subnetwork.heads],  # type: ignore[union-attr]
+                "mlps": ["".join(map(str, subnetwork.mlps.astype(int)))],  # type: ignore[union-attr]
+            }
+        if "07_attention_patterns" in pages:
+            patterns = patterns_of(experiment)
+            text = patterns.to_csv(index=False, lineterminator="\n")
+            write_whole(folder / "patterns.csv", text)
+    shape = vars(experiment.shape)
+    text = json.dumps({"shape": shape, "good": found}, indent=1)
+    write_whole(folder / "subnetworks.json", text + "\n")
+
+
+def patterns_of(experiment: Experiment) -> pd.DataFrame:
+    """Maps of each pattern: a row per condition, seed, layer and head, a column per pattern."""
+    from lotterylib.runs.pattern_counts import CONDITIONS, count_patterns
+
+    tables = []
+    for condition in CONDITIONS:
+        for seed in experiment.settings.seeds:
+            counts = count_patterns(experiment, seed, condition)
+            layers, heads = np.indices(counts.shape[:2]).reshape(2, -1)
+            table = pd.DataFrame(counts.reshape(-1, len(PATTERNS)), columns=list(PATTERNS))
+            named = {"condition": condition, "seed": seed, "layer": layers, "head": heads}
+            tables.append(pd.concat([pd.DataFrame(named), table], axis=1))
+    return pd.concat(tables, ignore_index=True)
+
+
+def load_subnetworks(pages: Path, encoder: str) -> tuple[Shape, dict[str, Found]]:
+    """The good structured subnetworks of an encoder's runs.
+
+    Args:
+        pages: the folder of the published pages.
+        encoder: the encoder's folder in it.
+
+    Returns:
+        The encoder's sizes, and the subnetworks by task, in the order of the task table.
+
+    Raises:
+        LotteryError: there are none, or runs of encoders of different sizes share the folder.
+    """
+    found: dict[str, Found] = {}
+    shapes: dict[str, Shape] = {}
+    for name in TASKS:
+        path = pages / encoder / name / "subnetworks.json"
+        if not path.is_file():
+            continue
+        content = json.loads(path.read_text(encoding="utf-8"))
+        shapes[name] = Shape(**content["shape"])
+        found[name] = {
+            method: {int(seed): _parse(parts) for seed, parts in seeds.items()}
+            for method, seeds in content["good"].items()
+        }
+    if not found:
+        raise LotteryError(
+            f"{pages} holds no subnetworks of encoder {encoder!r}: 'lottery run' publishes them."
+        )
+    layers = {name: (shape.layers, shape.heads, shape.hidden) for name, shape in shapes.items()}
+    if len(set(layers.values())) > 1:
+        raise LotteryError(f"The runs under {pages / encoder} are of encoders of different sizes.")
+    return next(iter(shapes.values())), found
+
+
+def load_patterns(pages: Path, encoder: str) -> pd.DataFrame:
+    """The pattern counts of an encoder's runs: `patterns_of` of each, with a column `task`.
+
+    Raises:
+        LotteryError: no run of the encoder has published any.
+    """
+    tables = [
+        pd.read_csv(path).assign(task=name)
+        for name in TASKS
+        if (path := pages / encoder / name / "patterns.csv").is_file()
+    ]
+    if not tables:
+        raise LotteryError(
+            f"{pages} holds no attention patterns of encoder {encoder!r}: 'lottery run' publishes "
+            "them."
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def check_overview(namespace: Mapping[str, Any]) -> Path:
+    """The folder of pages that the overview's parameters name.
+
+    Args:
+        namespace: the notebook's `globals()`, with `encoder` and `pages`.
+
+    Raises:
+        LotteryError: a misspelt parameter, no such folder, or no runs of that encoder in it.
+    """
+    refuse_misspelt(namespace, ["encoder", "pages"])
+    encoder, pages = str(namespace["encoder"]), Path(str(namespace["pages"]))
+    if not pages.is_dir():
+        raise LotteryError(f"The folder of pages {pages} does not exist.")
+    there = sorted({path.parent.parent.name for path in pages.glob("*/*/results.csv")})
+    if encoder not in there:
+        raise unknown(f"encoder among the pages in {pages}:", encoder, there)
+    return pages
+
+
+def _parse(parts: Mapping[str, list[str]]) -> StructuredSubnetwork:
+    heads, (mlps,) = parts["heads"], parts["mlps"]
+    return StructuredSubnetwork(
+        np.array([[digit == "1" for digit in row] for row in heads]),
+        np.array([digit == "1" for digit in mlps]),
+    )

@@ -1,0 +1,231 @@
+"""Results: one tidy table, from which every figure and every number in prose is computed.
+
+A row is one metric of one model: encoder, task, preset, seed, method, subnetwork, phase, metric,
+value, with the density of the subnetwork, whether the predictor is constant, and how long it took
+on which device.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from lotterylib.data.files import write_whole
+from lotterylib.runs.methods import GRIDS, KINDS, METHODS, PHASES
+from lotterylib.tasks import TASKS
+
+if TYPE_CHECKING:  # pages that only read results should not wait for torch
+    from lotterylib.runs.experiment import Experiment
+    from lotterylib.runs.store import Key
+    from lotterylib.scoring import Score
+
+COLUMNS = (
+    "encoder",
+    "task",
+    "preset",
+    "budget",
+    "seed",
+    "method",
+    "subnetwork",
+    "phase",
+    "metric",
+    "value",
+    "reported",
+    "density",
+    "printed_share",
+    "overlap_with_good",
+    "constant",
+    "examples",
+    "train_rows",
+    "epochs",
+    "seconds",
+    "threads",
+    "device",
+)
+"""The columns of the results table. `density` and `overlap_with_good` are shares from 0 to 1;
+`overlap_with_good` is the part of the subnetwork that the good one has too, heads and MLPs weighed
+by their parameters; `reported` marks the metric that the paper reports; `seconds` is of the stage
+that made the score."""
+
+PHASE_OF_BASELINE = {
+    "frozen": "linear layer",
+    "bag": "linear layer",
+    "bilstm": "trained",
+    "guess": "none",
+}
+"""Under which phase the results table has each of `baselines.BASELINES`."""
+
+
+def collect_full(experiment: Experiment, baselines: Sequence[str] = ("frozen",)) -> pd.DataFrame:
+    """The part of the results table that fine-tuning gives: the baselines (seed 0) and the full
+    model of every seed. What is not in the store yet is computed.
+    """
+    rows = [*_rows(experiment, experiment.majority(), None, 0, "none", "majority", "none")]
+    for name in baselines:
+        key, phase = experiment.baseline_key(name), PHASE_OF_BASELINE[name]
+        rows += _rows(experiment, experiment.baseline(name), key, 0, "none", name, phase)
+    for seed in experiment.settings.seeds:
+        score, key = experiment.full_score(seed), experiment.finetuned_key(seed)
+        rows += _rows(experiment, score, key, seed, "none", "full", "fine-tuned")
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def collect(experiment: Experiment, *pages: str) -> pd.DataFrame:
+    """The results table behind some pages; what is not in the store yet is computed.
+
+    Args:
+        experiment: one task.
+        pages: names of templates, without `.ipynb`; by default the one of the paper's Figure 2.
+
+    Returns:
+        A table with `COLUMNS`: the baselines (under seed 0), and per seed the full model and every
+        subnetwork that the pages score.
+    """
+    pages = pages or ("04_subnetworks",)
+    baselines = ["frozen"]
+    if "09_how_bad_is_bad" in pages:
+        baselines += ["bag", "bilstm"] + ["guess"] * experiment.task.is_regression
+    rows: list[dict[str, object]] = []
+    scored = dict.fromkeys(s for page in GRIDS if page in pages for s in GRIDS[page])
+    for (method, kind, phase), seed in itertools.product(scored, experiment.settings.seeds):
+        score = experiment.score(seed, method, kind, phase)
+        key = experiment.score_key(seed, method, kind, phase)
+        rows += _rows(experiment, score, key, seed, method, kind, phase)
+    parts = [collect_full(experiment, baselines), pd.DataFrame(rows, columns=list(COLUMNS))]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _rows(
+    experiment: Experiment,
+    score: Score,
+    key: Key | None,
+    seed: int,
+    method: str,
+    kind: str,
+    phase: str,
+) -> Iterable[dict[str, object]]:
+    row: dict[str, object] = {
+        "encoder": experiment.encoder.name,
+        "task": experiment.task.name,
+        "preset": experiment.preset.name,
+        "budget": experiment.settings.budget,
+        "seed": seed,
+        "method": method,
+        "subnetwork": kind,
+        "phase": phase,
+        "density": 1.0,
+        "constant": score.constant,
+        "examples": score.examples,
+        "train_rows": len(experiment.data.train),
+        "epochs": experiment.recipe.epochs,
+    }
+    if method != "none":
+        subnetwork = experiment.subnetwork(seed, method, kind)
+        good = experiment.subnetwork(seed, method, "good")
+        row["density"] = subnetwork.density(experiment.shape)
+        row["printed_share"] = subnetwork.printed_share(experiment.shape)
+        row["overlap_with_good"] = subnetwork.shared_share(good, experiment.shape)  # type: ignore[arg-type]
+    if key is not None:
+        made = experiment.store.provenance(key)
+        row |= {name: made[name] for name in ("seconds", "threads", "device")}
+    for metric, value in score.metrics.items():
+        yield row | {
+            "metric": metric,
+            "value": value,
+            "reported": metric == experiment.task.metric,
+        }
+
+
+def save_results(results: pd.DataFrame, path: Path) -> None:
+    """Write the table as CSV, numbers to six digits so that equal results are equal files."""
+    write_whole(path, results.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+
+
+def load_results(root: Path) -> pd.DataFrame:
+    """All results tables under `<root>/<encoder>/<task>/results.csv`, as one."""
+    tables = [pd.read_csv(path) for path in sorted(root.glob("*/*/results.csv"))]
+    if not tables:
+        return pd.DataFrame(columns=list(COLUMNS))
+    return pd.concat(tables, ignore_index=True)
+
+
+def t_interval(values: Iterable[float]) -> tuple[float, float]:
+    """The 95 % Student interval of the mean over seeds; nan where there are fewer than two."""
+    array = np.asarray(list(values), dtype=float)
+    if len(array) < 2:
+        return float("nan"), float("nan")
+    half = stats.t.ppf(0.975, len(array) - 1) * array.std(ddof=1) / np.sqrt(len(array))
+    return float(array.mean() - half), float(array.mean() + half)
+
+
+def summarise(results: pd.DataFrame) -> pd.DataFrame:
+    """Reported metrics over seeds: mean, standard deviation, 95% interval, constant predictors.
+
+    Returns:
+        One row per encoder, task, preset, method, subnetwork and phase, with `mean`, `sd` (ddof 1),
+        `low`, `high`, `seeds`, `density`, `overlap_with_good` and `constant` (how many seeds gave a
+        constant predictor).
+    """
+    by = ["encoder", "task", "preset", "method", "subnetwork", "phase", "metric"]
+    groups = results[results["reported"]].groupby(by, sort=False)
+    summary = groups.agg(
+        mean=("value", "mean"),
+        sd=("value", "std"),
+        low=("value", lambda values: t_interval(values)[0]),
+        high=("value", lambda values: t_interval(values)[1]),
+        seeds=("seed", "nunique"),
+        density=("density", "mean"),
+        overlap_with_good=("overlap_with_good", "mean"),
+        constant=("constant", "sum"),
+    )
+    return summary.reset_index()
+
+
+def verdicts(results: pd.DataFrame) -> pd.DataFrame:
+    """One line per encoder, task and method: the scores that decide the paper's claims.
+
+    Returns:
+        Means over seeds of the full model, and of the good, random and bad subnetworks, pruned and
+        retrained, with the density of the good one; rows in the order of the task table.
+    """
+    summary = summarise(results)
+    place = {name: number for number, name in enumerate(TASKS)}
+    summary = summary.sort_values("task", key=lambda names: names.map(place), kind="stable")
+    runs = summary.groupby(["encoder", "task", "preset"], sort=False)
+    lines = []
+    for (run, whole), method in itertools.product(runs, METHODS):
+        part = whole[whole["method"] == method]
+        reference = whole[whole["subnetwork"] == "full"].iloc[0]
+        good = part[(part["subnetwork"] == "good") & (part["phase"] == "pruned")]
+        line = {
+            "encoder": run[0],
+            "task": TASKS[str(run[1])].title,
+            "metric": reference["metric"],
+            "method": method,
+            "seeds": int(reference["seeds"]),
+            "kept": good["density"].mean(),
+            "full": reference["mean"],
+        }
+        for phase in PHASES:
+            for kind in KINDS:
+                cell = part[(part["subnetwork"] == kind) & (part["phase"] == phase)]
+                line[f"{kind} {phase}"] = cell["mean"].mean()
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def format_verdicts(lines: pd.DataFrame) -> str:
+    """The verdicts as a small table for a terminal."""
+    header = ["task", "metric", "method", "seeds", "kept", "full"]
+    columns = [*header, *(f"{kind} {phase}" for phase in PHASES for kind in KINDS)]
+    shown = lines[columns].copy()
+    shown["kept"] = shown["kept"].map("{:.0%}".format)
+    for column in columns[5:]:
+        shown[column] = shown[column].map("{:.3f}".format)
+    return shown.to_string(index=False)

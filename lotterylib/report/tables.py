@@ -1,0 +1,140 @@
+"""Tables for the pages: what is run, what a search tried, sizes, and how long it all took."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lotterylib.importance import Importance
+from lotterylib.runs.experiment import Experiment
+from lotterylib.runs.jobs import ALL, cells_of, is_done, provenance
+from lotterylib.runs.methods import ALL_METHODS
+from lotterylib.runs.settings import describe
+
+
+def describe_run(experiment: Experiment) -> pd.DataFrame:
+    """Encoder, data, preset, budget and seeds of a run, one a row."""
+    settings = describe(experiment.settings)
+    encoder = experiment.encoder
+    described = {
+        "encoder": f"{encoder.name}, from {encoder.origin}"
+        if encoder.directory
+        else encoder.origin,
+        "task": experiment.task.title,
+        "data": experiment.data.origin,
+        "preset": settings["preset"],
+        "budget": f"{settings['budget']}, {experiment.recipe.epochs} epochs",
+        "seeds": settings["seeds"],
+        "learning rate": f"{experiment.recipe.learning_rate:g}",
+        "batches": f"{experiment.recipe.batch_size} examples, in {settings['batch_order']} order",
+    }
+    return pd.DataFrame({"this run": described})
+
+
+def time_taken(experiment: Experiment, *labels: str) -> pd.DataFrame:
+    """Seconds, device and versions of the cells whose label begins with these words, summed up.
+
+    Returns:
+        One row per seed and label.
+    """
+    rows = []
+    for label in labels:
+        cells = [
+            c for c in cells_of(experiment.settings, ALL) if f"{c.label} ".startswith(f"{label} ")
+        ]
+        for seed in experiment.settings.seeds:
+            made = [
+                provenance(experiment, cell)
+                for cell in cells
+                if cell.seed == seed and is_done(experiment, cell)
+            ]
+            if made:
+                seconds = sum(entry["seconds"] for entry in made)
+                rows.append(
+                    {"what": label, "seed": seed, "seconds": round(seconds)} | _origin(made[0])
+                )
+    return pd.DataFrame(rows)
+
+
+def search_states(trace: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """The states of a search for `figures.search_curves`: `left`, `score` and `held`."""
+    rows = [
+        (state.get("density", state.get("surviving")), state["score"], state["kept"])
+        for state in trace
+    ]
+    return pd.DataFrame(rows, columns=["left", "score", "held"])
+
+
+def importance_states(trace: Sequence[dict[str, Any]]) -> list[Importance]:
+    """The raw importance measured in every state of a structured search."""
+    return [
+        Importance(np.array(state["head_importance"]), np.array(state["mlp_importance"]))
+        for state in trace
+    ]
+
+
+def score_table(results: pd.DataFrame) -> pd.DataFrame:
+    """The reported metric of everything that was scored, a row each and a column per seed.
+
+    The baselines have no seed; their score stands in the first column.
+    """
+    reported = results[results["reported"]]
+    baseline = (reported["method"] == "none") & (reported["subnetwork"] != "full")
+    seeds = list(reported.loc[~baseline, "seed"].unique())
+    table = reported.assign(seed=reported["seed"].mask(baseline, seeds[0])).pivot_table(
+        index=["method", "subnetwork", "phase"], columns="seed", values="value", sort=False
+    )
+    return table[seeds].map(lambda value: "" if math.isnan(value) else f"{value:.3f}")
+
+
+def trace_table(trace: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """The states that a search tried, one a row, sizes as shares of 1."""
+    rows = []
+    for number, state in enumerate(trace):
+        row: dict[str, object] = {"step": number}
+        if "heads" in state:
+            row["phase"] = state["phase"]
+            row["heads"] = sum(map(sum, state["heads"]))
+            row["MLPs"] = sum(state["mlps"])
+            row["encoder left"] = round(state["density"], 3)
+        else:
+            row["weights left"] = round(state["surviving"], 3)
+        rows.append(row | {"score": round(state["score"], 3), "held": state["kept"]})
+    return pd.DataFrame(rows).set_index("step")
+
+
+def size_table(
+    experiment: Experiment, method: str, kinds: Sequence[str] = ("good",)
+) -> pd.DataFrame:
+    """Sizes of subnetworks per seed, by both counts, and what they share with the good one.
+
+    Returns:
+        One row per seed and kind: heads and MLPs (structured only), the share of the encoder's
+        dense parameters, the share as the paper's Figure 2 prints it, and the part that the good
+        subnetwork has too.
+    """
+    rows = []
+    for seed in experiment.settings.seeds:
+        good = experiment.subnetwork(seed, method, "good")
+        for kind in kinds:
+            subnetwork = experiment.subnetwork(seed, method, kind)
+            row: dict[str, object] = {"seed": seed, "subnetwork": kind}
+            if ALL_METHODS[method].is_structured:
+                row["heads"] = int(subnetwork.heads.sum())  # type: ignore[union-attr]
+                row["MLPs"] = int(subnetwork.mlps.sum())  # type: ignore[union-attr]
+            row["of the encoder"] = f"{subnetwork.density(experiment.shape):.1%}"
+            row["as printed"] = f"{subnetwork.printed_share(experiment.shape):.1%}"
+            if len(kinds) > 1:
+                shared = subnetwork.shared_share(good, experiment.shape)  # type: ignore[arg-type]
+                row["shared with good"] = "-" if math.isnan(shared) else f"{shared:.1%}"
+            rows.append(row)
+    return pd.DataFrame(rows).set_index(["seed", "subnetwork"])
+
+
+def _origin(made: dict[str, Any]) -> dict[str, object]:
+    versions = f"torch {made['torch']}, transformers {made['transformers']}"
+    return {"device": f"{made['device']}, {made['threads']} threads", "versions": versions}

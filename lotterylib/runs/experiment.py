@@ -1,0 +1,378 @@
+"""The experiment: the stages of the paper in its order, each asking the run store first.
+
+fine-tune -> search -> good, random, bad -> scores, pruned and retrained. Every stage names its
+predecessors, so asking for a late one computes what it needs and nothing that is there already.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
+
+from lotterylib.encoder import shape_of
+from lotterylib.baselines import BASELINES, majority_score
+from lotterylib.batches import MAX_LENGTH, Encoded, encode, load_encoded, save_encoded
+from lotterylib.data.glue import TaskData, load_task_data
+from lotterylib.data.pretrained import Encoder, find_encoder
+from lotterylib.data.files import read_json, write_json
+from lotterylib.gates import remove, zero_pruned_weights
+from lotterylib.fast.gpu import computed_on, name_of, set_precision
+from lotterylib.importance import Accumulation, Importance, measure
+from lotterylib.data.loading import load_model, load_tokenizer
+from lotterylib.fast.cpu import keep_freed_memory
+from lotterylib.runs.methods import ALL_METHODS
+from lotterylib.scoring import Score, evaluate, read_score, write_score
+from lotterylib.runs.searches import configuration, find_good, ranking_of
+from lotterylib.runs.settings import Settings
+from lotterylib.encoder import Shape
+from lotterylib.runs.store import Key, RunStore
+from lotterylib.subnetworks import (
+    StructuredSubnetwork,
+    Subnetwork,
+    WeightSubnetwork,
+    bad_like,
+    full_subnetwork,
+    load_subnetwork,
+    random_like,
+    save_subnetwork,
+)
+from lotterylib.super_survivors import bad_super, random_super
+from lotterylib.finetuning import Progress, Recipe, silent, train
+
+RESULTS_VERSION = 2
+"""Raised whenever a change to the library changes what a stage computes, so that older artefacts
+are not taken for its results."""
+
+
+class Experiment:
+    """One encoder on one task under one preset: its stages, for any of its seeds.
+
+    Args:
+        settings: what `settings.parse_settings` returned.
+        encoder: the encoder that the settings name.
+        data: the examples that the settings name.
+    """
+
+    def __init__(self, settings: Settings, encoder: Encoder, data: TaskData) -> None:
+        keep_freed_memory()
+        self.settings, self.encoder, self.data = settings, encoder, data
+        self.task, self.preset = settings.task, settings.preset
+        self.store = RunStore(settings.store)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.recipe = Recipe(
+            learning_rate=settings.learning_rate or encoder.learning_rate_on(settings.task.name),
+            epochs=settings.epochs,
+            order=settings.batch_order,  # type: ignore[arg-type]
+        )
+
+    @property
+    def computed_on(self) -> str:
+        """The device, with the type of products where that is not float32, for the provenance."""
+        return computed_on(self.device, self.settings.precision)  # type: ignore[arg-type]
+
+    @cached_property
+    def splits(self) -> tuple[Encoded, Encoded]:
+        """The training and dev examples as word pieces."""
+        tokenizer = load_tokenizer(self.encoder)
+        parts = {"train": self.data.train, "dev": self.data.dev}
+
+        def make(folder: Path) -> None:
+            for name, part in parts.items():
+                save_encoded(encode(part, self.task, tokenizer), folder / f"{name}.safetensors")
+
+        config = {
+            "data": self.data.fingerprint,
+            "tokenizer": self.encoder.tokenizer_sha256,
+            "max_length": MAX_LENGTH,
+        }
+        key = Key(self.encoder.name, self.task.name, "word-pieces", config, seed=0)
+        folder = self.store.fetch(key, make)
+        train_split, dev_split = (
+            load_encoded(folder / f"{name}.safetensors", tokenizer) for name in parts
+        )
+        return train_split, dev_split
+
+    @cached_property
+    def shape(self) -> Shape:
+        """The sizes of the encoder under its task layer."""
+        return shape_of(load_model(self.encoder, self.task, seed=0))
+
+    # Fine-tuning (section 3.1)
+
+    def finetuned_key(self, seed: int) -> Key:
+        """Where the store keeps the full model."""
+        recipe = asdict(self.recipe)
+        if self.recipe.order == "random":
+            recipe["unpadded"] = True  # once they were padded, and dropout drew other masks
+        config = {
+            "version": RESULTS_VERSION,
+            "weights": self.encoder.sha256,
+            "tokenizer": self.encoder.tokenizer_sha256,
+            "data": self.data.fingerprint,
+            "max_length": MAX_LENGTH,
+            "recipe": recipe,
+        }
+        if self.settings.precision != "auto":
+            config["precision"] = self.settings.precision
+        return Key(self.encoder.name, self.task.name, "finetune", config, seed)
+
+    def _finetuned(self, seed: int, report: Progress = silent) -> Path:
+        def make(folder: Path) -> None:
+            model, split = self.pretrained(seed), self.splits[0]
+            losses = train(model, split, self.task, self.recipe, seed, progress=report)
+            self.keep(folder, model, losses, "finetune")
+
+        return self.store.fetch(self.finetuned_key(seed), make, self.computed_on)
+
+    def pretrained(self, seed: int, pretrained: bool = True) -> PreTrainedModel:
+        """The pre-trained encoder, or one of random weights, under the seed's fresh task layer."""
+        model = load_model(self.encoder, self.task, seed, pretrained)
+        return set_precision(model.to(self.device), self.settings.precision)  # type: ignore[arg-type]
+
+    def finetuned(self, seed: int) -> PreTrainedModel:
+        """The fine-tuned model: the paper's full model."""
+        folder = self._finetuned(seed)
+        model = self.pretrained(seed)
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+        return model.eval()
+
+    def losses(self, seed: int) -> list[float]:
+        """The training loss of every step of fine-tuning."""
+        return read_json(self._finetuned(seed) / "losses.json")
+
+    def full_score(self, seed: int, report: Progress = silent) -> Score:
+        """The full model's score on the dev set."""
+        return read_score(self._finetuned(seed, report))
+
+    # What a score is worth (section 4.3)
+
+    def majority(self) -> Score:
+        """The score of the commonest training label (regression: the mean label)."""
+        train_labels, dev_labels = (np.array(s["label"]) for s in (self.data.train, self.data.dev))
+        return majority_score(train_labels, dev_labels, self.task)
+
+    def baseline_key(self, name: str) -> Key:
+        """Where the store keeps a baseline."""
+        config = {"version": RESULTS_VERSION, "data": self.data.fingerprint}
+        config |= {"weights": self.encoder.sha256, "max_length": MAX_LENGTH}
+        config["chosen_by"] = self.task.metric
+        return Key(self.encoder.name, self.task.name, name, config, seed=0)
+
+    def baseline(self, name: str, report: Progress = silent) -> Score:
+        """The score of a baseline that does not fine-tune the encoder.
+
+        Args:
+            name: a name in `baselines.BASELINES`.
+            report: told of the progress.
+        """
+
+        def make(folder: Path) -> None:
+            score = BASELINES[name](self.pretrained(seed=0), *self.splits, self.task, report)
+            write_score(folder, score)
+
+        return read_score(self.store.fetch(self.baseline_key(name), make, name_of(self.device)))
+
+    # The searches (sections 3.2 and 3.3)
+
+    @property
+    def stop_metric(self) -> str:
+        """The metric that decides the searches."""
+        official = self.preset.stop_metric == "official"
+        return self.task.official_stop_metric if official else self.task.metric
+
+    def search_key(self, seed: int, method: str, number: int = 0) -> Key:
+        """Where the store keeps what a method found; `number` as in `subnetwork`."""
+        config = configuration(self, seed, ALL_METHODS[method], number)
+        return Key(self.encoder.name, self.task.name, f"search-{method}", config, seed)
+
+    def _searched(self, seed: int, method: str, report: Progress = silent, number: int = 0) -> Path:
+        def make(folder: Path) -> None:
+            trace, good = find_good(self, seed, method, report, number)
+            write_json(folder / "trace.json", trace)
+            save_subnetwork(good, folder / "good.safetensors")
+
+        return self.store.fetch(self.search_key(seed, method, number), make, self.computed_on)
+
+    def trace(self, seed: int, method: str) -> list[dict[str, Any]]:
+        """Every state that a search tried, as plain values."""
+        return read_json(self._searched(seed, method) / "trace.json")
+
+    # Importance of heads and MLPs in the full model (section 3.3)
+
+    def importance_key(self, seed: int, accumulation: str) -> Key:
+        """Where the store keeps the full model's importance scores."""
+        config = {"finetuned": self.finetuned_key(seed).digest, "accumulation": accumulation}
+        return Key(self.encoder.name, self.task.name, f"importance-{accumulation}", config, seed)
+
+    def importance(self, seed: int, accumulation: Accumulation) -> Importance:
+        """The importance scores of the full model on the dev set, before normalisation."""
+
+        def make(folder: Path) -> None:
+            full = full_subnetwork(self.shape)
+            scores, _ = measure(self.finetuned(seed), self.splits[1], self.task, full, accumulation)
+            arrays = {"heads": scores.heads.tolist(), "mlps": scores.mlps.tolist()}
+            write_json(folder / "importance.json", arrays)
+
+        key = self.importance_key(seed, accumulation)
+        arrays = read_json(self.store.fetch(key, make, self.computed_on) / "importance.json")
+        return Importance(np.array(arrays["heads"]), np.array(arrays["mlps"]))
+
+    # Good, random and bad subnetworks (section 4.2)
+
+    def _subnetwork_key(self, seed: int, method: str, kind: str, number: int = 0) -> Key:
+        way = "structured" if ALL_METHODS[method].is_structured else "magnitude"
+        option = {
+            ("structured", "random"): self.preset.random_structured,
+            ("magnitude", "bad"): self.preset.bad_magnitude,
+        }.get((way, kind), "exact")
+        drawn = kind in ("random", "bad")
+        search = self.search_key(seed, method, 0 if drawn else number)
+        config: dict[str, Any] = {"search": search.digest, "kind": kind, "option": option}
+        if drawn and number:
+            config["draw"] = number
+        return Key(self.encoder.name, self.task.name, f"{kind}-{method}", config, seed)
+
+    def subnetwork(
+        self, seed: int, method: str, kind: str, report: Progress = silent, number: int = 0
+    ) -> Subnetwork:
+        """The good subnetwork of a method, a random or bad one of its size, or what it pruned.
+
+        Args:
+            seed: of fine-tuning.
+            method: a name in `methods.ALL_METHODS`.
+            kind: "good", "random", "bad" or "inverted".
+            report: told of the progress of the search.
+            number: of the draw, for random and bad ones; of the random half of dev, for good ones
+                that are searched on one.
+        """
+        half = 0 if kind in ("random", "bad") else number
+        good = load_subnetwork(self._searched(seed, method, report, half) / "good.safetensors")
+        if kind == "good":
+            return good
+
+        def make(folder: Path) -> None:
+            made = self._other(good, seed, method, kind, number)
+            save_subnetwork(made, folder / f"{kind}.safetensors")
+
+        key = self._subnetwork_key(seed, method, kind, number)
+        return load_subnetwork(self.store.fetch(key, make) / f"{kind}.safetensors")
+
+    def _other(
+        self, good: Subnetwork, seed: int, method: str, kind: str, number: int
+    ) -> Subnetwork:
+        if ALL_METHODS[method].way == "agreement":
+            all_good = [self.subnetwork(s, "structured", "good") for s in self.settings.seeds]
+            return (random_super if kind == "random" else bad_super)(all_good, seed)  # type: ignore[arg-type]
+        if kind == "random":
+            return random_like(good, seed, self.preset.random_structured, number)
+        if kind == "inverted":
+            return good.complement(ALL_METHODS[method].prunes)
+        if isinstance(good, WeightSubnetwork) and self.preset.bad_magnitude == "lowest":
+            ranking = ranking_of(self.finetuned(seed))
+            return ranking.largest_pruned(good.capacity - good.size)
+        return bad_like(good, seed, number)
+
+    # Scores, pruned and retrained (section 4.2)
+
+    def score_key(self, seed: int, method: str, kind: str, phase: str, number: int = 0) -> Key:
+        """Where the store keeps the score of a subnetwork."""
+        config: dict[str, Any] = {
+            "subnetwork": self._subnetwork_key(seed, method, kind, number).digest,
+            "phase": phase,
+        }
+        if self.preset.empty_layer_bias == "dropped" and ALL_METHODS[method].is_structured:
+            config["empty_layer_bias"] = "dropped"
+        if self.preset.embeddings == "kept" and phase in ("retrained", "longer"):
+            config["embeddings"] = "kept"
+        if phase == "rewound":
+            config["after"] = self.preset.rewind_share
+        stage = f"{phase.replace(' ', '-')}-{method}-{kind}"
+        return Key(self.encoder.name, self.task.name, stage, config, seed)
+
+    def score(
+        self,
+        seed: int,
+        method: str,
+        kind: str,
+        phase: str,
+        report: Progress = silent,
+        number: int = 0,
+    ) -> Score:
+        """The dev score of a subnetwork.
+
+        Args:
+            seed: of fine-tuning.
+            method: a name in `methods.ALL_METHODS`.
+            kind: "good", "random", "bad" or "inverted".
+            phase: "pruned", the fine-tuned weights that survive; "retrained", the pre-trained ones
+                trained anew under the task layer of the same seed; "longer", likewise for twice the
+                epochs; "rewound", likewise from the weights after the first tenth of fine-tuning;
+                or "from scratch", trained from random weights.
+            report: told of the progress of training.
+            number: as in `subnetwork`.
+        """
+
+        def make(folder: Path) -> None:
+            subnetwork = self.subnetwork(seed, method, kind, number=number)
+            model, recipe, part = self.start(seed, phase)
+            weights = subnetwork if isinstance(subnetwork, WeightSubnetwork) else None
+            if isinstance(subnetwork, StructuredSubnetwork):
+                remove(model, subnetwork, self.preset.empty_layer_bias == "dropped")
+            else:
+                zero_pruned_weights(model, subnetwork)
+            losses: list[float] = []
+            if phase != "pruned":
+                split = self.splits[0]
+                losses = train(model, split, self.task, recipe, seed, weights, report, part)
+            self.keep(folder, model, losses, phase)
+
+        key = self.score_key(seed, method, kind, phase, number)
+        return read_score(self.store.fetch(key, make, self.computed_on))
+
+    def keep(self, folder: Path, model: PreTrainedModel, losses: list[float], phase: str) -> None:
+        """Write into an artefact's folder a model's score, the losses of its training, and the
+        weights if it is a full one.
+        """
+        if phase != "pruned":
+            write_json(folder / "losses.json", losses)
+        write_score(folder, evaluate(model, self.splits[1], self.task))
+        if phase == "finetune":
+            state = {name: value.contiguous() for name, value in model.state_dict().items()}
+            save_file(state, folder / "model.safetensors")
+
+    def start(self, seed: int, phase: str) -> tuple[PreTrainedModel, Recipe, tuple[float, float]]:
+        """The weights that a phase or "finetune" starts from, and the training that it gets."""
+        whole = (0.0, 1.0)
+        if phase == "pruned":
+            return self.finetuned(seed), self.recipe, whole
+        if phase == "from scratch":
+            return self.pretrained(seed, pretrained=False), self.recipe, whole
+        model = self.pretrained(seed)
+        if self.preset.embeddings == "kept" and phase in ("retrained", "longer"):
+            tuned = self.finetuned(seed).base_model.embeddings  # type: ignore[union-attr]
+            model.base_model.embeddings.load_state_dict(tuned.state_dict())  # type: ignore[union-attr]
+        if phase == "longer":
+            longer = dataclasses.replace(self.recipe, epochs=2 * self.recipe.epochs)
+            return model, longer, whole
+        if phase == "rewound":
+            step = self.preset.rewind_share
+            train(model, self.splits[0], self.task, self.recipe, seed, part=(0.0, step))
+            return model, self.recipe, (step, 1.0)
+        return model, self.recipe, whole
+
+
+def open_experiment(settings: Settings) -> Experiment:
+    """The experiment that the settings describe.
+
+    Raises:
+        LotteryError: the encoder or the data cannot be had, or are not what they should be.
+    """
+    return Experiment(settings, find_encoder(settings.encoder), load_task_data(settings))

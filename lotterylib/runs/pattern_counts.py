@@ -1,0 +1,287 @@
+"""Which attention patterns the heads of a task's models show (section 5.2, appendix F).
+
+For each seed, the maps of every head on a hundred dev examples are classified. What the full model,
+the super-survivors or any other set of heads show is then a sum over heads.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from transformers import PreTrainedModel
+
+from lotterylib.attention import Slices, maps_of
+from lotterylib.data.files import read_json, write_json
+from lotterylib.report.findings import spell_interval
+from lotterylib.gates import gate_values, gated
+from lotterylib.fast.gpu import name_of
+from lotterylib.heterogeneity import correlation, heterogeneous_share, pattern_shares
+from lotterylib.pattern_cnn import (
+    EPOCHS,
+    GENERATED_MAPS,
+    PatternCNN,
+    classify_by_cnn,
+    load_cnn,
+    save_cnn,
+    train_cnn,
+)
+from lotterylib.patterns import PATTERNS, generate_maps
+from lotterylib.runs.store import Key, RunStore
+from lotterylib.subnetworks import StructuredSubnetwork
+from lotterylib.finetuning import Progress
+
+if TYPE_CHECKING:
+    from lotterylib.runs.experiment import Experiment
+
+EXAMPLES = 100
+"""Dev examples per seed, as in the paper."""
+
+CONDITIONS = tuple(
+    f"{weights}, {kind}" for weights in ("fine-tuned", "pre-trained") for kind in ("raw", "normed")
+)
+"""Whose attention is looked at, and whether it is weighted by the norms of what it moves."""
+
+CNN_SEED = 13
+
+
+def classifier(store: RunStore) -> PatternCNN:
+    """The paper's CNN, trained on generated maps; trained once per store."""
+
+    def make(folder: Path) -> None:
+        maps, codes = generate_maps(GENERATED_MAPS, CNN_SEED)
+        save_cnn(train_cnn(maps, codes, CNN_SEED), folder / "cnn.safetensors")
+
+    return load_cnn(store.fetch(_classifier_key(), make) / "cnn.safetensors")
+
+
+def _classifier_key() -> Key:
+    config = {"maps": GENERATED_MAPS, "epochs": EPOCHS, "version": 1}
+    return Key("patterns", "generated", "cnn", config, CNN_SEED)
+
+
+def counts_key(experiment: Experiment, seed: int, condition: str, within: str = "full") -> Key:
+    """Where the store keeps the counts of `count_patterns`."""
+    preset = experiment.preset
+    tuned = condition.startswith("fine-tuned")
+    config = {
+        "weights": experiment.finetuned_key(seed).digest if tuned else experiment.encoder.sha256,
+        "data": experiment.data.fingerprint,
+        "classifier": _classifier_key().digest,
+        "examples": EXAMPLES,
+        "token_types": preset.attention_token_types,
+    }
+    if condition.endswith("normed"):
+        config["slices"] = preset.attention_slices
+    if within != "full":
+        config["within"] = experiment.search_key(seed, within).digest
+    name = condition.replace(", ", "-") + ("" if within == "full" else f"-in-{within}")
+    return Key(experiment.encoder.name, experiment.task.name, f"patterns-{name}", config, seed)
+
+
+def count_patterns(
+    experiment: Experiment,
+    seed: int,
+    condition: str,
+    report: Progress | None = None,
+    within: str = "full",
+) -> np.ndarray:
+    """How many maps of each head show each pattern.
+
+    Args:
+        experiment: one task.
+        seed: of fine-tuning; it also draws the dev examples.
+        condition: one of `CONDITIONS`.
+        report: told of the progress.
+        within: "full" for the full model, or a method, such as "super", whose good subnetwork is
+            gated in (closed heads still have maps; do not count them).
+
+    Returns:
+        int64[layers, heads, patterns], in the order of `patterns.PATTERNS`.
+    """
+
+    def make(folder: Path) -> None:
+        tuned = condition.startswith("fine-tuned")
+        model = experiment.finetuned(seed) if tuned else experiment.pretrained(seed)
+        network = None
+        if within != "full":
+            network = experiment.subnetwork(seed, within, "good")
+        counts = _count(experiment, model, seed, condition, network, report)  # type: ignore[arg-type]
+        write_json(folder / "counts.json", counts.tolist())
+
+    key = counts_key(experiment, seed, condition, within)
+    return np.array(
+        read_json(experiment.store.fetch(key, make, name_of(experiment.device)) / "counts.json"),
+        dtype=np.int64,
+    )
+
+
+def _count(
+    experiment: Experiment,
+    model: PreTrainedModel,
+    seed: int,
+    condition: str,
+    network: StructuredSubnetwork | None,
+    report: Progress | None,
+) -> np.ndarray:
+    dev = experiment.splits[1]
+    chosen = np.random.default_rng([seed, 3]).permutation(len(dev))[:EXAMPLES]
+    shape, preset = experiment.shape, experiment.preset
+    cnn = classifier(experiment.store)
+    counts = np.zeros((shape.layers, shape.heads, len(PATTERNS)), dtype=np.int64)
+    with ExitStack() as gates:
+        if network is not None:
+            gates.enter_context(gated(model, *gate_values(network, model.device)))
+        for start in range(0, len(chosen), 20):
+            rows = chosen[start : start + 20].tolist()
+            maps = maps_of(
+                model,
+                dev,
+                rows,
+                norm_weighted=condition.endswith("normed"),
+                slices=preset.attention_slices,
+                token_types=preset.attention_token_types,
+            )
+            for example in maps:
+                codes = classify_by_cnn(cnn, list(example.reshape(-1, *example.shape[2:])))
+                counts += np.eye(len(PATTERNS), dtype=np.int64)[codes].reshape(counts.shape)
+            if report is not None:
+                report((start + len(rows)) / len(chosen), condition)
+    return counts
+
+
+def shares_table(experiment: Experiment) -> pd.DataFrame:
+    """The paper's Figure 4 for one task: shares of the patterns, averaged over seeds.
+
+    Under a preset with `attention_in_subnetwork`, the super-survivors' maps are measured in the
+    model pruned down to them, as the authors did; otherwise in the full model.
+
+    Returns:
+        One row per condition and set of heads ("all", and "super" if there are any), a column per
+        pattern.
+    """
+    inside = experiment.preset.attention_in_subnetwork
+    rows = []
+    seeds = experiment.settings.seeds
+    for condition in CONDITIONS:
+        for heads in ("all", "super") if len(seeds) > 1 else ("all",):
+            shares = []
+            for seed in seeds:
+                within = "super" if heads == "super" and inside else "full"
+                counts = count_patterns(experiment, seed, condition, within=within)
+                kept = None
+                if heads == "super":
+                    kept = experiment.subnetwork(seed, "super", "good").heads  # type: ignore[union-attr]
+                shares.append(pattern_shares(counts, kept))
+            weights, kind = condition.split(", ")
+            mean = pd.DataFrame(shares).mean()
+            if mean.notna().all():
+                rows.append({"weights": weights, "maps": kind, "heads": heads, **mean})
+    return pd.DataFrame(rows)
+
+
+def survival_and_shares(experiment: Experiment, condition: str) -> tuple[np.ndarray, np.ndarray]:
+    """How often each head survives, and how many of its maps are heterogeneous.
+
+    Returns:
+        float64[layers, heads] each: the share of seeds whose good structured subnetwork keeps the
+        head, and the share of its maps over all seeds.
+    """
+    seeds = experiment.settings.seeds
+    kept = [experiment.subnetwork(seed, "structured", "good").heads for seed in seeds]  # type: ignore[union-attr]
+    counts = np.sum([count_patterns(experiment, seed, condition) for seed in seeds], axis=0)
+    return np.mean(kept, axis=0), heterogeneous_share(counts)
+
+
+def describe_patterns(experiment: Experiment, shares: pd.DataFrame) -> str:
+    """What the shares of `shares_table` and the survival of heads say, in sentences."""
+    lines = []
+    for kind in ("raw", "normed"):
+        part = shares[(shares["weights"] == "fine-tuned") & (shares["maps"] == kind)]
+        told = [
+            f"{share:.0%} of the maps of {'all heads' if heads == 'all' else 'super-survivors'}"
+            for heads, share in zip(part["heads"], part["heterogeneous"], strict=True)
+        ]
+        survival, share = survival_and_shares(experiment, f"fine-tuned, {kind}")
+        r = spell_interval(*correlation(survival.reshape(1, -1), share.reshape(1, -1)))
+        name = "Raw maps" if kind == "raw" else "Norm-weighted maps"
+        lines.append(
+            f"* **{name}:** heterogeneous are {' and '.join(told)}. Survival and that share "
+            f"correlate over {share.size} heads with r = {r}."
+        )
+    return "\n".join(lines)
+
+
+def detail_effects(experiment: Experiment, seed: int, examples: int = 20) -> pd.DataFrame:
+    """What three details of the authors' code change in the norm-weighted maps of a fine-tuned
+    model: rows of W_O in place of a head's columns, no token types, and super-survivors measured in
+    the model pruned down to them.
+
+    Args:
+        experiment: one task.
+        seed: of the model.
+        examples: the first dev examples, so many.
+
+    Returns:
+        One row per detail: the share of maps whose pattern it changes, and the share of
+        heterogeneous maps without and with it; for the last, of super-survivors' maps only.
+    """
+    model, cnn = experiment.finetuned(seed), classifier(experiment.store)
+    rows = range(min(examples, len(experiment.splits[1])))
+
+    def look(slices: Slices = "columns", token_types: bool = True) -> np.ndarray:
+        found = maps_of(model, experiment.splits[1], rows, True, slices, token_types)
+        codes = [classify_by_cnn(cnn, list(m.reshape(-1, *m.shape[2:]))) for m in found]
+        return np.stack(codes).reshape(len(codes), *found[0].shape[:2])
+
+    plain = look()
+    compared = {
+        "rows of W_O": (plain, look(slices="rows")),
+        "no token types": (plain, look(token_types=False)),
+    }
+    if len(experiment.settings.seeds) > 1:
+        network = experiment.subnetwork(seed, "super", "good")
+        assert isinstance(network, StructuredSubnetwork)
+        with gated(model, *gate_values(network, model.device)):
+            inside = look()
+        if network.heads.any():
+            name = "within the super-survivors"
+            compared[name] = plain[:, network.heads], inside[:, network.heads]
+    other = PATTERNS.index("heterogeneous")
+    return pd.DataFrame(
+        {
+            name: {
+                "pattern changes": f"{(one != two).mean():.0%}",
+                "heterogeneous without": f"{(one == other).mean():.0%}",
+                "heterogeneous with": f"{(two == other).mean():.0%}",
+            }
+            for name, (one, two) in compared.items()
+        }
+    ).T
+
+
+def example_maps(experiment: Experiment, seed: int) -> dict[str, list[np.ndarray]]:
+    """Six heads' maps of one dev example of middling length in the fine-tuned model of a seed.
+
+    Returns:
+        Under "raw" and "normed", float32[n, n] of heads spread over the layers.
+    """
+    dev = experiment.splits[1]
+    row = int(np.argsort(dev.lengths, kind="stable")[(3 * len(dev)) // 4])
+    model, shape = experiment.finetuned(seed), experiment.shape
+    places = [(round(step * (shape.layers - 1) / 5), (5 * step) % shape.heads) for step in range(6)]
+    found = {}
+    for kind in ("raw", "normed"):
+        (maps,) = maps_of(
+            model,
+            dev,
+            [row],
+            norm_weighted=kind == "normed",
+            slices=experiment.preset.attention_slices,
+            token_types=experiment.preset.attention_token_types,
+        )
+        found[kind] = [maps[layer, head] for layer, head in places]
+    return found

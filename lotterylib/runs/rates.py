@@ -1,0 +1,89 @@
+"""Learning rates: a sweep whose scores are taken on a slice of the training rows, never on dev.
+
+The rows that are scored are not trained on (`data.held_out`), so that the rate which comes out best
+can be used for results on dev.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from lotterylib.errors import LotteryError
+from lotterylib.runs.experiment import Experiment, open_experiment
+from lotterylib.data.files import write_whole
+from lotterylib.runs.run import compute_all
+from lotterylib.runs.settings import Settings
+
+RATES = (5e-5, 1e-4, 2e-4, 4e-4)
+"""What a sweep tries unless told otherwise."""
+
+
+def sweep(tasks: Sequence[Settings], rates: Sequence[float], jobs: int = 0) -> pd.DataFrame:
+    """Fine-tune on all but a slice of the training rows under several rates; score on the slice.
+
+    Args:
+        tasks: the settings of each task; their seeds are those of the sweep.
+        rates: learning rates.
+        jobs: processes at once, as in `running.compute_all`.
+
+    Returns:
+        A row per task, rate and seed: `encoder`, `task`, `train_rows`, `slice_rows`, `epochs`,
+        `precision`, `learning_rate`, `seed`, `metric`, `score`, `constant` and the `loss` of the
+        last tenth of the steps, a mean.
+
+    Raises:
+        LotteryError: a training failed.
+    """
+    experiments = [
+        open_experiment(replace(settings, dev_split="train", learning_rate=rate))
+        for settings in tasks
+        for rate in rates
+    ]
+    failures = compute_all([(each, ("01_finetune",)) for each in experiments], jobs)
+    if failures:
+        raise LotteryError(f"{failures[0].name}: {failures[0].reason}")
+    rows = [_row(each, seed) for each in experiments for seed in each.settings.seeds]
+    return pd.DataFrame(rows)
+
+
+def _row(experiment: Experiment, seed: int) -> dict[str, object]:
+    score, losses = experiment.full_score(seed), experiment.losses(seed)
+    last = losses[-max(1, len(losses) // 10) :]
+    return {
+        "encoder": experiment.encoder.name,
+        "task": experiment.task.name,
+        "train_rows": len(experiment.data.train),
+        "slice_rows": len(experiment.data.dev),
+        "epochs": experiment.recipe.epochs,
+        "precision": experiment.settings.precision,
+        "learning_rate": experiment.recipe.learning_rate,
+        "seed": seed,
+        "metric": experiment.task.metric,
+        "score": round(score.metrics[experiment.task.metric], 5),
+        "constant": score.constant,
+        "loss": round(sum(last) / len(last), 5),
+    }
+
+
+def best_rates(table: pd.DataFrame) -> pd.Series:
+    """The rate with the highest mean score over seeds, by encoder, task and epochs; of equal ones
+    the smallest.
+    """
+    by = ["encoder", "task", "epochs"]
+    means = table.groupby([*by, "learning_rate"], sort=False)["score"].mean().reset_index()
+    means = means.sort_values("learning_rate", kind="stable")
+    return means.loc[means.groupby(by, sort=False)["score"].idxmax()].set_index(by)["learning_rate"]
+
+
+def keep(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Write a sweep as CSV, in place of the rows that tried the same before, and return it all."""
+    if path.is_file():
+        table = pd.concat([pd.read_csv(path), table], ignore_index=True)
+    what = ["encoder", "task", "train_rows", "epochs", "precision", "learning_rate", "seed"]
+    table = table.drop_duplicates(what, keep="last").sort_values(what, kind="stable")
+    write_whole(path, table.to_csv(index=False, lineterminator="\n"))
+    return table

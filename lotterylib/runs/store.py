@@ -1,0 +1,281 @@
+"""The run store: every artefact in a folder named after what made it, verified when it is read.
+
+    <root>/<encoder>/<task>/<stage>-<hash of the configuration>/seed-<n>/
+
+A folder appears whole or not at all: it is written under another name and renamed into place. It
+holds the artefact (safetensors or JSON), `config.json`, `provenance.json` and `manifest.json` with
+the checksum of each file. What does not match its checksum is reported, set aside and computed
+again, never used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import platform
+import re
+import shutil
+import subprocess
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+
+from lotterylib.errors import LotteryError, reason_of
+from lotterylib.data.files import MANIFEST, checksums, damage_of, read_json, write_json
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{,99}")
+
+
+@dataclass(frozen=True)
+class Key:
+    """What an artefact is: the configuration that determines it, and the seed.
+
+    Attributes:
+        encoder, task, stage: names fit for folders.
+        config: everything else that determines the artefact, as JSON values.
+        seed: of fine-tuning.
+    """
+
+    encoder: str
+    task: str
+    stage: str
+    config: Mapping[str, Any]
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name in (self.encoder, self.task, self.stage):
+            if not _NAME.fullmatch(name):
+                raise LotteryError(f"{name!r} cannot name a folder of the run store.")
+        if not isinstance(self.seed, Integral) or self.seed < 0:
+            raise LotteryError(f"The seed {self.seed!r} is not a whole number from 0 up.")
+
+    @property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that stand for the configuration."""
+        text = json.dumps(self.config, sort_keys=True, allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def path(self) -> Path:
+        """The artefact's folder, relative to the store's root."""
+        return Path(self.encoder, self.task, f"{self.stage}-{self.digest}", f"seed-{self.seed}")
+
+
+class RunStore:
+    """Artefacts under one root; several processes may use it at once, and none makes what another
+    is making.
+
+    Attributes:
+        root: the folder.
+        failed_since: what failed after this time (of `time.time`) is not tried again, so that a run
+            does not fail on one thing once for each that needs it.
+    """
+
+    def __init__(self, root: Path, failed_since: float = math.inf) -> None:
+        self.root, self.failed_since = root, failed_since
+
+    def has(self, key: Key) -> bool:
+        """Whether the artefact is there (it is verified when it is fetched)."""
+        return (self.root / key.path / MANIFEST).is_file()
+
+    def is_whole(self, key: Key) -> bool:
+        """Whether the artefact is there and matches its checksums."""
+        return self.has(key) and not damage_of(self.root / key.path)
+
+    def is_claimed(self, key: Key) -> bool:
+        """Whether some process is making the artefact now."""
+        lock = FileLock(self._claim(key))
+        if not Path(lock.lock_file).is_file():
+            return False
+        try:
+            with lock.acquire(blocking=False):
+                return False
+        except Timeout:
+            return True
+        except OSError:  # nobody can make anything in a store that cannot be written to
+            return False
+
+    def failure(self, key: Key) -> str:
+        """Why the artefact could not be made when that was last tried, in a line; else empty."""
+        try:
+            return read_json(self._failure(key))["reason"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+
+    def record_failure(self, key: Key, error: Exception) -> None:
+        """Keep what went wrong with an artefact, in a line, for `failure`."""
+        file = self._failure(key)
+        with suppress(OSError):  # a store that cannot be written to keeps no reasons either
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(file, {"reason": reason_of(error)})
+
+    def fetch(self, key: Key, make: Callable[[Path], None], device: str = "cpu") -> Path:
+        """The artefact's folder; it is made first if it is missing or damaged.
+
+        While another process makes it, this one waits.
+
+        Args:
+            key: what is wanted.
+            make: writes the artefact's files into the empty folder it is given.
+            device: what `make` computes on, for the provenance.
+
+        Returns:
+            A folder whose files all match their checksums.
+
+        Raises:
+            LotteryError: the store cannot be written to, or the artefact failed since
+                `failed_since`; also whatever `make` raises. The reason is kept for `failure`.
+        """
+        folder = self.root / key.path
+        if folder.is_dir() and not damage_of(folder):
+            return folder
+        try:
+            with self._claimed(key):
+                if not self._is_sound(key):
+                    self._refuse_if_failed(key)
+                    self._make(key, make, device)
+                    self._failure(key).unlink(missing_ok=True)
+        except Exception as error:
+            # What another artefact failed on is its failure, not that of those that need it.
+            if not getattr(error, "__notes__", None):
+                self.record_failure(key, error)
+            error.add_note(f"while computing {key.path}")
+            raise
+        return folder
+
+    def _is_sound(self, key: Key) -> bool:
+        """Whether the artefact, which this process has claimed, is there; damage is set aside."""
+        folder = self.root / key.path
+        damage = damage_of(folder) if folder.is_dir() else ""
+        if damage:
+            warnings.warn(f"{folder} is damaged ({damage}); it is computed again.", stacklevel=3)
+            self._discard(key)
+        return folder.is_dir()
+
+    def _make(self, key: Key, make: Callable[[Path], None], device: str) -> None:
+        started = time.perf_counter()
+        scratch = self._scratch(key)
+        try:
+            shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
+            scratch.mkdir(parents=True)
+            make(scratch)
+            seconds = time.perf_counter() - started
+            _complete(scratch, key, provenance(device) | {"seconds": round(seconds, 2)})
+            (self.root / key.path).parent.mkdir(parents=True, exist_ok=True)
+            scratch.rename(self.root / key.path)
+        except (OSError, SafetensorError) as error:
+            raise LotteryError(
+                f"{key.stage} of {key.task}, seed {key.seed}, cannot be kept in the run store "
+                f"{self.root}: {getattr(error, 'strerror', None) or error}."
+            ) from error
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    @contextmanager
+    def _claimed(self, key: Key) -> Iterator[None]:
+        """Within it no other process makes the artefact. The claim ends with the process, however
+        that ends.
+        """
+        claim = self._claim(key)
+        try:
+            claim.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(claim)
+            lock.acquire()
+        except OSError as error:
+            raise LotteryError(
+                f"The run store {self.root} cannot be written to: {error.strerror or error}."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _refuse_if_failed(self, key: Key) -> None:
+        file = self._failure(key)
+        if file.is_file() and file.stat().st_mtime >= self.failed_since:
+            error = LotteryError(
+                f"It needs {key.stage} of {key.task}, seed {key.seed}, which failed: "
+                f"{self.failure(key)}"
+            )
+            error.add_note(f"{key.path} failed before in this run")
+            raise error
+
+    def tidy(self) -> None:
+        """Delete what killed processes left half-written, but nothing that is being made."""
+        for scratch in (self.root / ".partial").glob("*"):
+            lock = FileLock(self.root / ".claims" / f"{scratch.name}.lock")
+            with suppress(OSError, Timeout), lock.acquire(blocking=False):
+                shutil.rmtree(scratch, ignore_errors=True)
+
+    def _discard(self, key: Key) -> None:
+        # Renamed first: a folder half deleted must not be met under its own name.
+        scratch = self._scratch(key)
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.parent.mkdir(parents=True, exist_ok=True)
+        (self.root / key.path).rename(scratch)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+    # Whoever holds the claim may do with the scratch folder of the same name what he likes.
+
+    def _claim(self, key: Key) -> Path:
+        return self.root / ".claims" / f"{'+'.join(key.path.parts)}.lock"
+
+    def _scratch(self, key: Key) -> Path:
+        return self.root / ".partial" / "+".join(key.path.parts)
+
+    def _failure(self, key: Key) -> Path:
+        return self.root / ".failed" / f"{'+'.join(key.path.parts)}.json"
+
+    def provenance(self, key: Key) -> dict[str, Any]:
+        """Versions, device and seconds of an artefact that is there."""
+        return read_json(self.root / key.path / "provenance.json")
+
+
+def provenance(device: str) -> dict[str, Any]:
+    """What an artefact was made with: versions, device, threads, and the commit if there is one."""
+    import torch
+
+    packages = ("torch", "transformers", "datasets", "numpy", "lotterylib")
+    return {
+        "python": platform.python_version(),
+        **{package: version(package) for package in packages},
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "commit": _commit(),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _complete(folder: Path, key: Key, origin: dict[str, Any]) -> None:
+    """Write what an artefact has beside its own files."""
+    write_json(folder / "config.json", {"stage": key.stage, "config": key.config})
+    write_json(folder / "provenance.json", origin)
+    write_json(folder / MANIFEST, checksums(folder))
+    mode = (folder / MANIFEST).stat().st_mode
+    with suppress(OSError):  # file systems without modes
+        for file in folder.iterdir():  # safetensors lets only the owner read its files
+            file.chmod(mode)
+
+
+def _commit() -> str:
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=5,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
