@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,18 +15,13 @@ from torch import nn
 from transformers import BatchEncoding, PreTrainedModel
 
 from lotterylib.batches import Encoded, reading_batches
-from lotterylib.data.files import read_json, write_json
 from lotterylib.encoder import architecture_of
 from lotterylib.fast import gpu
 from lotterylib.fast.cpu import use_onednn
 from lotterylib.finetuning import Progress
 from lotterylib.gates import gated
-from lotterylib.runs.store import Key
 from lotterylib.scoring import EVALUATION_BATCH, decide, in_order, score_predictions
 from lotterylib.tasks import Task
-
-if TYPE_CHECKING:
-    from lotterylib.runs.experiment import Experiment
 
 
 @torch.inference_mode()
@@ -106,26 +100,3 @@ class _Known(nn.Module):
 
     def forward(self, *_: object, **__: object) -> Any:
         return self.output
-
-
-def ablation_key(experiment: Experiment, seed: int) -> Key:
-    """Where the store keeps the scores without each head."""
-    config = {"finetuned": experiment.finetuned_key(seed).digest}
-    return Key(experiment.encoder.name, experiment.task.name, "ablation", config, seed)
-
-
-def ablation(experiment: Experiment, seed: int, report: Progress | None = None) -> np.ndarray:
-    """The full model's dev score with one head's gate closed, from the store if it is there.
-
-    Returns:
-        float64[layers, heads], in the metric that the paper reports.
-    """
-
-    def make(folder: Path) -> None:
-        model, dev = experiment.finetuned(seed), experiment.splits[1]
-        write_json(
-            folder / "scores.json", ablate_heads(model, dev, experiment.task, report).tolist()
-        )
-
-    folder = experiment.store.fetch(ablation_key(experiment, seed), make, experiment.computed_on)
-    return np.array(read_json(folder / "scores.json"))

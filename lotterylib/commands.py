@@ -97,11 +97,9 @@ def _open(options: argparse.Namespace, everything: Sequence[Settings]) -> list:
     """What is asked for as experiments, each with its pages; encoder and data are found first."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     encoder = find_encoder(options.encoder)
-    from lotterylib.data.glue import load_task_data
+    from lotterylib.runs.experiment import Experiment, load_task_data
 
     data = [load_task_data(settings) for settings in everything]
-    from lotterylib.runs.experiment import Experiment
-
     return [
         (Experiment(part, encoder, examples), wanted)
         for settings, examples in zip(everything, data, strict=True)

@@ -20,7 +20,6 @@ from datasets.exceptions import DatasetNotFoundError
 
 from lotterylib.data.grammar import generate
 from lotterylib.errors import LotteryError
-from lotterylib.runs.settings import Settings
 from lotterylib.tasks import Task
 
 BUNDLED_ROWS = {"train": 4000, "validation": 1000}
@@ -86,12 +85,6 @@ def load_data(task: Task, data_dir: str = "", train_rows: int = 0, dev_rows: int
         if len(set(split["label"])) == 1:
             origin += f"; all {name} labels are the same"
     return TaskData(train, dev, origin, _fingerprint(train, dev))
-
-
-def load_task_data(settings: Settings) -> TaskData:
-    """The examples that a run's settings name; errors as `load_data`."""
-    data = load_data(settings.task, settings.data_dir, settings.train_rows, settings.dev_rows)
-    return held_out(data) if settings.dev_split == "train" else data
 
 
 def held_out(data: TaskData) -> TaskData:

@@ -24,8 +24,9 @@ import numpy as np
 from lotterylib.data.files import read_json
 from lotterylib.encoder import Shape
 from lotterylib.errors import LotteryError, unknown
+from lotterylib.runs.artefacts import load_subnetwork, save_subnetwork
 from lotterylib.runs.store import Key, RunStore
-from lotterylib.subnetworks import StructuredSubnetwork, load_subnetwork, save_subnetwork
+from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.tasks import TASKS
 
 SOURCE = "sai-prasanna/bert-experiments"

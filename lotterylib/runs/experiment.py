@@ -18,9 +18,10 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from lotterylib.encoder import shape_of
+from lotterylib.ablation import ablate_heads
 from lotterylib.baselines import BASELINES, majority_score
 from lotterylib.batches import MAX_LENGTH, Encoded, encode, load_encoded, save_encoded
-from lotterylib.data.glue import TaskData, load_task_data
+from lotterylib.data.glue import TaskData, held_out, load_data
 from lotterylib.data.pretrained import Encoder, find_encoder
 from lotterylib.data.files import read_json, write_json
 from lotterylib.gates import remove, zero_pruned_weights
@@ -29,21 +30,14 @@ from lotterylib.importance import Accumulation, Importance, measure
 from lotterylib.data.loading import load_model, load_tokenizer
 from lotterylib.fast.cpu import keep_freed_memory
 from lotterylib.runs.methods import ALL_METHODS
-from lotterylib.scoring import Score, evaluate, read_score, write_score
+from lotterylib.scoring import Score, evaluate
+from lotterylib.runs.artefacts import read_score, write_score
 from lotterylib.runs.searches import configuration, find_good, ranking_of
 from lotterylib.runs.settings import Settings
 from lotterylib.encoder import Shape
 from lotterylib.runs.store import Key, RunStore
-from lotterylib.subnetworks import (
-    StructuredSubnetwork,
-    Subnetwork,
-    WeightSubnetwork,
-    bad_like,
-    full_subnetwork,
-    load_subnetwork,
-    random_like,
-    save_subnetwork,
-)
+from lotterylib.subnetworks import StructuredSubnetwork, Subnetwork, WeightSubnetwork, bad_like, full_subnetwork, random_like
+from lotterylib.runs.artefacts import load_subnetwork, save_subnetwork
 from lotterylib.super_survivors import bad_super, random_super
 from lotterylib.finetuning import Progress, Recipe, silent, train
 
@@ -225,6 +219,25 @@ class Experiment:
         arrays = read_json(self.store.fetch(key, make, self.computed_on) / "importance.json")
         return Importance(np.array(arrays["heads"]), np.array(arrays["mlps"]))
 
+    # Ablation of single heads (Michel et al., 2019)
+
+    def ablation_key(self, seed: int) -> Key:
+        """Where the store keeps the scores without each head."""
+        config = {"finetuned": self.finetuned_key(seed).digest}
+        return Key(self.encoder.name, self.task.name, "ablation", config, seed)
+
+    def ablation(self, seed: int, report: Progress = silent) -> np.ndarray:
+        """The full model's dev score with one head's gate closed, float64[layers, heads], in the
+        metric that the paper reports.
+        """
+
+        def make(folder: Path) -> None:
+            scores = ablate_heads(self.finetuned(seed), self.splits[1], self.task, report)
+            write_json(folder / "scores.json", scores.tolist())
+
+        folder = self.store.fetch(self.ablation_key(seed), make, self.computed_on)
+        return np.array(read_json(folder / "scores.json"))
+
     # Good, random and bad subnetworks (section 4.2)
 
     def _subnetwork_key(self, seed: int, method: str, kind: str, number: int = 0) -> Key:
@@ -367,6 +380,12 @@ class Experiment:
             train(model, self.splits[0], self.task, self.recipe, seed, part=(0.0, step))
             return model, self.recipe, (step, 1.0)
         return model, self.recipe, whole
+
+
+def load_task_data(settings: Settings) -> TaskData:
+    """The examples that a run's settings name; errors as `data.glue.load_data`."""
+    data = load_data(settings.task, settings.data_dir, settings.train_rows, settings.dev_rows)
+    return held_out(data) if settings.dev_split == "train" else data
 
 
 def open_experiment(settings: Settings) -> Experiment:

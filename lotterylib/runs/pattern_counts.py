@@ -16,7 +16,6 @@ from transformers import PreTrainedModel
 
 from lotterylib.attention import Slices, maps_of
 from lotterylib.data.files import read_json, write_json
-from lotterylib.report.findings import spell_interval
 from lotterylib.gates import gate_values, gated
 from lotterylib.fast.gpu import name_of
 from lotterylib.heterogeneity import correlation, heterogeneous_share, pattern_shares
@@ -194,25 +193,6 @@ def survival_and_shares(experiment: Experiment, condition: str) -> tuple[np.ndar
     kept = [experiment.subnetwork(seed, "structured", "good").heads for seed in seeds]  # type: ignore[union-attr]
     counts = np.sum([count_patterns(experiment, seed, condition) for seed in seeds], axis=0)
     return np.mean(kept, axis=0), heterogeneous_share(counts)
-
-
-def describe_patterns(experiment: Experiment, shares: pd.DataFrame) -> str:
-    """What the shares of `shares_table` and the survival of heads say, in sentences."""
-    lines = []
-    for kind in ("raw", "normed"):
-        part = shares[(shares["weights"] == "fine-tuned") & (shares["maps"] == kind)]
-        told = [
-            f"{share:.0%} of the maps of {'all heads' if heads == 'all' else 'super-survivors'}"
-            for heads, share in zip(part["heads"], part["heterogeneous"], strict=True)
-        ]
-        survival, share = survival_and_shares(experiment, f"fine-tuned, {kind}")
-        r = spell_interval(*correlation(survival.reshape(1, -1), share.reshape(1, -1)))
-        name = "Raw maps" if kind == "raw" else "Norm-weighted maps"
-        lines.append(
-            f"* **{name}:** heterogeneous are {' and '.join(told)}. Survival and that share "
-            f"correlate over {share.size} heads with r = {r}."
-        )
-    return "\n".join(lines)
 
 
 def detail_effects(experiment: Experiment, seed: int, examples: int = 20) -> pd.DataFrame:

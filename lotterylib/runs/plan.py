@@ -25,7 +25,7 @@ from lotterylib.encoder import shape_of
 from lotterylib.batches import MAX_LENGTH, Encoded, encode
 from lotterylib.runs.jobs import cells_of
 from lotterylib.runs.cost import Amounts, Split, Work, split_of, work_of
-from lotterylib.data.glue import load_task_data
+from lotterylib.runs.experiment import load_task_data
 from lotterylib.fast.cpu import use_onednn
 from lotterylib.data.pretrained import ENCODERS, find_encoder
 from lotterylib.errors import LotteryError

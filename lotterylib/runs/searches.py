@@ -181,9 +181,19 @@ def _structured(
 
     full = full_subnetwork(shape)
     if method.way == "to half":
-        steps = prune_to_half(look, full, preset, on_step)
+        steps = prune_to_half(look, full, preset.heads_step, on_step)
     else:
-        steps = search_structured(look, full, preset, on_step, method.prunes)
+        steps = search_structured(
+            look,
+            full,
+            preset.threshold,
+            preset.heads_step,
+            preset.heads_alone_step,
+            preset.stale_importance,
+            preset.min_heads_per_layer,
+            method.prunes,
+            on_step,
+        )
     return [structured_row(step, shape) for step in steps], good_subnetwork(steps)
 
 
@@ -207,7 +217,15 @@ def _magnitude(
         report(min(0.95, 1 - step.surviving), f"{step.surviving:.0%} scores {step.score:.3f}")
 
     ranking = rank({name: value.cpu().numpy() for name, value in dense.items()})
-    steps = search_magnitude(look, ranking, preset, on_step)
+    steps = search_magnitude(
+        look,
+        ranking,
+        preset.threshold,
+        preset.magnitude_step,
+        preset.magnitude_of,
+        preset.magnitude_max_steps,
+        on_step,
+    )
     return [asdict(step) for step in steps], ranking.smallest_pruned(last_kept(steps).pruned)
 
 

@@ -130,7 +130,7 @@ def test_the_first_step_is_that_of_the_search(layers, heads, rng):
     preset = find_preset("paper")
     shape = Shape(layers, heads, hidden=12 * heads, intermediate=8, total=10**6)
     drawn = Importance(rng.random((layers, heads)), rng.random(layers))
-    states = search_structured(lambda _: (drawn, 1.0), full_subnetwork(shape), preset)
+    states = search_structured(lambda _: (drawn, 1.0), full_subnetwork(shape))
     pruned = layers * heads - states[1].subnetwork.heads.sum()
     assert comparisons.first_step(SimpleNamespace(shape=shape, preset=preset)) == pruned
 
@@ -287,7 +287,7 @@ def test_importance_is_held_against_what_a_heads_removal_costs(monkeypatch):
         importance=lambda seed, way: importance(A, [1.0, 2.0]),
         full_score=lambda seed: SimpleNamespace(metrics={"accuracy": full[seed], "f1": 0.1}),
     )
-    monkeypatch.setattr(comparisons, "ablation", lambda _, seed: scores[seed])
+    experiment.ablation = lambda seed: scores[seed]
     np.testing.assert_allclose(comparisons.score_lost(experiment, 3), [[0.1, 0.4], [-0.2, 0]])
     table = comparisons.ablation_table(experiment)
     assert table["seed"].tolist() == [3, 1]

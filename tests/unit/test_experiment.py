@@ -408,6 +408,37 @@ def test_retraining_starts_from_the_pre_trained_weights(halves, method):
     assert len(losses) == len(made.losses(3)) == 10
 
 
+def test_retraining_can_keep_the_embeddings_of_the_fine_tuned_model(halves):
+    made = halves()
+    made.preset = dataclasses.replace(made.preset, embeddings="kept")
+    model, tuned = made.pretrained(3), made.finetuned(3)
+    model.base_model.embeddings.load_state_dict(tuned.base_model.embeddings.state_dict())
+    found = written(made, "structured", "good", "retrained")
+    assert found == trained(made, model, made.subnetwork(3, "structured", "good"))
+    made.preset = dataclasses.replace(made.preset, embeddings="reset")
+    assert found != written(made, "structured", "good", "retrained")
+
+
+def test_draws_are_others_and_the_first_is_the_one_there_always_was(halves):
+    made = halves()
+    for kind in ("random", "bad"):
+        drawn = [made.subnetwork(3, "structured", kind, number=number) for number in (0, 1, 2)]
+        assert drawn[0] == made.subnetwork(3, "structured", kind)
+        assert not any(one == other for one, other in itertools.combinations(drawn, 2))
+        assert len({(int(each.heads.sum()), int(each.mlps.sum())) for each in drawn}) == 1
+    keys = [made.score_key(3, "structured", "bad", "pruned", number) for number in (0, 1)]
+    assert keys[0] == made.score_key(3, "structured", "bad", "pruned") != keys[1]
+
+
+def test_precision_is_part_of_what_a_result_is(tmp_path):
+    made = {name: small_experiment(tmp_path, precision=name) for name in ("auto", "bfloat16")}
+    assert made["auto"].finetuned_key(3) != made["bfloat16"].finetuned_key(3)
+    assert made["bfloat16"].losses(3) != made["auto"].losses(3)
+    np.testing.assert_allclose(made["bfloat16"].losses(3), made["auto"].losses(3), rtol=0.1)
+    told = made["bfloat16"].store.provenance(made["bfloat16"].finetuned_key(3))
+    assert told["device"] == "CPU, bfloat16"
+
+
 @METHODS
 def test_longer_is_twice_the_epochs(halves, method):
     made = halves()

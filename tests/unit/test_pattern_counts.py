@@ -33,7 +33,7 @@ def by_hand(attention):
     return int(attention[:, 0].astype(float).mean() * 1e4) % 5
 
 
-def about_half(made, seed, name, report):
+def about_half(made, seed, name, report, number=0):
     """What a structured search might have found; at least one head and MLP for all seeds."""
     if name == "super":
         return find_good(made, seed, name, report)
@@ -161,7 +161,7 @@ def test_progress_ends_with_the_last_example(opened, tmp_path):
 # --- Figure 4 ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", ["paper", "official"])
 def test_the_table_is_of_all_heads_and_super_survivors_where_the_preset_says(opened, preset):
     made = opened(preset)
     table = shares_table(made)
@@ -182,7 +182,7 @@ def test_the_table_is_of_all_heads_and_super_survivors_where_the_preset_says(ope
         assert sum(means) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", ["paper", "official"])
 def test_only_the_official_preset_measures_inside_and_only_super_survivors(
     opened, preset, monkeypatch
 ):

@@ -44,6 +44,9 @@ BEHAVIOUR = {
         "test_structured.py::test_a_search_for_heads_can_leave_every_layer_one",
         "test_searches.py::test_a_search_for_heads_leaves_every_layer_as_many_as_the_preset_says",
     ),
+    "empty_layer_bias": (
+        "test_gates.py::test_an_empty_layer_loses_the_bias_of_its_w_o_too_where_told",
+    ),
     "attention_slices": (
         "test_attention.py::test_norm_weighted_maps_equal_the_norms_of_the_written_out_vectors",
         "test_pattern_counts.py::test_the_official_preset_takes_rows_and_no_token_types",
@@ -83,10 +86,19 @@ def test_the_values_are_those_of_the_text_and_of_the_code():
         "bad_magnitude": ("sampled", "lowest"),
         "stop_metric": ("reported", "official"),
         "min_heads_per_layer": (0, 1),
+        "empty_layer_bias": ("kept", "dropped"),
         "attention_slices": ("columns", "rows"),
         "attention_token_types": (True, False),
         "attention_in_subnetwork": (False, True),
     }
+
+
+@pytest.mark.parametrize("field", [*BEHAVIOUR, "magnitude_of", "embeddings"])
+def test_each_choice_can_be_made_alone(field):
+    paper, one = asdict(PRESETS["paper"]), asdict(PRESETS[f"paper+{field}"])
+    assert {name for name in paper if paper[name] != one[name]} == {"name", field}
+    if field in BEHAVIOUR:
+        assert one[field] == getattr(PRESETS["official"], field)
 
 
 @pytest.mark.parametrize("field", BEHAVIOUR)
@@ -106,6 +118,7 @@ TOUCHES = {
     "bad_magnitude": {"bad-magnitude"},
     "stop_metric": STRUCTURED | MAGNITUDE,
     "min_heads_per_layer": {"search-heads"},
+    "empty_layer_bias": {"random-structured", "bad-structured"},
     "attention_slices": {"normed"},
     "attention_token_types": {"raw", "normed"},
     "attention_in_subnetwork": set(),  # it decides which maps are asked for

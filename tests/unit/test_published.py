@@ -30,7 +30,7 @@ from lotterylib.subnetworks import StructuredSubnetwork
 PAGES = ("02_structured_pruning", "06_super_survivors", "07_attention_patterns")
 
 
-def about_half(made, seed, name, report):
+def about_half(made, seed, name, report, number=0):
     """What a structured search might have found."""
     if name == "super":
         return find_good(made, seed, name, report)
