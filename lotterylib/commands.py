@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Compute what tasks need, then render their pages; with a profile, as jobs of a grid."""
+    """Compute what tasks need, then render their pages; with a profile, as jobs of a cluster."""
     everything = _settings(options)
     _extras(options)
-    profile = _profile(options)
+    profile = _profile(options, everything[0].store)
     pages = Path(options.pages)
     templates = [] if options.no_pages else _templates(Path(options.notebooks))
     _check_writable(everything[0].store)
@@ -51,33 +51,28 @@ def run(options: argparse.Namespace) -> int:
     if not options.no_pages:
         rendering.check_pages(experiments, pages)
     if profile:
-        return _run_grid(options, profile)
-    failures = running.compute_all(plan, options.jobs)
+        from lotterylib.runs.grid import compute_as_jobs
+
+        failures = compute_as_jobs(plan, profile, Path(options.notebooks), options.jobs)
+    else:
+        failures = running.compute_all(plan, options.jobs)
     plan = list(running.without_failures(plan, failures))
     if options.no_pages and plan:
         tables = [collect(experiment, *wanted) for experiment, wanted in plan]
         _show(pd.concat(tables).drop_duplicates())
     elif plan:
         failures += rendering.render_all(plan, templates, pages, options.jobs)
-        if not options.no_overview:
-            rendering.render_overview(encoder.name, templates, pages)
+        rendering.render_overview(encoder.name, templates, pages)
         results(options)
     return _tell(failures)
 
 
-def _profile(options: argparse.Namespace) -> Path | None:
+def _profile(options: argparse.Namespace, store: Path) -> Path | None:
     if not options.profile:
         return None
-    from lotterylib.runs.grid import check_profile
+    from lotterylib.runs.grid import find_profile
 
-    return check_profile(options)
-
-
-def _run_grid(options: argparse.Namespace, profile: Path) -> int:
-    from lotterylib.runs import grid
-
-    status = grid.run(options, profile)
-    return status if status or options.no_pages else results(options)
+    return find_profile(options.profile, Path(options.notebooks), store)
 
 
 def overview(options: argparse.Namespace) -> int:
@@ -113,7 +108,7 @@ def _tell(failures: Sequence[Failure]) -> int:
         return 0
     own = [failure for failure in failures if failure.itself]
     others = len(failures) - len(own)
-    needing = f"; {others} cells that need them were left out" if others else ""
+    needing = f"; {others} jobs that need them were left out" if others else ""
     print(f"lottery: {len(own)} failed{needing}.", file=sys.stderr)
     for failure in own:
         print(f"  {failure.name}: {failure.reason}", file=sys.stderr)
@@ -148,16 +143,6 @@ def _settings(options: argparse.Namespace) -> list[Settings]:
     ]
 
 
-def requested(options: argparse.Namespace, encoder: str) -> Request:
-    """What is asked for: the settings of each task, with the pages that are wanted of them.
-
-    Args:
-        options: of `lottery run`.
-        encoder: the name of its folder of pages.
-    """
-    return [part for each in _settings(options) for part in _in_parts(options, each, encoder)]
-
-
 def _in_parts(options: argparse.Namespace, settings: Settings, encoder: str) -> Request:
     """The pages that are wanted of a task, those that the budget gives fewer seeds apart."""
     place = Path() if options.no_pages else Path(options.pages) / encoder / settings.task.name
@@ -181,29 +166,19 @@ def _extras(options: argparse.Namespace) -> list[str]:
 
 
 def plan(options: argparse.Namespace) -> int:
-    """Tell what a run would cost."""
+    """Tell which jobs a run has still to do, and how long that will take."""
     everything = _settings(options)
     _extras(options)
+    plan = _open(options, everything)
     import torch
 
-    from lotterylib.data.files import write_json
-    from lotterylib.runs.plan import plan as costs
-    from lotterylib.runs.run import processes
+    from lotterylib.runs.plan import describe, measure, seconds_left, standings
+    from lotterylib.runs.run import processes, threads_of
 
     jobs = options.jobs or processes()
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
-    request = [
-        part for settings in everything for part in _in_parts(options, settings, settings.encoder)
-    ]
-    table = costs(request, jobs)
-    shown = {name: "{:,.2f}".format for name in ("pflop", "hours", "arithmetic", "traffic")}
-    print(table.to_string(formatters=shown))
-    notes = table.attrs["notes"]
-    print("\n".join(notes))
-    if options.json:
-        rows = table.reset_index().to_dict("records")
-        asked = {name: getattr(options, name) for name in ("encoder", "budget", "batch_order")}
-        write_json(Path(options.json), {"asked": asked, "rows": rows, "notes": notes})
+    torch.set_num_threads(threads_of(jobs))
+    found = standings(plan)
+    print(describe(found, seconds_left(found, measure(plan[0][0])), jobs))
     return 0
 
 
@@ -237,26 +212,15 @@ def status(options: argparse.Namespace) -> int:
     everything = _settings(options)
     _extras(options)
     plan = _open(options, everything)
+    from lotterylib.runs.plan import describe, seconds_left, standings
     from lotterylib.runs.run import processes
-    from lotterylib.runs.status import seconds_left, states_of, table_of
 
-    states = states_of(plan)
-    print(table_of(states).to_string())
-    failed = [state for state in states if state.state == "failed"]
-    for state in failed:
-        print(f"{state.task}, seed {state.seed}: {state.cell.label} failed: {state.reason}")
-    done = sum(state.state == "done" for state in states)
-    print(f"{done} of {len(states)} cells are done.", end=" ")
-    if done == len(states):
-        print("Nothing is left to compute.")
-        return 0
-    jobs = options.jobs or processes()
-    left = seconds_left(states, jobs)
-    if left is None:
-        print("What is left would be a guess before the first one; see 'lottery plan'.")
-    else:
-        print(f"Some {max(1, round(left / 60))} minutes are left with {jobs} processes.")
-    return 1 if failed else 3
+    found = standings(plan)
+    print(describe(found, seconds_left(found, None), options.jobs or processes()))
+    failed = [each for each in found.values() if each.state == "failed"]
+    for each in failed:
+        print(f"{each.piece.name} failed: {each.reason}")
+    return 1 if failed else 0 if all(each.state == "done" for each in found.values()) else 3
 
 
 def import_masks(options: argparse.Namespace) -> int:

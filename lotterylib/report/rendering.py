@@ -20,7 +20,9 @@ from lotterylib.report.pages import (
 from lotterylib.report.published import publish
 from lotterylib.report.results import load_results
 from lotterylib.runs.experiment import Experiment
-from lotterylib.runs.run import Failure, Plan, pool_of, processes, without_failures
+from lotterylib.runs.jobs import Plan
+from lotterylib.runs.pool import Workers
+from lotterylib.runs.run import Failure, processes, without_failures
 
 
 def check_pages(experiments: Sequence[Experiment], pages: Path) -> None:
@@ -62,12 +64,12 @@ def render_all(plan: Plan, templates: Sequence[Path], pages: Path, jobs: int = 0
         The pages that failed; their tasks' tables are not written.
     """
     failures = []
-    with pool_of(jobs or processes()) as pool:
+    with Workers(jobs or processes()) as workers:
         rendered = {}
         for experiment, wanted in plan:
             for template in (each for each in templates if each.stem in wanted):
                 page = page_path(pages, experiment.encoder.name, experiment.task.name, template)
-                job = pool.submit(render, template, page, parameters_of(experiment.settings))
+                job = workers.submit(render, template, page, parameters_of(experiment.settings))
                 rendered[job] = experiment.task.name, page
         for job in as_completed(rendered):
             task, page = rendered[job]

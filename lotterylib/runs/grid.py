@@ -1,277 +1,204 @@
-"""The grid: a request as jobs for a workflow engine, on this machine, on Slurm or on Kubernetes.
+"""The grid: what a run has to compute as jobs for Snakemake, on this machine or on a cluster.
 
-`notebooks/Snakefile` has the rules; here is what they ask about a request, and the command that
-starts the engine. A job fills the run store with a notebook of one seed; the pages are made from
-the full store by `lottery run` itself, so they are the same either way. Nothing here imports torch.
+`lottery run --profile` writes a plain file of jobs, a job being what one page wants of one seed, and
+starts Snakemake, which reads it (`notebooks/Snakefile`). Each job then runs this module, and fills
+the run store; what is in the store already is no job. Nothing here imports torch before that.
 """
 
 from __future__ import annotations
 
-import argparse
-import hashlib
 import importlib.util
+import inspect
 import json
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from lotterylib import cli, commands
-from lotterylib.data.pretrained import folder_of
-from lotterylib.errors import LotteryError, unknown
-from lotterylib.runs.methods import SEVERAL_SEEDS
-from lotterylib.report.pages import OVERVIEW, parameters_of
-from lotterylib.runs.request import Request
-from lotterylib.runs.settings import Settings
+from lotterylib.errors import LotteryError, reason_of, unknown
+from lotterylib.runs.pool import Stopped, stoppable
+from lotterylib.runs.settings import Settings, parse_settings
 
-SETTINGS = (
-    *("tasks", "encoder", "preset", "budget", "seeds", "train_rows", "dev_rows", "epochs"),
-    *("learning_rate", "batch_order", "precision", "dev_split", "draws", "halves", "data_dir", "store", "pages", "with", "notebooks"),
-)
-"""What `snakemake --config` takes: the options of `lottery run` under their own names."""
+if TYPE_CHECKING:
+    from lotterylib.runs.jobs import Plan
+    from lotterylib.runs.run import Failure
 
-TABLES = ("results.csv", "subnetworks.json", "patterns.csv")
-"""What every task publishes beside its pages (`published`)."""
-
-_PATHS = ("encoder", "data_dir", "store", "pages", "notebooks")
 _READ_BY_SHELLS = re.compile(r"[^\w ./,:=+@~-]")
-
-_AFTER = {
-    "01_finetune": (),
-    "02_structured_pruning": ("01_finetune",),
-    "03_magnitude_pruning": ("01_finetune",),
-    "04_subnetworks": ("02_structured_pruning", "03_magnitude_pruning"),
-}
-_AFTER_OTHERWISE = ("04_subnetworks",)
+_GRACE = 30  # seconds in which Snakemake has to cancel a cluster's jobs
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A notebook run for one seed of a task, or for all of them if it compares seeds.
-
-    Attributes:
-        task, notebook: names, the latter without `.ipynb`.
-        seeds: such as "42", or "1337+42"; fit for a file's name.
-    """
-
-    task: str
-    seeds: str
-    notebook: str
-
-    @property
-    def before(self) -> list[Stage]:
-        """The stages whose artefacts this one builds on."""
-        return [
-            Stage(self.task, seed, notebook)
-            for seed in self.seeds.split("+")
-            for notebook in _AFTER.get(self.notebook, _AFTER_OTHERWISE)
-        ]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A request as the Snakefile sees it.
-
-    Attributes:
-        options: of `lottery run`.
-        encoder: the name of the encoder's folder of pages.
-        request: the tasks' settings with their pages.
-    """
-
-    options: argparse.Namespace
-    encoder: str
-    request: Request
-
-    @cached_property
-    def tasks(self) -> list[str]:
-        """The tasks, in the order in which they were asked for."""
-        return list(dict.fromkeys(settings.task.name for settings, _ in self.request))
-
-    @cached_property
-    def stages(self) -> list[Stage]:
-        """Every stage of every task."""
-        return [
-            Stage(settings.task.name, seeds, page)
-            for settings, pages in self.request
-            for page in pages
-            for seeds in _seeds_of(settings, page)
-        ]
-
-    @property
-    def markers(self) -> Path:
-        """The folder for what tells that a stage is done; another one for other settings.
-
-        It is hidden in the run store, so that whoever deletes the store deletes it as well.
-        """
-        shared = dict(parameters_of(self.request[0][0]))
-        for name in ("task", "seeds", "store"):
-            del shared[name]
-        digest = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:12]
-        return Path(self.options.store, ".grid", f"{self.encoder}-{digest}")
-
-    @property
-    def published(self) -> list[str]:
-        """The files that every task's folder of pages gets; a task may have further pages there."""
-        wanted = [
-            {page for each, pages in self.request if each.task.name == task for page in pages}
-            for task in self.tasks
-        ]
-        everywhere = set.intersection(*wanted)
-        return [*TABLES, *sorted(f"{page}.ipynb" for page in everywhere)]
-
-    @property
-    def overview(self) -> Path:
-        """The page over all tasks."""
-        return Path(self.options.pages, self.encoder, "overview", OVERVIEW)
-
-    def notebook_arguments(self, task: str, seeds: str) -> list[str]:
-        """A stage's parameters for papermill: texts raw, so that none is taken for a number. Empty
-        ones are left out, since they are the templates' own and Snakemake does not quote them.
-        """
-        settings = next(each for each, _ in self.request if each.task.name == task)
-        parameters = parameters_of(settings) | {"seeds": seeds.replace("+", ",")}
-        return [
-            part
-            for name, value in parameters.items()
-            if value != ""
-            for part in ("-r" if isinstance(value, str) else "-p", name, str(value))
-        ]
-
-    def run_arguments(self) -> list[str]:
-        """The request, without its tasks, as arguments of `lottery run`."""
-        return [f"{_flag(name)}={value}" for name, value in _given(self.options).items()]
-
-
-def read_grid(config: Mapping[str, object], notebooks: str = "notebooks") -> Grid:
-    """The grid that `snakemake --config` asks for.
+def find_profile(name: str, notebooks: Path, store: Path) -> Path:
+    """The folder of the profile of that name, or at that path.
 
     Args:
-        config: settings in `SETTINGS`; what is missing or empty is as in `lottery run`.
-        notebooks: the folder of the templates if the settings do not name one.
-
-    Raises:
-        LotteryError: an unknown setting, or whatever `lottery run` would refuse; see `check_paths`.
-    """
-    for name in config:
-        if name not in SETTINGS:
-            raise unknown("setting", name, SETTINGS)
-    texts = {"notebooks": notebooks} | {
-        name: ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-        for name, value in config.items()
-        if value is not None
-    }
-    tasks = texts.pop("tasks", "").replace(",", " ").split()
-    arguments = [f"{_flag(name)}={value}" for name, value in texts.items()]
-    options = cli.build_parser().parse_args(["run", *arguments, "--", *tasks])
-    check_paths(options)
-    options.notebooks = os.path.relpath(options.notebooks)  # one name, however it was given
-    encoder = folder_of(options.encoder)
-    return Grid(options, encoder, commands.requested(options, encoder))
-
-
-def check_paths(options: argparse.Namespace) -> None:
-    """Refuse what a shell could read as its own: Snakemake puts paths between quotes into the
-    scripts of its jobs, whatever they hold.
-
-    Raises:
-        LotteryError: a path has such a character.
-    """
-    for name in _PATHS:
-        given = str(getattr(options, name))
-        if found := _READ_BY_SHELLS.search(given):
-            raise LotteryError(
-                f"{_flag(name)} is {given!r}: with jobs, paths hold letters, digits, spaces and "
-                f"any of ._/,:=+@~- only, not {found[0]!r}."
-            )
-
-
-def check_profile(options: argparse.Namespace) -> Path:
-    """The folder of the profile that `lottery run --profile` names.
+        name: as given to `lottery run --profile`.
+        notebooks: where the Snakefile and its profiles are.
+        store: the run store, where the jobs are written.
 
     Raises:
         LotteryError: Snakemake is not installed, there is no such profile or no Snakefile, or a
-            path as in `check_paths`.
+            path holds what a shell could read as its own, as Snakemake's jobs are scripts.
     """
-    check_paths(options)
-    if options.no_overview:
-        raise LotteryError("The options --profile and --no-overview do not go together.")
+    for given in (notebooks, store):
+        if found := _READ_BY_SHELLS.search(str(given)):
+            raise LotteryError(
+                f"The path {str(given)!r}: with --profile, paths hold letters, digits, spaces and "
+                f"any of ._/,:=+@~- only, not {found[0]!r}."
+            )
     if importlib.util.find_spec("snakemake") is None:
         raise LotteryError(
             "The option --profile needs Snakemake: pip install 'lotterylib[grid]' brings it."
         )
-    notebooks = Path(options.notebooks)
     if not (notebooks / "Snakefile").is_file():
         raise LotteryError(
             f"{notebooks} holds no Snakefile: run from the repository, or name the folder with "
             "--notebooks."
         )
     named = {path.parent.name: path.parent for path in notebooks.glob("profiles/*/config.yaml")}
-    folder = named.get(options.profile, Path(options.profile))
+    folder = named.get(name, Path(name))
     if not (folder / "config.yaml").is_file():
-        raise unknown("profile", options.profile, [*sorted(named), "or the path of a profile"])
+        raise unknown("profile", name, [*sorted(named), "or the path of a profile"])
     return folder
 
 
-def command(options: argparse.Namespace, profile: Path) -> list[str]:
-    """The command that runs a request's grid.
+def jobs_for(plan: Plan) -> list[dict[str, Any]]:
+    """What the store lacks as jobs for Snakemake, as plain values.
 
-    Args:
-        options: of `lottery run`.
-        profile: a folder with Snakemake's settings for a place to run.
+    Returns:
+        Per page and seed that something is lacking for: `id`; `task`, `seed`, `page`; `needs`, the
+        ids that come before; `parameters` of `parse_settings`; `work`, the fields of each
+        `jobs.Job`. What several pages want belongs to the first.
     """
-    amount = [f"--cores={options.jobs}", f"--jobs={options.jobs}"] if options.jobs else []
-    given = {"tasks": " ".join(options.tasks)} if options.tasks else {}
-    given |= _given(options)
-    # In a list of one, quoted, a text stays as it is; Snakemake would make a number of 007.
-    config = [f"{name}={json.dumps([value])}" for name, value in given.items()]
-    return [
-        *(sys.executable, "-m", "snakemake", "stages" if options.no_pages else "all"),
-        *("--snakefile", str(Path(options.notebooks) / "Snakefile")),
-        *("--profile", str(profile), *amount, "--config", *config),
-    ]
+    from lotterylib.runs.jobs import pieces_of
+
+    owner: dict[Path, str] = {}
+    found: dict[str, dict[str, Any]] = {}
+    needs: dict[str, set[Path]] = {}
+    for experiment, pages in plan:
+        for page in pages:
+            for place, piece in pieces_of([(experiment, [page])]).items():
+                if place in owner or piece.experiment.store.is_whole(piece.key):
+                    continue
+                task, job = experiment.task.name, piece.job
+                name = owner[place] = f"{task}.{job.seed}.{page}"
+                where = {"id": name, "task": task, "seed": job.seed, "page": page, "needs": []}
+                what = {"parameters": _parameters(experiment.settings), "work": []}
+                found.setdefault(name, where | what)["work"].append(list(vars(job).values()))
+                needs.setdefault(name, set()).update(piece.needs)
+    for name, places in needs.items():
+        before = {owner[place] for place in places if place in owner} - {name}
+        found[name]["needs"] = sorted(before)
+    return list(found.values())
 
 
-def run(options: argparse.Namespace, profile: Path) -> int:
-    """Run a request's grid; 0 if every job succeeded, else 1."""
-    stopped = False
-    with subprocess.Popen(command(options, profile)) as engine:
-        while True:
-            try:
-                status = engine.wait()
-                break
-            except KeyboardInterrupt:  # the engine has it too, and is cancelling its jobs
-                stopped = True
-    if stopped:
-        raise KeyboardInterrupt
-    if status == 0:
-        return 0
-    print(
-        "lottery: not every job was done. How far the notebooks got is under "
-        f"{Path(options.store, '.grid')}; what was finished is kept; give the same command again "
-        "to go on.",
-        file=sys.stderr,
-    )
-    return 1
-
-
-def _seeds_of(settings: Settings, page: str) -> Sequence[str]:
-    seeds = [str(seed) for seed in settings.seeds]
-    return ["+".join(seeds)] if page in SEVERAL_SEEDS else seeds
-
-
-def _given(options: argparse.Namespace) -> dict[str, str]:
-    """The settings that a command line gave, without tasks, as texts."""
-    values = vars(options) | {"with": options.extras}
-    return {
-        name: str(values[name])
-        for name in SETTINGS
-        if name != "tasks" and values[name] not in ("", 0, 0.0)
+def _parameters(settings: Settings) -> dict[str, Any]:
+    """The settings as `parse_settings` takes them."""
+    names = inspect.signature(parse_settings).parameters
+    return {name: getattr(settings, name) for name in names} | {
+        "task": settings.task.name,
+        "preset": settings.preset.name,
+        "seeds": list(settings.seeds),
+        "draws": ",".join(f"{method}={count}" for method, count in settings.draws),
+        "store": str(settings.store),
     }
 
 
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+def command(file: Path, profile: Path, notebooks: Path, jobs: int) -> list[str]:
+    """The command that has Snakemake do the jobs of a file, so many at once (0: as the profile)."""
+    amount = [f"--cores={jobs}", f"--jobs={jobs}"] if jobs else []
+    return [
+        *(sys.executable, "-m", "snakemake", "--snakefile", str(notebooks / "Snakefile")),
+        # Quoted, a text stays as it is; Snakemake would make a number of 007.
+        *("--profile", str(profile), *amount, "--config", f"jobs={json.dumps(str(file))}"),
+    ]
+
+
+def compute_as_jobs(plan: Plan, profile: Path, notebooks: Path, jobs: int) -> list[Failure]:
+    """Compute what the store lacks as jobs of Snakemake.
+
+    Args:
+        plan: what is wanted.
+        profile, notebooks, jobs: as in `command`.
+
+    Returns:
+        What is still lacking, each with the reason for it that is known.
+    """
+    from lotterylib.runs.jobs import pieces_of
+    from lotterylib.runs.run import Failure
+
+    wanted = jobs_for(plan)
+    print(f"{len(wanted)} jobs for Snakemake.", file=sys.stderr)
+    if not wanted:
+        return []
+    for experiment, _ in plan:
+        _ = experiment.splits  # made once, not by the first few jobs at the same time
+    place = plan[0][0].store.root / ".grid"
+    place.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=place))
+    (folder / "jobs.json").write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
+    _run(command(folder / "jobs.json", profile, notebooks, jobs))
+    lacking = [p for p in pieces_of(plan).values() if not p.experiment.store.is_whole(p.key)]
+    if not lacking:
+        shutil.rmtree(folder)
+        return []
+    unknown_reason = f"It was not computed; what its job said is in {folder}."
+    return [
+        Failure(piece.experiment.task.name, piece.name, reason or unknown_reason, bool(reason))
+        for piece in lacking
+        for reason in [piece.experiment.store.failure(piece.key)]
+    ]
+
+
+def _run(engine: Sequence[str]) -> None:
+    """Run Snakemake; if this process is to stop, it and its jobs are stopped first."""
+    # In a group of its own, so that nobody stops it but this process, and all of it.
+    with subprocess.Popen(engine, start_new_session=True) as process:
+        try:
+            process.wait()
+        except KeyboardInterrupt:
+            for number, seconds in ((signal.SIGINT, _GRACE), (signal.SIGTERM, 2)):
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, number)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(seconds)
+                    break
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+
+
+def main(file: str, name: str) -> int:
+    """In a job: compute it, saying what was found. 1 if something failed."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    (job,) = (each for each in json.loads(Path(file).read_text()) if each["id"] == name)
+    from lotterylib.runs.experiment import open_experiment
+    from lotterylib.runs.jobs import Job, compute
+
+    experiment, failed = open_experiment(parse_settings(**job["parameters"])), 0
+    for fields in job["work"]:
+        piece = Job(*fields)
+        try:
+            print(f"{piece.label}, seed {piece.seed}: {compute(experiment, piece)}", flush=True)
+        except Exception as error:
+            failed = 1
+            print(f"{piece.label}, seed {piece.seed}: FAILED: {reason_of(error)}", flush=True)
+    return failed
+
+
+if __name__ == "__main__":
+    try:
+        with stoppable():
+            status = main(*sys.argv[1:])
+    except Stopped as stopped:
+        status = stopped.status
+    except LotteryError as error:
+        print(error)
+        status = 2
+    sys.exit(status)

@@ -1,248 +1,122 @@
-"""Planning: how long a run will take on this machine, told before it starts.
+"""Planning: which jobs a run has still to do, where each stands, and how long they will take.
 
-A few training steps and a few passes are timed on random word pieces, as long as the task's own
-texts. With the arithmetic of all cells (`cost`) they give hours; beside these stand two limits that
-no program can beat: the products at the fastest rate this machine multiplies large matrices, and
-the optimizer's traffic at the fastest rate it moves memory.
+A few batches are timed on the real model, and the lengths of the task's own texts tell what a whole
+fine-tuning and a whole scoring take. All jobs are multiples of these (`COSTS`).
 """
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from tqdm import tqdm
 
-from lotterylib.fast import gpu
-from lotterylib.encoder import shape_of
-from lotterylib.batches import MAX_LENGTH, Encoded, encode
-from lotterylib.runs.jobs import cells_of
-from lotterylib.runs.cost import Amounts, Split, Work, split_of, work_of
-from lotterylib.runs.experiment import load_task_data
-from lotterylib.fast.cpu import use_onednn
-from lotterylib.data.pretrained import ENCODERS, find_encoder
-from lotterylib.errors import LotteryError
-from lotterylib.runs.lengths import random_examples, sample_lengths
-from lotterylib.data.loading import load_model, load_tokenizer, quiet_transformers
-from lotterylib.fast.cpu import keep_freed_memory
+from lotterylib.batches import Encoded
+from lotterylib.finetuning import train
+from lotterylib.runs.experiment import Experiment
+from lotterylib.runs.jobs import Job, Piece, Plan, pieces_of
+from lotterylib.runs.methods import ALL_METHODS
+from lotterylib.runs.schedule import makespan
 from lotterylib.scoring import EVALUATION_BATCH, evaluate
-from lotterylib.runs.settings import Settings
-from lotterylib.finetuning import Recipe, batches_of, train
 
-TRAFFIC = 40
-"""Bytes that a parameter costs at a step: both passes read it and one writes its gradient; then the
-optimizer reads parameter, gradient and two moments, and writes all but the gradient. All are
-float32."""
+COSTS: dict[str, tuple[float, float, float]] = {
+    "frozen": (0.2, 1.0, 0.0),
+    "bag": (0.1, 0.0, 0.5),
+    "bilstm": (0.08, 0.0, 0.0),
+    "guess": (0.0, 0.0, 0.1),
+    "finetune": (1.0, 1.0, 0.0),
+    "search structured": (0.0, 25.0, 0.0),
+    "search magnitude": (0.0, 10.0, 0.0),
+    "search iterative": (2.0, 0.0, 0.0),
+    "search derived": (0.0, 0.0, 0.5),
+    "pruned structured": (0.0, 0.8, 0.0),
+    "pruned magnitude": (0.0, 1.3, 0.0),
+    "retrained structured": (0.7, 0.7, 0.0),
+    "retrained magnitude": (1.1, 1.0, 0.0),
+    "longer structured": (1.35, 0.7, 0.0),
+    "from scratch structured": (0.7, 0.7, 0.0),
+    "rewound structured": (0.75, 0.7, 0.0),
+    "rewound magnitude": (1.1, 1.0, 0.0),
+    "importance": (0.0, 3.0, 0.0),
+    "ablation": (0.0, 36.0, 0.0),
+    "classifier": (0.0, 0.0, 60.0),
+    "patterns": (0.0, 0.0, 10.0),
+}
+"""What a job costs: fine-tunings, scorings of the dev set, and seconds beside them.
 
-_ROWS, _WARM, _STEPS = 1600, 1, 5  # the first steps of one stretch of buckets are timed
+"""
+
+HEADS = 72
+"""The heads of the encoder that `COSTS` were measured on: ablation and patterns look at each."""
+
+State = Literal["done", "running", "failed", "missing"]
+
+_STAGES = {
+    "baseline": "baselines",
+    "finetune": "fine-tuning",
+    "search": "searches",
+    "pruned": "pruned",
+    "retrained": "retrained",
+    "importance": "importance",
+    "ablation": "importance",
+    "classifier": "attention",
+    "patterns": "attention",
+}
 
 
 @dataclass(frozen=True)
-class Machine:
-    """What this machine does at best, in one process with its share of the processors.
+class Pace:
+    """What one process takes, in seconds, or in any other unit for relative times.
 
     Attributes:
-        multiplies: FLOP a second, in products of large matrices, on a GPU in half precision.
-        moves: bytes a second, read and written.
+        training, reading: for a token in training and in scoring.
+        opening: to load the encoder, as every job does.
     """
-
-    multiplies: float
-    moves: float
-
-
-@dataclass(frozen=True)
-class Speed:
-    """What one process does on a task, in FLOP a second: in training steps, and otherwise."""
 
     training: float
     reading: float
+    opening: float
 
 
-def plan(wanted: Sequence[tuple[Settings, Collection[str]]], jobs: int) -> pd.DataFrame:
-    """What runs will cost on this machine.
-
-    Args:
-        wanted: settings, and the pages that are wanted of each.
-        jobs: processes at once; PyTorch should have been told its threads.
-
-    Returns:
-        A row per task and one for all: `cells`, optimizer `steps`, `pflop`, `hours` as measured,
-        and the hours that `arithmetic` or `traffic` would take alone. In its `attrs`, sentences on
-        what was measured.
-
-    Raises:
-        LotteryError: the encoder or the data are not what they should be.
-    """
-    keep_freed_memory()
-    machine = measure_machine()
-    rows, notes, memory = [], [], 0.0
-    for settings, pages in wanted:
-        model, origin = _model(settings)
-        train_lengths, dev_lengths, counted = _lengths(settings)
-        notes += [origin, counted]
-        published = settings.task.sizes if counted else (0, 0)  # a directory may hold a part
-        amounts = Amounts(
-            _whole(train_lengths, settings.train_rows, *published[:1]),
-            _whole(dev_lengths, settings.dev_rows, *published[1:]),
-            shape_of(model),
-            settings.epochs,
-            Recipe.batch_size,
-        )
-        speed = measure_speed(model, settings, train_lengths, dev_lengths)
-        memory = max(memory, measure_memory(model, settings))
-        cells = list(cells_of(settings, pages))
-        work = sum((work_of(cell, amounts) for cell in cells), Work())
-        moved = TRAFFIC * work.weight_steps * amounts.shape.encoder_parameters
-        opening = _seconds(lambda model=model: model.load_state_dict(model.state_dict()))  # type: ignore[misc]
-        seconds = {
-            "hours": work.training / speed.training
-            + work.reading / speed.reading
-            + opening * len(cells),
-            "arithmetic": work.flop / machine.multiplies,
-            "traffic": moved / machine.moves,
-        }
-        rows.append(
-            {
-                "task": settings.task.title,
-                "cells": len(cells),
-                "steps": round(work.steps),
-                "pflop": work.flop / 1e15,
-                **{name: value / 3600 / jobs for name, value in seconds.items()},
-            }
-        )
-    table = pd.DataFrame(rows).groupby("task", sort=False).sum()
-    table.loc["all"] = table.sum()
-    table.attrs["notes"] = [note for note in dict.fromkeys(notes) if note] + [
-        f"{jobs} processes at once, each measured alone with {torch.get_num_threads()} threads: "
-        f"large products at {machine.multiplies / 1e9:,.0f} GFLOP/s, memory at "
-        f"{machine.moves / 1e9:,.0f} GB/s, {memory / 1e9:.1f} GB of memory a process at its peak."
-    ]
-    return table
+RELATIVE = Pace(training=3.5, reading=1.0, opening=0.0)
+"""For relative times where nothing was measured: gradients cost two passes more, steps the rest."""
 
 
-def measure_machine() -> Machine:
-    """Time large products and copies."""
-    device = _device()
-    kind = gpu.half_on(device) or torch.float32
-    size, length = (8192, 1 << 28) if gpu.on_gpu(device) else (2048, 1 << 25)
-    layer = nn.Linear(size, size, device=device, dtype=kind)
-    use_onednn(layer)
-    rows = torch.randn(size, size, device=device, dtype=kind)
-    block, other = (torch.ones(length, device=device) for _ in range(2))
-    with torch.inference_mode():
-        product = min(_seconds(lambda: layer(rows)) for _ in range(5))
-        copy = min(_seconds(lambda: other.copy_(block)) for _ in range(5))
-    return Machine(2 * size**3 / product, 2 * block.nbytes / copy)
+def measure(experiment: Experiment) -> Pace:
+    """Time the encoder's loading, some training steps and two batches of scoring on real rows."""
+    (train_split, dev_split), recipe = experiment.splits, experiment.recipe
+    began = time.perf_counter()
+    model = experiment.pretrained(seed=0)
+    opening = time.perf_counter() - began
+    rows = _typical(train_split, 2 * recipe.batch_size, recipe.order == "random")
+
+    def steps(epochs: int) -> float:
+        some = replace(recipe, learning_rate=1e-6, epochs=epochs)
+        return _seconds(lambda: train(model, rows, experiment.task, some, seed=0))
+
+    steps(1)  # the first time everything takes longer
+    more = 10 if torch.cuda.is_available() else 1
+    training = max(steps(1 + more) - steps(1), 1e-6) / more
+    read = _typical(dev_split, 2 * EVALUATION_BATCH, mixed=False)
+    evaluate(model, read, experiment.task)
+    reading = _seconds(lambda: evaluate(model, read, experiment.task))
+    return Pace(training / sum(rows.lengths), reading / sum(read.lengths), opening)
 
 
-def measure_speed(
-    model: PreTrainedModel,
-    settings: Settings,
-    train_lengths: Sequence[int],
-    dev_lengths: Sequence[int],
-) -> Speed:
-    """Time some training steps and some passes on random word pieces of these lengths.
-
-    Args:
-        model: its weights are changed.
-        settings: task and order of batches.
-        train_lengths, dev_lengths: word pieces per example of the two splits, or of a sample.
-    """
-    shape, words = shape_of(model), model.config.vocab_size
-    tokenizer = load_tokenizer(find_encoder("tiny"))  # nothing is read, only padded
-    draw = np.random.default_rng(0)
-    lengths = draw.choice(train_lengths, _ROWS).tolist()
-    split = random_examples(lengths, tokenizer, words)
-    recipe = Recipe(1e-6, epochs=1, order=settings.batch_order)  # type: ignore[arg-type]
-    training = _speed_alone(model, split, settings, recipe)
-    read = random_examples(
-        draw.choice(dev_lengths, 4 * EVALUATION_BATCH).tolist(), tokenizer, words
-    )
-    reading = _seconds(lambda: evaluate(model, read, settings.task))
-    return Speed(training, split_of(read.lengths).forward(shape) / reading)
-
-
-def _speed_alone(
-    model: PreTrainedModel, split: Encoded, settings: Settings, recipe: Recipe
-) -> float:
-    batches = batches_of(split, recipe, seed=0)
-    # A GPU is through with a few steps sooner than with what comes before the first.
-    last = len(batches) if gpu.on_gpu(model.device) else _STEPS
-    timed = split_of([split.lengths[row] for batch in batches[_WARM:last] for row in batch])
-
-    def steps(number: int) -> float:
-        part = (0.0, number / len(batches))
-        return _seconds(lambda: train(model, split, settings.task, recipe, 0, part=part))
-
-    steps(_WARM)
-    spent = max(steps(last) - steps(_WARM), 1e-3)
-    return 3 * timed.forward(shape_of(model)) / spent
-
-
-def measure_memory(model: PreTrainedModel, settings: Settings) -> float:
-    """Bytes at the peak of a training step on the longest batch there may be; on a CPU those of
-    this process so far, with its libraries.
-    """
-    tokenizer = load_tokenizer(find_encoder("tiny"))
-    longest = random_examples([MAX_LENGTH] * Recipe.batch_size, tokenizer, model.config.vocab_size)
-    train(model, longest, settings.task, Recipe(1e-6, epochs=1), 0)
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    # Linux counts kilobytes, macOS bytes.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def _model(settings: Settings) -> tuple[PreTrainedModel, str]:
-    """The encoder under its task layer, or one of random weights in its sizes, and which it is."""
-    try:
-        encoder = find_encoder(settings.encoder)
-        model, origin = load_model(encoder, settings.task, seed=0), ""
-    except LotteryError:
-        source = ENCODERS.get(settings.encoder)
-        if source is None or source.kind != "hub":
-            raise
-        with quiet_transformers():
-            config = AutoConfig.for_model(
-                source.name.split("-")[0], num_labels=settings.task.outputs
-            )
-            model = AutoModelForSequenceClassification.from_config(config)
-        origin = f"{source.name} cannot be had here: random weights of its sizes were measured."
-    return model.eval().to(_device()), origin
-
-
-def _lengths(settings: Settings) -> tuple[list[int], list[int], str]:
-    """Word pieces per example of both splits, or of a sample of them, and whose they are."""
-    task = settings.task
-    if task.is_bundled or settings.data_dir:
-        data, tokenizer = load_task_data(settings), load_tokenizer(find_encoder(settings.encoder))
-        train_lengths, dev_lengths = (
-            encode(split, task, tokenizer).lengths for split in (data.train, data.dev)
-        )
-        return train_lengths, dev_lengths, ""
-    counted = "Lengths of GLUE's texts as counted beforehand; no data were read."
-    return (
-        sample_lengths(task.name, "train", 4096),
-        sample_lengths(task.name, "validation", 4096),
-        counted,
-    )
-
-
-def _whole(lengths: Sequence[int], rows: int, published: int) -> Split:
-    """A split whose lengths, or a sample of them, are given: cut to `rows` if these are fewer."""
-    total = published or len(lengths)
-    return split_of(lengths, min(rows or total, total))
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _typical(split: Encoded, rows: int, mixed: bool) -> Encoded:
+    """So many rows, half of them around each quartile of the lengths, or mixed as in the split."""
+    order = np.argsort(split.lengths, kind="stable")
+    rows, last = min(rows, len(order)), len(order) - 1
+    if mixed:
+        return split.subset(order[np.linspace(0, last, rows).astype(int)].tolist())
+    starts = [max(0, round(share * last) - rows // 4) for share in (0.25, 0.75)]
+    return split.subset([row for start in starts for row in order[start:][: -(-rows // 2)]])
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -252,3 +126,112 @@ def _seconds(work: Callable[[], object]) -> float:
     work()
     wait()
     return time.perf_counter() - began
+
+
+def kind_of(job: Job) -> str:
+    """The name under which `COSTS` has a job."""
+    if job.stage == "baseline":
+        return job.kind
+    if not job.method:
+        return job.stage
+    method = ALL_METHODS[job.method]
+    way = "structured" if method.is_structured else "magnitude"
+    if job.stage == "search" and method.way not in ("search", "to half"):
+        way = "iterative" if method.way == "iterative" else "derived"
+    return f"{job.stage} {way}"
+
+
+def expected_seconds(piece: Piece, pace: Pace) -> float:
+    """What a job is expected to take in one process."""
+    experiment, kind = piece.experiment, kind_of(piece.job)
+    trainings, scorings, seconds = COSTS[kind]
+    train_split, dev_split = experiment.splits
+    training = experiment.recipe.epochs * pace.training * sum(train_split.lengths)
+    reading = pace.reading * sum(dev_split.lengths)
+    heads = experiment.shape.layers * experiment.shape.heads / HEADS
+    scale = heads if piece.job.stage in ("ablation", "patterns") else 1.0
+    return scale * (trainings * training + scorings * reading + seconds) + pace.opening
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a job stands.
+
+    Attributes:
+        piece: which.
+        state: "done" if the store has it, "running" if some process is computing it, "failed" if
+            the last attempt did and none has succeeded since.
+        reason: why it failed, in a line.
+        seconds: what it took.
+    """
+
+    piece: Piece
+    state: State
+    reason: str = ""
+    seconds: float = 0.0
+
+
+def standings(plan: Plan) -> dict[Path, Standing]:
+    """Where every job of a plan stands, by its place in the store."""
+    return {place: _standing(piece) for place, piece in pieces_of(plan).items()}
+
+
+def _standing(piece: Piece) -> Standing:
+    store, key = piece.experiment.store, piece.key
+    if store.has(key):
+        try:
+            return Standing(piece, "done", seconds=float(store.provenance(key)["seconds"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # damaged: it has to be computed again
+    if store.is_claimed(key):
+        return Standing(piece, "running")
+    reason = store.failure(key)
+    return Standing(piece, "failed" if reason else "missing", reason)
+
+
+def seconds_left(found: Mapping[Path, Standing], pace: Pace | None) -> dict[Path, float]:
+    """What each job that is not done is expected to take.
+
+    Args:
+        found: where every job stands.
+        pace: as measured; None to judge by what was done already.
+
+    Returns:
+        Seconds by place in the store; empty if there is nothing to judge by.
+    """
+    expected = {place: expected_seconds(s.piece, pace or RELATIVE) for place, s in found.items()}
+    done = [place for place, s in found.items() if s.state == "done"]
+    if pace is None and not done:
+        return {}
+    took = sum(found[place].seconds for place in done)
+    scale = 1.0 if pace else took / sum(expected[place] for place in done)
+    return {place: scale * expected[place] for place, s in found.items() if s.state != "done"}
+
+
+def describe(
+    found: Mapping[Path, Standing], seconds: Mapping[Path, float], processes: int
+) -> str:
+    """Where the jobs stand, stage by stage, and how long the rest will take, as a text.
+
+    Args:
+        found: where every job stands.
+        seconds: as `seconds_left` gives them.
+        processes: how many jobs are computed at once.
+    """
+    stages = [_STAGES.get(s.piece.job.stage, "retrained") for s in found.values()]
+    states = pd.Categorical([s.state for s in found.values()], get_args(State))
+    order = list(dict.fromkeys(_STAGES.values()))
+    table = pd.crosstab(pd.Categorical(stages, order), states, dropna=False)
+    table = table.loc[table.any(axis=1)].rename_axis(index=None, columns=None)
+    done = sum(s.state == "done" for s in found.values())
+    said = f"{done} of {len(found)} jobs are done."
+    if done == len(found):
+        return f"{table.to_string()}\n{said} Nothing is left to compute."
+    if not seconds:
+        return f"{table.to_string()}\n{said} 'lottery plan' tells how long the rest will take."
+    each = pd.Series([seconds.get(place, 0.0) for place in found]).groupby(stages, sort=False).sum()
+    table["time left"] = [tqdm.format_interval(each[name] / processes) for name in table.index]
+    needs = {place: found[place].piece.needs for place in seconds}
+    whole = tqdm.format_interval(makespan(needs, seconds, processes))
+    many = "process" if processes == 1 else "processes"
+    return f"{table.to_string()}\n{said} The rest will take about {whole} with {processes} {many}."

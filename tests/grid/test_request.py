@@ -12,7 +12,7 @@ import yaml
 from lotterylib import cli
 from lotterylib.errors import LotteryError
 from lotterylib.runs import grid
-from lotterylib.runs.jobs import cells_of
+from lotterylib.runs.jobs import jobs_of
 from lotterylib.runs.methods import CORE, EXTRAS, SEVERAL_SEEDS
 from tests.grid.tiny import REQUEST as TINY
 from tests.grid.tiny import ROOT, execute
@@ -95,15 +95,15 @@ def test_a_bad_setting_is_a_sentence(config, sentence):
     assert sentence in str(caught.value)
 
 
-def test_the_stages_compute_every_cell_of_the_request_and_no_other():
+def test_the_stages_compute_every_job_of_the_request_and_no_other():
     made = grid.read_grid(REQUEST | {"tasks": "rte,stsb", "seeds": "3,4,5", "with": "all"})
     for settings, pages in made.request:
-        wanted = set(cells_of(settings, pages))
+        wanted = set(jobs_of(settings, pages))
         found = set()
         for stage in made.stages:
             if stage.task == settings.task.name:
                 seeds = tuple(map(int, stage.seeds.split("+")))
-                found |= set(cells_of(replace(settings, seeds=seeds), [stage.notebook]))
+                found |= set(jobs_of(replace(settings, seeds=seeds), [stage.notebook]))
         assert found == wanted
 
 
