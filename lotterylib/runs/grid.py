@@ -1,6 +1,6 @@
 """The grid: what a run has to compute as jobs for Snakemake, on this machine or on a cluster.
 
-`lottery run --profile` writes a plain file of jobs, a job being what one page wants of one seed, and
+`lottery run --profile` writes a plain file of jobs, each of them what a page wants of a seed, and
 starts Snakemake, which reads it (`notebooks/Snakefile`). Each job then runs this module, and fills
 the run store; what is in the store already is no job. Nothing here imports torch before that.
 """
@@ -82,8 +82,9 @@ def jobs_for(plan: Plan) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     needs: dict[str, set[Path]] = {}
     for experiment, pages in plan:
-        for page in pages:
-            for place, piece in pieces_of([(experiment, [page])]).items():
+        # Some work is wanted by no page alone: the patterns of super-survivors.
+        for wanted, page in [*(([page], page) for page in pages), (pages, pages[-1])]:
+            for place, piece in pieces_of([(experiment, wanted)]).items():
                 if place in owner or piece.experiment.store.is_whole(piece.key):
                     continue
                 task, job = experiment.task.name, piece.job
@@ -115,8 +116,8 @@ def command(file: Path, profile: Path, notebooks: Path, jobs: int) -> list[str]:
     amount = [f"--cores={jobs}", f"--jobs={jobs}"] if jobs else []
     return [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(notebooks / "Snakefile")),
-        # Quoted, a text stays as it is; Snakemake would make a number of 007.
-        *("--profile", str(profile), *amount, "--config", f"jobs={json.dumps(str(file))}"),
+        # In a list of one, quoted, a text stays as it is, whatever it looks like.
+        *("--profile", str(profile), *amount, "--config", f"jobs={json.dumps([str(file)])}"),
     ]
 
 

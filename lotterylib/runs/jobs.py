@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lotterylib.finetuning import Progress, silent
+from lotterylib.runs import pattern_counts
 from lotterylib.runs.experiment import Experiment
 from lotterylib.runs.methods import ALL_METHODS, CORE, EXTRAS, GRIDS
-from lotterylib.runs import pattern_counts
 from lotterylib.runs.pattern_counts import CONDITIONS, classifier_key, count_patterns, counts_key
 from lotterylib.runs.settings import Settings
 from lotterylib.runs.store import Key
-from lotterylib.finetuning import Progress, silent
 
 Plan = Sequence[tuple[Experiment, Sequence[str]]]
 """Experiments, each with the names of the pages that are wanted of it."""
@@ -157,12 +157,12 @@ def pieces_of(plan: Plan) -> dict[Path, Piece]:
     Args:
         plan: experiments, each with the names of the pages that are wanted of it.
     """
-    pieces = (
-        Piece(experiment, job, key_of(experiment, job))
-        for experiment, pages in plan
-        for job in jobs_of(experiment.settings, pages)
-    )
-    return {piece.experiment.store.root / piece.key.path: piece for piece in pieces}
+    found: dict[Path, Piece] = {}
+    for experiment, pages in plan:
+        for job in jobs_of(experiment.settings, pages):
+            piece = Piece(experiment, job, key_of(experiment, job))
+            found.setdefault(experiment.store.root / piece.key.path, piece)
+    return found
 
 
 def compute(experiment: Experiment, job: Job, report: Progress = silent) -> str:

@@ -73,13 +73,25 @@ ALL_METHODS: dict[str, Method] = {
         Method("magnitude-train", _WEIGHTS, "weights, training rows", searched_on="train"),
         Method("disjoint", _BOTH, "half of heads and MLPs", "to half"),
         Method(
-            "matched", _WEIGHTS, "weights, as many as structured", "matched", builds_on=("structured",)
+            "matched",
+            _WEIGHTS,
+            "weights, as many as structured",
+            "matched",
+            builds_on=("structured",),
         ),
         Method(
-            "before", _WEIGHTS, "weights, before fine-tuning", "pre-trained", builds_on=("magnitude",)
+            "before",
+            _WEIGHTS,
+            "weights, before fine-tuning",
+            "pre-trained",
+            builds_on=("magnitude",),
         ),
         Method(
-            "iterative", _WEIGHTS, "weights, training in between", "iterative", builds_on=("magnitude",)
+            "iterative",
+            _WEIGHTS,
+            "weights, training in between",
+            "iterative",
+            builds_on=("magnitude",),
         ),
     )
 }

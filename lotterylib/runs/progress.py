@@ -42,9 +42,9 @@ class TimeLeft(Generic[Name]):
         kinds: Mapping[Name, str],
         processes: int,
     ) -> None:
-        self._needs, self._seconds, self._kinds = dict(needs), seconds, kinds
+        self._needs, self._seconds, self._kinds = dict(needs), dict(seconds), kinds
         self._processes = processes
-        self._whole = sum(seconds.values())
+        self._whole, self._done = sum(seconds.values()), 0.0
         self._took: dict[str, float] = defaultdict(float)
         self._told: dict[str, float] = defaultdict(float)
         self._shown = makespan(needs, seconds, processes)
@@ -53,16 +53,21 @@ class TimeLeft(Generic[Name]):
     def done(self, job: Name, took: float | None) -> None:
         """Note that a job is done, and its seconds; None if it was not computed here."""
         del self._needs[job]
+        self._done += self._seconds[job]
         if took is not None:
             self._took[self._kinds[job]] += took
             self._told[self._kinds[job]] += self._seconds[job]
 
     def share(self, running: Mapping[Name, tuple[float, float]]) -> float:
         """The share of the work that is done, 0 to 1; running jobs as in `left`."""
-        left = sum(self._seconds[job] for job in self._needs)
+        done, whole = self._done, self._done + sum(self._seconds[job] for job in self._needs)
         for job, (since, share) in running.items():
-            left -= self._seconds[job] * (share or since / (since + self.expected(job)))
-        return 1 - left / self._whole
+            done += self._seconds[job] * (share or since / (since + self.expected(job)))
+        return done / whole
+
+    def expect(self, job: Name, seconds: float) -> None:
+        """Change what a job is expected to take: what it starts from is known now."""
+        self._seconds[job] = seconds
 
     def expected(self, job: Name) -> float:
         """What a job is expected to take, as far as is known now."""
@@ -140,6 +145,11 @@ class Board(Generic[Name]):
                 self._found = found
 
         return report
+
+    def expect(self, job: Name, seconds: float) -> None:
+        """As `TimeLeft.expect`."""
+        with self._lock:
+            self._left.expect(job, seconds)
 
     def drop(self, job: Name) -> None:
         """Show that a job is not being computed any more, though it is not done."""

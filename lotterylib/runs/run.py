@@ -16,9 +16,17 @@ import torch
 
 from lotterylib.errors import LotteryError, reason_of
 from lotterylib.finetuning import Progress, silent
+from lotterylib.runs.costs import kind_of
 from lotterylib.runs.experiment import Experiment, open_experiment
 from lotterylib.runs.jobs import Job, Piece, Plan, compute, key_of, pieces_of
-from lotterylib.runs.plan import Standing, describe, kind_of, measure, seconds_left
+from lotterylib.runs.plan import (
+    Pace,
+    Standing,
+    describe,
+    expected_seconds,
+    measure,
+    seconds_left,
+)
 from lotterylib.runs.pool import Workers
 from lotterylib.runs.progress import Board, TimeLeft
 from lotterylib.runs.schedule import Schedule
@@ -58,7 +66,9 @@ def compute_all(plan: Plan, jobs: int = 0) -> list[Failure]:
     for experiment, _ in plan:
         experiment.store.tidy()
     pieces = pieces_of(plan)
-    missing = {p: each for p, each in pieces.items() if not each.experiment.store.is_whole(each.key)}
+    missing = {
+        p: each for p, each in pieces.items() if not each.experiment.store.is_whole(each.key)
+    }
     jobs = jobs or processes()
     if jobs > 1:  # of fewer jobs too: sums depend on it
         torch.set_num_threads(threads_of(jobs))
@@ -66,11 +76,12 @@ def compute_all(plan: Plan, jobs: int = 0) -> list[Failure]:
         place: Standing(piece, "missing" if place in missing else "done")
         for place, piece in pieces.items()
     }
-    seconds = seconds_left(found, measure(plan[0][0])) if missing else {}
+    pace = measure(plan[0][0]) if missing else Pace()
+    seconds = seconds_left(found, pace)
     print(describe(found, seconds, jobs), file=sys.stderr)
     if not missing:
         return []
-    run = _Run(missing, seconds, jobs)
+    run = _Run(missing, seconds, pace, jobs)
     with run.board:
         run.here() if jobs == 1 or len(missing) == 1 else run.apart(jobs)
     return run.failures
@@ -82,16 +93,17 @@ class _Run:
     Args:
         pieces: by their place in the store.
         seconds: what each is expected to take.
+        pace: that this goes by.
         jobs: how many are computed at once.
     """
 
     def __init__(
-        self, pieces: Mapping[Path, Piece], seconds: Mapping[Path, float], jobs: int
+        self, pieces: Mapping[Path, Piece], seconds: Mapping[Path, float], pace: Pace, jobs: int
     ) -> None:
         needs = {place: piece.needs for place, piece in pieces.items()}
         kinds = {place: kind_of(piece.job) for place, piece in pieces.items()}
         names = {place: piece.name for place, piece in pieces.items()}
-        self.pieces, self.began = pieces, time.time()
+        self.pieces, self.pace, self.began = pieces, pace, time.time()
         self.failures: list[Failure] = []
         self.schedule = Schedule(needs, seconds)
         self.board = Board(TimeLeft(needs, seconds, kinds, jobs), names)
@@ -121,7 +133,11 @@ class _Run:
                     piece = self.pieces[place]
                     try:
                         future = workers.submit(
-                            _compute_apart, piece.experiment.settings, piece.job, threads, self.began
+                            _compute_apart,
+                            piece.experiment.settings,
+                            piece.job,
+                            threads,
+                            self.began,
                         )
                     except BrokenProcessPool:  # while it had nothing to do, or just now
                         self.schedule.add(place)
@@ -178,6 +194,9 @@ class _Run:
     def _end(self, place: Path, found: str, took: float | None) -> None:
         self.schedule.done(place)
         self.board.end(place, found, took)
+        if self.pieces[place].job.stage == "search":  # how large its subnetworks are is known now
+            for each in self.schedule.needing(place):
+                self.board.expect(each, expected_seconds(self.pieces[each], self.pace))
 
     def _fail(self, place: Path, error: BaseException) -> None:
         """Give up a job, and those that need it."""

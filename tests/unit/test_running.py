@@ -1,6 +1,5 @@
 """What a run computes, in which order, and what a failure stops."""
 
-import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,20 +11,15 @@ from filelock import FileLock
 from lotterylib.errors import LotteryError
 from lotterylib.finetuning import train
 from lotterylib.report.rendering import check_pages
-from lotterylib.runs import pattern_counts
-from lotterylib.runs.experiment import open_experiment
-from lotterylib.runs.jobs import ALL, jobs_of, compute, is_done, key_of, wave_of
+from lotterylib.runs.jobs import is_done, jobs_of, key_of
 from lotterylib.runs.methods import CORE
 from lotterylib.runs.request import in_parts, pages_wanted
 from lotterylib.runs.run import compute_all
-from lotterylib.runs.settings import parse_settings
+from tests.small import small_experiment
 
 
 def experiment(store, **changes):
-    values = {"encoder": "tiny", "budget": "smoke", "train_rows": 16, "dev_rows": 16}
-    return open_experiment(
-        parse_settings("acceptability", **(values | changes), store=str(store), seeds=[3, 1])
-    )
+    return small_experiment(store, **({"seeds": [3, 1]} | changes))
 
 
 def test_a_failed_job_stops_only_those_that_need_it(tmp_path, capsys):
@@ -54,21 +48,20 @@ def test_a_failed_job_stops_only_those_that_need_it(tmp_path, capsys):
     assert store.is_dir()
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_what_another_run_is_making_comes_last(jobs, tmp_path):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_another_run_is_making_comes_last(processes, tmp_path):
     mine = experiment(tmp_path)
-    jobs = [c for c in jobs_of(mine.settings, ("01_finetune",)) if c.stage != "baseline"]
-    (baseline,) = set(jobs_of(mine.settings, ("01_finetune",))) - set(jobs)
+    baseline, *others = jobs_of(mine.settings, ("01_finetune",))
     lock = FileLock(mine.store._claim(key_of(mine, baseline)))
     Path(lock.lock_file).parent.mkdir(parents=True)
     lock.acquire()  # as the other run
     with ThreadPoolExecutor() as threads:
         try:
-            run = threads.submit(compute_all, [(mine, ("01_finetune",))], jobs)
+            run = threads.submit(compute_all, [(mine, ("01_finetune",))], processes)
             until = time.monotonic() + 120
-            while not all(is_done(mine, job) for job in jobs) and time.monotonic() < until:
+            while not all(is_done(mine, job) for job in others) and time.monotonic() < until:
                 time.sleep(0.05)
-            assert all(is_done(mine, job) for job in jobs)
+            assert all(is_done(mine, job) for job in others)
             assert not is_done(mine, baseline)
             assert not run.done()
         finally:
@@ -93,29 +86,6 @@ def test_training_that_fails_is_tried_once_for_all_that_need_it(tmp_path, monkey
     assert all("no longer a number" in failure.reason for failure in failures)
     assert len(failures) == len(list(jobs_of(mine.settings, ("04_subnetworks",)))) - 1
     assert len(tries) == 2
-
-
-def test_a_job_makes_nothing_that_another_job_of_its_wave_makes(tmp_path, monkeypatch):
-    monkeypatch.setattr(pattern_counts, "classifier", lambda store: None)
-    monkeypatch.setattr(pattern_counts, "classify_by_cnn", lambda cnn, maps: [0] * len(maps))
-    mine = experiment(tmp_path, preset="official")
-    jobs = sorted(jobs_of(mine.settings, ALL), key=wave_of)
-    keys = {key_of(mine, job).path.as_posix(): job for job in jobs}
-    made = {}
-    for job in jobs:
-        before = {path.parent for path in tmp_path.rglob("config.json")}
-        compute(mine, job, lambda share, found: None)
-        for folder in {path.parent for path in tmp_path.rglob("config.json")} - before:
-            if "word-pieces" in folder.as_posix():
-                continue  # what all jobs read; a run makes them before the first
-            made[folder.relative_to(tmp_path).as_posix()] = job
-    assert set(keys) <= set(made)
-    for folder, job in made.items():
-        if folder in keys:
-            assert keys[folder] == job, f"{job.label} made what {keys[folder].label} should"
-        else:  # the random, bad and inverted subnetworks come with the first score of theirs
-            stage = json.loads((tmp_path / folder / "config.json").read_text())["stage"]
-            assert stage == f"{job.kind}-{job.method}"
 
 
 def test_pages_that_are_there_stay_wanted(tmp_path):
@@ -143,14 +113,14 @@ def test_further_pages_can_have_fewer_seeds(tmp_path):
 
 def test_what_two_parts_of_a_run_share_is_computed_once(tmp_path, capsys):
     both = experiment(tmp_path)
-    one = open_experiment(replace(both.settings, seeds=(3,)))
+    one = experiment(tmp_path, seeds=[3])
     pages = ("04_subnetworks", "11_extensions")
     parts = [(both, pages[:1]), (one, pages[1:])]
     compute_all(parts, jobs=1)
     said = capsys.readouterr().err
     jobs = [(e, job) for e, wanted in parts for job in jobs_of(e.settings, wanted)]
     keys = {key_of(*each).path for each in jobs}
-    assert f"{len(keys)} jobs, 0 of them" in said
+    assert f"0 of {len(keys)} jobs are done." in said
     assert said.count("seed 3: pruned structured good: ") == 1
     assert said.count("seed 3: rewound structured good: ") == 1
     assert "seed 1: rewound" not in said
