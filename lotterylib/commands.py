@@ -172,12 +172,14 @@ def plan(options: argparse.Namespace) -> int:
     plan = _open(options, everything)
     import torch
 
-    from lotterylib.runs.plan import describe, measure, seconds_left, standings
+    from lotterylib.runs.jobs import pieces_of
+    from lotterylib.runs.plan import describe, measure, seconds_left, standing_of
     from lotterylib.runs.run import processes, threads_of
 
     jobs = options.jobs or processes()
-    torch.set_num_threads(threads_of(jobs))
-    found = standings(plan)
+    if jobs > 1:
+        torch.set_num_threads(threads_of(jobs))
+    found = {place: standing_of(piece) for place, piece in pieces_of(plan).items()}
     print(describe(found, seconds_left(found, measure(plan[0][0])), jobs))
     return 0
 
@@ -212,10 +214,11 @@ def status(options: argparse.Namespace) -> int:
     everything = _settings(options)
     _extras(options)
     plan = _open(options, everything)
-    from lotterylib.runs.plan import describe, seconds_left, standings
+    from lotterylib.runs.jobs import pieces_of
+    from lotterylib.runs.plan import describe, seconds_left, standing_of
     from lotterylib.runs.run import processes
 
-    found = standings(plan)
+    found = {place: standing_of(piece) for place, piece in pieces_of(plan).items()}
     print(describe(found, seconds_left(found, None), options.jobs or processes()))
     failed = [each for each in found.values() if each.state == "failed"]
     for each in failed:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import mean
 from typing import Literal, get_args
 
 import numpy as np
@@ -20,7 +21,7 @@ from tqdm import tqdm
 
 from lotterylib.batches import Encoded
 from lotterylib.finetuning import train
-from lotterylib.runs.costs import COSTS, HEADS, KEPT, kind_of
+from lotterylib.runs.costs import COSTS, HEADS, KEPT, REST, kind_of
 from lotterylib.runs.experiment import Experiment
 from lotterylib.runs.jobs import Piece, Plan, pieces_of
 from lotterylib.runs.methods import ALL_METHODS, KINDS
@@ -100,18 +101,23 @@ def expected_seconds(piece: Piece, pace: Pace) -> float:
     seconds += scorings * pace.reading * sum(dev_split.lengths)
     if piece.job.stage in ("ablation", "patterns"):
         seconds *= experiment.shape.layers * experiment.shape.heads / HEADS
-    return kept_of(piece) * seconds + pace.opening
+    return _part_of(piece) * seconds + pace.opening
 
 
-def kept_of(piece: Piece) -> float:
-    """The share of the encoder that a job computes with, as far as that is known."""
-    experiment, job = piece.experiment, piece.job
+def _part_of(piece: Piece) -> float:
+    """The share of the whole encoder's cost: by what its subnetwork keeps, or, before that is
+    found, by what those of other seeds do.
+    """
+    made, job = piece.experiment, piece.job
     if job.kind not in (*KINDS, "inverted") or not ALL_METHODS[job.method].is_structured:
         return 1.0
-    kept = KEPT
-    if experiment.store.is_whole(experiment.search_key(job.seed, job.method)):
-        kept = experiment.subnetwork(job.seed, job.method, "good").density(experiment.shape)
-    return 1 - kept if job.kind == "inverted" else kept
+    others = [(seed, "structured") for seed in made.settings.seeds]
+    for wanted in ([(job.seed, job.method)], others):
+        found = [each for each in wanted if made.store.is_whole(made.search_key(*each))]
+        if found:
+            kept = mean(made.subnetwork(*each, "good").density(made.shape) for each in found)
+            return REST + (1 - kept if job.kind == "inverted" else kept)
+    return REST + KEPT
 
 
 @dataclass(frozen=True)
@@ -132,12 +138,8 @@ class Standing:
     seconds: float = 0.0
 
 
-def standings(plan: Plan) -> dict[Path, Standing]:
-    """Where every job of a plan stands, by its place in the store."""
-    return {place: _standing(piece) for place, piece in pieces_of(plan).items()}
-
-
-def _standing(piece: Piece) -> Standing:
+def standing_of(piece: Piece) -> Standing:
+    """Where a job stands, by the store's own record."""
     store, key = piece.experiment.store, piece.key
     if store.has(key):
         with suppress(OSError, ValueError, KeyError, TypeError):  # damaged, and computed again

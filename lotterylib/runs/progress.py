@@ -6,7 +6,6 @@ import math
 import sys
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Collection, Hashable, Mapping
 from typing import Generic, TypeVar
 
@@ -17,7 +16,7 @@ from lotterylib.runs.schedule import makespan
 
 Name = TypeVar("Name", bound=Hashable)
 
-_OWN = 0.05  # the share of a run after which its own pace counts as much as the one measured before
+_OWN = 0.03  # the share of a run after which its own pace counts as much as the one measured before
 _STEADY = 0.05  # what is shown follows what is found within this share of the time left
 
 
@@ -45,8 +44,8 @@ class TimeLeft(Generic[Name]):
         self._needs, self._seconds, self._kinds = dict(needs), dict(seconds), kinds
         self._processes = processes
         self._whole, self._done = sum(seconds.values()), 0.0
-        self._took: dict[str, float] = defaultdict(float)
-        self._told: dict[str, float] = defaultdict(float)
+        self._kind: dict[str, tuple[float, float]] = {}  # what its jobs took, and were expected to
+        self._pace = 1.0
         self._shown = makespan(needs, seconds, processes)
         self._at = 0.0
 
@@ -55,8 +54,9 @@ class TimeLeft(Generic[Name]):
         del self._needs[job]
         self._done += self._seconds[job]
         if took is not None:
-            self._took[self._kinds[job]] += took
-            self._told[self._kinds[job]] += self._seconds[job]
+            sums = self._kind.get(self._kinds[job], (0.0, 0.0))
+            self._kind[self._kinds[job]] = sums[0] + took, sums[1] + self._seconds[job]
+            self._pace = self._usual()
 
     def share(self, running: Mapping[Name, tuple[float, float]]) -> float:
         """The share of the work that is done, 0 to 1; running jobs as in `left`."""
@@ -65,15 +65,27 @@ class TimeLeft(Generic[Name]):
             done += self._seconds[job] * (share or since / (since + self.expected(job)))
         return done / whole
 
-    def expect(self, job: Name, seconds: float) -> None:
-        """Change what a job is expected to take: what it starts from is known now."""
-        self._seconds[job] = seconds
+    def expect(self, seconds: Mapping[Name, float]) -> None:
+        """Change what jobs are expected to take if they are not done."""
+        self._seconds |= {job: seconds[job] for job in seconds.keys() & self._needs.keys()}
 
     def expected(self, job: Name) -> float:
         """What a job is expected to take, as far as is known now."""
-        kind, seconds, prior = self._kinds[job], self._seconds[job], _OWN * self._whole
-        pace = (sum(self._took.values()) + prior) / (sum(self._told.values()) + prior)
-        return seconds * (self._took[kind] + pace * seconds) / (self._told[kind] + seconds)
+        seconds, (took, told) = self._seconds[job], self._kind.get(self._kinds[job], (0.0, 0.0))
+        return seconds * (took + self._pace * seconds) / (told + seconds)
+
+    def _usual(self) -> float:
+        """The usual ratio of what jobs took to what was expected: the median over kinds, weighted
+        by their seconds, so that one kind that is far off does not count for the others.
+        """
+        ratios = [(took / told, told) for took, told in self._kind.values()]
+        ratios = sorted([*ratios, (1.0, _OWN * self._whole)])
+        half = sum(weight for _, weight in ratios) / 2
+        for ratio, weight in ratios:
+            half -= weight
+            if half <= 0:
+                return ratio
+        return 1.0
 
     def left(self, running: Mapping[Name, tuple[float, float]], at: float) -> float:
         """The seconds left now.
@@ -146,10 +158,10 @@ class Board(Generic[Name]):
 
         return report
 
-    def expect(self, job: Name, seconds: float) -> None:
+    def expect(self, seconds: Mapping[Name, float]) -> None:
         """As `TimeLeft.expect`."""
         with self._lock:
-            self._left.expect(job, seconds)
+            self._left.expect(seconds)
 
     def drop(self, job: Name) -> None:
         """Show that a job is not being computed any more, though it is not done."""

@@ -195,8 +195,9 @@ class _Run:
         self.schedule.done(place)
         self.board.end(place, found, took)
         if self.pieces[place].job.stage == "search":  # how large its subnetworks are is known now
-            for each in self.schedule.needing(place):
-                self.board.expect(each, expected_seconds(self.pieces[each], self.pace))
+            made = self.pieces[place].experiment
+            same = [each for each, piece in self.pieces.items() if piece.experiment is made]
+            self.board.expect({e: expected_seconds(self.pieces[e], self.pace) for e in same})
 
     def _fail(self, place: Path, error: BaseException) -> None:
         """Give up a job, and those that need it."""

@@ -52,9 +52,7 @@ def test_every_piece_of_work_is_in_one_job_after_what_it_needs(plan):
     assert json.loads(json.dumps(jobs)) == jobs
     pieces = pieces_of(plan)
     owner, needs = owners(jobs), {job["id"]: job["needs"] for job in jobs}
-    assert owner.keys() == {
-        (piece.experiment.task.name, piece.job) for piece in pieces.values()
-    }
+    assert owner.keys() == {(piece.experiment.task.name, piece.job) for piece in pieces.values()}
     for piece in pieces.values():
         mine = owner[piece.experiment.task.name, piece.job]
         for place in piece.needs:
@@ -88,7 +86,9 @@ def test_a_job_is_what_a_page_wants_of_a_seed(plan):
 def test_what_is_in_the_store_is_no_job(tmp_path):
     made = small_experiment(tmp_path)
     pages = ["01_finetune", "03_magnitude_pruning"]
-    assert [job["page"] for job in grid.jobs_for([(made, pages)])] == ["01_finetune"] * 2 + pages[1:]
+    assert [job["page"] for job in grid.jobs_for([(made, pages)])] == ["01_finetune"] * 2 + pages[
+        1:
+    ]
     for piece in pieces_of([(made, pages)]).values():
         compute(made, piece.job)
     assert grid.jobs_for([(made, pages)]) == []

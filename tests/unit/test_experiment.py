@@ -22,7 +22,7 @@ from lotterylib.finetuning import train
 from lotterylib.gates import gate_values, gated, remove, zero_pruned_weights
 from lotterylib.importance import measure
 from lotterylib.runs.experiment import Experiment
-from lotterylib.runs.jobs import Job, jobs_of, compute, is_done, key_of
+from lotterylib.runs.jobs import Job, compute, is_done, jobs_of, key_of
 from lotterylib.runs.methods import ALL_METHODS, KINDS
 from lotterylib.runs.searches import find_good, ranking_of
 from lotterylib.runs.settings import parse_settings

@@ -25,6 +25,8 @@ from lotterylib.runs.store import RunStore
 from tests.small import small_experiment
 
 PATTERN_PAGE, BASELINE_PAGE = "07_attention_patterns", "09_how_bad_is_bad"
+
+
 def experiment(root, **changes):
     return small_experiment(root, **({"task": "similarity", "seeds": [3, 1]} | changes))
 

@@ -14,7 +14,7 @@ from lotterylib.runs.plan import (
     expected_seconds,
     measure,
     seconds_left,
-    standings,
+    standing_of,
 )
 from lotterylib.runs.settings import parse_settings
 from tests.small import small_experiment
@@ -58,8 +58,12 @@ def test_steps_and_passes_are_timed_and_leave_no_artefact_but_tokens(order, tmp_
     assert [path.parts[-3].split("-")[0] for path in tmp_path.rglob("config.json")] == ["word"]
 
 
+def standings(made):
+    return {place: standing_of(piece) for place, piece in pieces_of([(made, PAGES)]).items()}
+
+
 def counts(made):
-    states = [each.state for each in standings([(made, PAGES)]).values()]
+    states = [each.state for each in standings(made).values()]
     return {name: states.count(name) for name in ("done", "running", "failed", "missing")}
 
 
@@ -73,15 +77,15 @@ def test_every_job_is_in_one_state(made):
         found = counts(made)
     assert found == {"done": 2, "running": 1, "failed": 1, "missing": len(jobs) - 4}
     assert counts(made)["running"] == 0
-    (failed,) = (s for s in standings([(made, PAGES)]).values() if s.state == "failed")
+    (failed,) = (s for s in standings(made).values() if s.state == "failed")
     assert (failed.piece.job.label, failed.piece.job.seed) == ("search structured", 3)
     assert failed.reason == "No."
 
 
 def test_without_measurement_what_is_left_goes_by_what_was_done(made):
-    assert seconds_left(standings([(made, PAGES)]), None) == {}
+    assert seconds_left(standings(made), None) == {}
     compute(made, Job("finetune", 3), silent)
-    found = standings([(made, PAGES)])
+    found = standings(made)
     (took,) = (each.seconds for each in found.values() if each.state == "done")
     left = {found[place].piece.job: spent for place, spent in seconds_left(found, None).items()}
     assert len(left) == len(found) - 1
@@ -92,19 +96,18 @@ def test_without_measurement_what_is_left_goes_by_what_was_done(made):
 
 def test_the_table_counts_jobs_by_stage_and_tells_the_time_of_so_many_processes(made):
     compute(made, Job("pruned", 3, "magnitude", "good"), silent)
-    found = standings([(made, PAGES)])
+    found = standings(made)
     left = dict.fromkeys(seconds_left(found, None), 60.0)
-    lines = [line.split() for line in describe(found, left, 2).splitlines()]
-    assert lines == [
+    *lines, last = describe(found, left, 2).splitlines()
+    assert [line.split() for line in lines] == [
         ["done", "running", "failed", "missing", "time", "left"],
         ["baselines", "0", "0", "0", "1", "00:30"],
         ["fine-tuning", "1", "0", "0", "1", "00:30"],
         ["searches", "1", "0", "0", "3", "01:30"],
         ["pruned", "1", "0", "0", "11", "05:30"],
         ["retrained", "0", "0", "0", "12", "06:00"],
-        # 28 jobs of a minute; nothing has to wait for long
-        "3 of 31 jobs are done. The rest will take about 14:00 with 2 processes.".split(),
-    ]
+    ]  # 28 jobs of a minute, which need not wait for each other for long
+    assert last == "3 of 31 jobs are done. The rest will take about 14:00 with 2 processes."
     assert "'lottery plan' tells how long" in describe(found, {}, 2)
 
 

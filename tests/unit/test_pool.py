@@ -88,7 +88,9 @@ def test_a_signal_ends_all_processes_without_a_traceback(signals, status, moment
     begun = [path.name.split("-")[1:] for path in tmp_path.glob("begun-*")]
     assert not any(alive(int(pid)) for _, pid in begun)
     if moment == "begun" and signal.SIGTERM not in signals:  # which they got themselves
-        assert {path.name for path in tmp_path.glob("tidied-*")} == {f"tidied-{n}" for n, _ in begun}
+        assert {path.name for path in tmp_path.glob("tidied-*")} == {
+            f"tidied-{n}" for n, _ in begun
+        }
         assert len(begun) == 2
 
 
@@ -116,8 +118,14 @@ def test_of_a_process_that_had_nothing_to_do_no_job_is_named():
 
 
 def test_an_error_ends_the_processes():
-    with pytest.raises(ZeroDivisionError), Workers(2) as workers:
-        pid = workers.submit(os.getpid).result()
-        workers.submit(time.sleep, 60)
-        raise ZeroDivisionError
-    until(lambda: not alive(pid))
+    found = []
+
+    def fail():
+        with Workers(2) as workers:
+            found.append(workers.submit(os.getpid).result())
+            workers.submit(time.sleep, 60)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    until(lambda: not alive(found[0]))

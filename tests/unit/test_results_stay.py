@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from lotterylib.runs.experiment import open_experiment
-from lotterylib.runs.jobs import ALL, jobs_of, compute
+from lotterylib.runs.jobs import ALL, compute, jobs_of
 from lotterylib.runs.settings import parse_settings
 from tests.stores import artefacts
 

@@ -6,7 +6,13 @@ import pytest
 
 from lotterylib.runs.schedule import Schedule, makespan
 
-NEEDS = {"tune": (), "base": (), "search": ("tune",), "score": ("search", "gone"), "look": ("tune",)}
+NEEDS = {
+    "tune": (),
+    "base": (),
+    "search": ("tune",),
+    "score": ("search", "gone"),
+    "look": ("tune",),
+}
 SECONDS = {"tune": 4.0, "base": 4.5, "search": 3.0, "score": 2.0, "look": 1.0}
 
 
