@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
-from concurrent.futures import as_completed
+from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -64,22 +65,28 @@ def render_all(plan: Plan, templates: Sequence[Path], pages: Path, jobs: int = 0
         The pages that failed; their tasks' tables are not written.
     """
     failures = []
-    with Workers(jobs or processes()) as workers:
-        rendered = {}
-        for experiment, wanted in plan:
-            for template in (each for each in templates if each.stem in wanted):
-                page = page_path(pages, experiment.encoder.name, experiment.task.name, template)
-                job = workers.submit(render, template, page, parameters_of(experiment.settings))
-                rendered[job] = experiment.task.name, page
-        for job in as_completed(rendered):
-            task, page = rendered[job]
-            try:
-                job.result()
-            except (LotteryError, BrokenProcessPool) as error:
-                print(f"{page} FAILED: {error}", file=sys.stderr)
-                failures.append(Failure(task, str(page), reason_of(error)))
-            else:
-                print(f"Rendered {page}", file=sys.stderr)
+    rendered: dict[Future, tuple[str, Path]] = {}
+    try:
+        with Workers(jobs or processes()) as workers:
+            for experiment, wanted in plan:
+                name, parameters = experiment.task.name, parameters_of(experiment.settings)
+                for template in (each for each in templates if each.stem in wanted):
+                    page = page_path(pages, experiment.encoder.name, name, template)
+                    rendered[workers.submit(render, template, page, parameters)] = name, page
+            for job in as_completed(rendered):
+                task, page = rendered[job]
+                try:
+                    job.result()
+                except (LotteryError, BrokenProcessPool) as error:
+                    print(f"{page} FAILED: {error}", file=sys.stderr)
+                    failures.append(Failure(task, str(page), reason_of(error)))
+                else:
+                    print(f"Rendered {page}", file=sys.stderr)
+    finally:  # what was begun by processes that had to end
+        for scratch in {
+            place for _, page in rendered.values() for place in page.parent.glob("tmp*")
+        }:
+            shutil.rmtree(scratch, ignore_errors=True)
     folders: dict[Path, list[tuple[Experiment, Sequence[str]]]] = {}
     for experiment, wanted in without_failures(plan, failures):
         folder = pages / experiment.encoder.name / experiment.task.name

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-_GRACE = 2.0  # seconds that a process has to tidy up before it is killed
+_GRACE = 1.0  # seconds that a process has to tidy up before it is killed
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
