@@ -61,7 +61,8 @@ def stoppable() -> Iterator[None]:
 
 
 class Workers:
-    """So many processes, each at one job at a time; as a context manager it ends them.
+    """So many processes, each at one job at a time; a context manager that ends them when it is
+    left, whatever they are at.
 
     Attributes:
         count: how many.
@@ -95,6 +96,9 @@ class Workers:
             The jobs whose process was killed. The others that were not done have to be submitted
             again; these are all if nobody can tell, since SIGTERM ended the process.
         """
+        # Python 3.11 waits for ever for one that was starting while another was killed.
+        for process in self._processes:
+            process.terminate()
         self._pool.shutdown()
         killed = [p for p in self._processes if p.exitcode not in (None, 0, -signal.SIGTERM)]
         notes = [Path(self._begun.name, str(process.pid)) for process in killed]
@@ -108,8 +112,7 @@ class Workers:
     def __exit__(
         self, kind: type[BaseException] | None, _error: object, _where: TracebackType | None
     ) -> None:
-        if kind is not None:
-            self._stop()
+        self._stop()
         self._pool.shutdown(wait=kind is None, cancel_futures=True)
         self._begun.cleanup()
 

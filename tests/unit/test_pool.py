@@ -23,8 +23,8 @@ from lotterylib.runs.pool import Stopped, Workers, stoppable
 folder = Path(sys.argv[1])
 
 def work(number):
-    (folder / f"begun-{number}-{os.getpid()}").touch()
     try:
+        (folder / f"begun-{number}-{os.getpid()}").touch()
         for _ in range(600):
             time.sleep(0.1)
     finally:
