@@ -41,6 +41,19 @@ HEADS, REST = 72, 0.07
 KEPT = 0.65
 """The share that a structured subnetwork keeps, before that is known."""
 
+STAGES = {
+    "baseline": "baselines",
+    "finetune": "fine-tuning",
+    "search": "searches",
+    "pruned": "pruned",
+    "retrained": "retrained",
+    "importance": "importance",
+    "ablation": "importance",
+    "classifier": "attention",
+    "patterns": "attention",
+}
+"""What the stages of jobs are called in a table; all others are retrainings."""
+
 
 def kind_of(job: Job) -> str:
     """The name under which `COSTS` has a job."""

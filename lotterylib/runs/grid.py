@@ -17,13 +17,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lotterylib.errors import LotteryError, reason_of, unknown
-from lotterylib.runs.pool import Stopped, stoppable
+from lotterylib.runs.pool import Stopped, raise_if_stopped, stoppable
 from lotterylib.runs.settings import Settings, parse_settings
 
 if TYPE_CHECKING:
@@ -129,7 +130,10 @@ def compute_as_jobs(plan: Plan, profile: Path, notebooks: Path, jobs: int) -> li
         profile, notebooks, jobs: as in `command`.
 
     Returns:
-        What is still lacking, each with the reason for it that is known.
+        What is still lacking, each with the reason if it failed itself.
+
+    Raises:
+        LotteryError: something is lacking though nothing failed.
     """
     from lotterylib.runs.jobs import pieces_of
     from lotterylib.runs.run import Failure
@@ -149,11 +153,15 @@ def compute_as_jobs(plan: Plan, profile: Path, notebooks: Path, jobs: int) -> li
     if not lacking:
         shutil.rmtree(folder)
         return []
-    unknown_reason = f"It was not computed; what its job said is in {folder}."
+    reasons = [piece.experiment.store.failure(piece.key) for piece in lacking]
+    if not any(reasons):
+        raise LotteryError(
+            f"Snakemake ended before all was computed; what its jobs said is in {folder}. What was "
+            "finished is kept; give the same command again to go on."
+        )
     return [
-        Failure(piece.experiment.task.name, piece.name, reason or unknown_reason, bool(reason))
-        for piece in lacking
-        for reason in [piece.experiment.store.failure(piece.key)]
+        Failure(piece.experiment.task.name, piece.name, reason, itself=bool(reason))
+        for piece, reason in zip(lacking, reasons, strict=True)
     ]
 
 
@@ -183,11 +191,13 @@ def main(file: str, name: str) -> int:
     from lotterylib.runs.jobs import Job, compute
 
     experiment, failed = open_experiment(parse_settings(**job["parameters"])), 0
+    experiment.store.failed_since = time.time()
     for fields in job["work"]:
         piece = Job(*fields)
         try:
             print(f"{piece.label}, seed {piece.seed}: {compute(experiment, piece)}", flush=True)
         except Exception as error:
+            raise_if_stopped()
             failed = 1
             print(f"{piece.label}, seed {piece.seed}: FAILED: {reason_of(error)}", flush=True)
     return failed

@@ -20,27 +20,17 @@ import torch
 from tqdm import tqdm
 
 from lotterylib.batches import Encoded
+from lotterylib.errors import LotteryError, reason_of
+from lotterylib.fast.gpu import on_gpu
 from lotterylib.finetuning import train
-from lotterylib.runs.costs import COSTS, HEADS, KEPT, REST, kind_of
+from lotterylib.runs.costs import COSTS, HEADS, KEPT, REST, STAGES, kind_of
 from lotterylib.runs.experiment import Experiment
-from lotterylib.runs.jobs import Piece, Plan, pieces_of
+from lotterylib.runs.jobs import Piece
 from lotterylib.runs.methods import ALL_METHODS, KINDS
 from lotterylib.runs.schedule import makespan
 from lotterylib.scoring import EVALUATION_BATCH, evaluate
 
 State = Literal["done", "running", "failed", "missing"]
-
-_STAGES = {
-    "baseline": "baselines",
-    "finetune": "fine-tuning",
-    "search": "searches",
-    "pruned": "pruned",
-    "retrained": "retrained",
-    "importance": "importance",
-    "ablation": "importance",
-    "classifier": "attention",
-    "patterns": "attention",
-}
 
 
 @dataclass(frozen=True)
@@ -55,7 +45,11 @@ class Pace:
 
 
 def measure(experiment: Experiment) -> Pace:
-    """Time the encoder's loading, some training steps and two batches of scoring on real rows."""
+    """Time the encoder's loading, some training steps and two batches of scoring on real rows.
+
+    Raises:
+        LotteryError: there is too little memory, or whatever else keeps a step from being computed.
+    """
     (train_split, dev_split), recipe = experiment.splits, experiment.recipe
     began = time.perf_counter()
     model = experiment.pretrained(seed=0)
@@ -66,12 +60,15 @@ def measure(experiment: Experiment) -> Pace:
         some = replace(recipe, learning_rate=1e-6, epochs=epochs)
         return _seconds(lambda: train(model, rows, experiment.task, some, seed=0))
 
-    steps(1)  # the first time everything takes longer
-    more = 10 if torch.cuda.is_available() else 1
-    training = max(steps(1 + more) - steps(1), 1e-6) / more
     read = _typical(dev_split, 2 * EVALUATION_BATCH, mixed=False)
-    evaluate(model, read, experiment.task)
-    reading = _seconds(lambda: evaluate(model, read, experiment.task))
+    more = 10 if on_gpu(model.device) else 1
+    try:
+        steps(1)  # the first time everything takes longer
+        training = max(steps(1 + more) - steps(1), 1e-6) / more
+        evaluate(model, read, experiment.task)
+        reading = _seconds(lambda: evaluate(model, read, experiment.task))
+    except RuntimeError as error:
+        raise LotteryError(f"No training step can be computed here: {reason_of(error)}") from error
     return Pace(training / sum(rows.lengths), reading / sum(read.lengths), opening)
 
 
@@ -176,12 +173,12 @@ def describe(found: Mapping[Path, Standing], seconds: Mapping[Path, float], proc
         processes: how many jobs are computed at once.
     """
     rows = [
-        (_STAGES.get(s.piece.job.stage, "retrained"), s.state, seconds.get(place, 0.0) / processes)
+        (STAGES.get(s.piece.job.stage, "retrained"), s.state, seconds.get(place, 0.0) / processes)
         for place, s in found.items()
     ]
     jobs = pd.DataFrame(rows, columns=["stage", "state", "left"])
     table = pd.crosstab(jobs["stage"], jobs["state"]).rename_axis(index=None, columns=None)
-    order = [stage for stage in dict.fromkeys(_STAGES.values()) if stage in table.index]
+    order = [stage for stage in dict.fromkeys(STAGES.values()) if stage in table.index]
     table = table.reindex(index=order, columns=get_args(State), fill_value=0)
     done = int(table["done"].sum())
     said = f"{done} of {len(found)} jobs are done."

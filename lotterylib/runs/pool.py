@@ -34,30 +34,47 @@ class Stopped(KeyboardInterrupt):
         self.status = 128 + number
 
 
+class _Stop:
+    """Handles the signals that end a run: raises at the first, and ignores the others."""
+
+    asked = 0
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        if not self.asked:
+            self.asked = number
+            raise Stopped(number)
+
+
 @contextmanager
 def stoppable() -> Iterator[None]:
     """Within it, SIGTERM ends what is done as Ctrl-C does. Whatever comes after the first signal is
     ignored, here and until this process has ended.
 
     Raises:
-        Stopped: at the first signal.
+        Stopped: at the first signal, also if that was taken for another error on its way.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def stop(number: int, _frame: FrameType | None) -> NoReturn:
-        for each in _ENDING:
-            signal.signal(each, signal.SIG_IGN)
-        raise Stopped(number)
-
+    stop = _Stop()
     before = {each: signal.signal(each, stop) for each in _ENDING}
     try:
         yield
+    except Exception:
+        raise_if_stopped()
+        raise
+    else:
+        raise_if_stopped()
     finally:
-        if signal.getsignal(signal.SIGINT) is stop:
-            for each, handler in before.items():
-                signal.signal(each, handler)
+        for each, handler in before.items():
+            signal.signal(each, signal.SIG_IGN if stop.asked else handler)
+
+
+def raise_if_stopped() -> None:
+    """Raise `Stopped` again if it has been raised: libraries in C may take it for another error."""
+    stop = signal.getsignal(signal.SIGINT)
+    if isinstance(stop, _Stop) and stop.asked:
+        raise Stopped(stop.asked)
 
 
 class Workers:
@@ -96,11 +113,8 @@ class Workers:
             The jobs whose process was killed. The others that were not done have to be submitted
             again; these are all if nobody can tell, since SIGTERM ended the process.
         """
-        # Python 3.11 waits for ever for one that was starting while another was killed.
-        for process in self._processes:
-            process.terminate()
+        killed = self._stop()  # Python 3.11 would wait for ever for one that was just starting
         self._pool.shutdown()
-        killed = [p for p in self._processes if p.exitcode not in (None, 0, -signal.SIGTERM)]
         notes = [Path(self._begun.name, str(process.pid)) for process in killed]
         jobs = [self._futures[int(note.read_text())] for note in notes if note.is_file()]
         self._open()
@@ -116,15 +130,21 @@ class Workers:
         self._pool.shutdown(wait=kind is None, cancel_futures=True)
         self._begun.cleanup()
 
-    def _stop(self) -> None:
-        """End the processes, those that do not end themselves in time by force."""
+    def _stop(self) -> list[BaseProcess]:
+        """End the processes, those that do not end themselves in time by force.
+
+        Returns:
+            Those that somebody else had killed.
+        """
         for process in self._processes:
             process.terminate()
         until = time.monotonic() + _GRACE
         for process in self._processes:
             process.join(max(0.0, until - time.monotonic()))
+        killed = [p for p in self._processes if p.exitcode not in (None, 0, -signal.SIGTERM)]
         for process in self._processes:
             process.kill()
+        return killed
 
 
 @contextmanager
@@ -165,13 +185,17 @@ def _do(begun: str, number: int, job: Callable[..., Any], *given: object) -> Any
     """In a process: note which job it is at, and do it."""
     Path(begun, str(os.getpid())).write_text(str(number))
 
+    ending = False
+
     def stop(_number: int, _frame: FrameType | None) -> NoReturn:
+        nonlocal ending
+        ending = True
         raise _Terminated
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
         return job(*given)
-    except _Terminated:
-        os._exit(0)
     finally:
+        if ending:  # whatever became of the exception on its way
+            os._exit(0)
         signal.signal(signal.SIGTERM, before)

@@ -27,7 +27,7 @@ from lotterylib.runs.plan import (
     measure,
     seconds_left,
 )
-from lotterylib.runs.pool import Workers
+from lotterylib.runs.pool import Workers, raise_if_stopped
 from lotterylib.runs.progress import Board, TimeLeft
 from lotterylib.runs.schedule import Schedule
 from lotterylib.runs.settings import Settings
@@ -115,11 +115,17 @@ class _Run:
             if (place := self._next()) is None:
                 time.sleep(0.2)
                 continue
-            piece, report = self.pieces[place], self.board.start(place)
+            piece, show = self.pieces[place], self.board.start(place)
             piece.experiment.store.failed_since = self.began
+
+            def report(share: float, found: str, show: Progress = show) -> None:
+                raise_if_stopped()
+                show(share, found)
+
             try:
                 found = _compute(piece.experiment, piece.job, report)
             except Exception as error:
+                raise_if_stopped()
                 self._fail(place, error)
             else:
                 self._end(place, *found)
@@ -129,6 +135,7 @@ class _Run:
         threads, running = threads_of(jobs), dict[Future, Path]()
         with Workers(jobs) as workers:
             while self.schedule or running:
+                raise_if_stopped()
                 while len(running) < jobs and (place := self._next()) is not None:
                     piece = self.pieces[place]
                     try:

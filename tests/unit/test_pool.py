@@ -7,11 +7,12 @@ import sys
 import time
 from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from lotterylib.runs.pool import Workers
+from lotterylib.runs.pool import Stopped, Workers, raise_if_stopped, stoppable
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 ROOT = Path(__file__).parents[2]
@@ -81,8 +82,9 @@ def test_a_signal_ends_all_processes_without_a_traceback(signals, status, moment
     wanted = {"submitted": 1, "begun": 2}[moment]
     until(lambda: len(list(tmp_path.glob(f"{moment}*"))) == wanted)
     for number in signals:
-        os.killpg(process.pid, number)  # as a terminal does
-        time.sleep(0.05)
+        with suppress(ProcessLookupError):  # it may have ended already
+            os.killpg(process.pid, number)  # as a terminal does
+        time.sleep(0.02)
     said, _ = process.communicate(timeout=60)
     assert (process.returncode, said) == (status, "stopped\n")
     begun = [path.name.split("-")[1:] for path in tmp_path.glob("begun-*")]
@@ -129,3 +131,31 @@ def test_an_error_ends_the_processes():
     with pytest.raises(ZeroDivisionError):
         fail()
     until(lambda: not alive(found[0]))
+
+
+def test_a_signal_that_a_library_takes_for_an_error_still_ends_the_run():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(Stopped) as caught, stoppable():
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            except KeyboardInterrupt:
+                pass
+            signal.raise_signal(signal.SIGINT)  # once is enough
+            with pytest.raises(Stopped):
+                raise_if_stopped()
+            raise ValueError("could not determine the shape")
+        assert caught.value.status == 143
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGTERM, before[1])
+
+
+def test_without_a_signal_nothing_is_left_of_it():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(ValueError, match="wrong"), stoppable():
+        raise ValueError("wrong")
+    with stoppable():
+        raise_if_stopped()
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
