@@ -90,6 +90,19 @@ def build_parser() -> argparse.ArgumentParser:
         "--csv", default="book/learning_rates.csv", help="where the table is kept, with older rows"
     )
     rates.set_defaults(handler=commands.rates)
+    tickets = subparsers.add_parser(
+        "tickets",
+        help="try every subnetwork of whole attention blocks and MLPs, pruned and retrained",
+        description="Score all subnetworks of whole attention blocks and MLPs as pruned, and "
+        "retrain those of half the units, in a random order that is always the same. For encoders "
+        "of at most six layers. Takes the same requests as 'lottery run'.",
+    )
+    _add_request(tickets)
+    tickets.add_argument(
+        "--first", type=int, default=None, help="how many to retrain (default: all; 0 for none)"
+    )
+    tickets.add_argument("--only", default="", help="tickets to retrain, such as 123,456")
+    tickets.set_defaults(handler=commands.tickets)
     status = subparsers.add_parser(
         "status",
         help="show how far a run has come: done, running, failed, missing",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -232,6 +233,41 @@ def rates(options: argparse.Namespace) -> int:
     print(best_rates(table).rename("best").to_string())
     keep(table, Path(options.csv))
     return 0
+
+
+def tickets(options: argparse.Namespace) -> int:
+    """Try all tickets of an encoder."""
+    everything = _settings(options)
+    only = [part.strip() for part in options.only.split(",") if part.strip()]
+    if not all(part.isdecimal() and len(part) < 5 for part in only):
+        raise LotteryError(f"The option --only is {options.only!r}: give numbers, such as 123,456.")
+    if options.first is not None and options.first < 0:
+        raise LotteryError(f"The option --first is {options.first}: it must not be negative.")
+    _check_writable(everything[0].store)
+    from lotterylib.data.files import write_whole
+    from lotterylib.runs.experiment import open_experiment
+    from lotterylib.runs.lottery import compute_lottery, order_of, table_of
+
+    failures = []
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is known is written then too
+    for experiment in [open_experiment(settings) for settings in everything]:
+        order = order_of(experiment.shape.layers)
+        wanted = [int(part) for part in only]
+        for ticket in wanted:
+            if ticket not in order:
+                raise LotteryError(
+                    f"{ticket} is no ticket of half the units of {experiment.encoder.name}."
+                )
+        place = Path(options.pages) / experiment.encoder.name / experiment.task.name / "tickets.csv"
+        try:
+            failures += compute_lottery(experiment, wanted or order[: options.first], options.jobs)
+        finally:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            table = table_of(experiment).round(5)
+            write_whole(place, table.to_csv(index=False, lineterminator="\n"))
+            print(f"The tickets are in {place}.", file=sys.stderr)
+    print("\n".join(failures), end="\n" if failures else "", file=sys.stderr)
+    return 1 if failures else 0
 
 
 def status(options: argparse.Namespace) -> int:
