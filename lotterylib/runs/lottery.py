@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Collection, Sequence
 from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -183,9 +184,13 @@ def compute_lottery(experiment: Experiment, tickets: Sequence[int], jobs: int = 
         waiting = {pool.submit(_compute, experiment.settings, *each): each for each in work}
         for job in tqdm(as_completed(waiting), total=len(work), smoothing=0.02, unit="piece"):
             stage, seed, ticket = waiting[job]
-            if (error := job.exception()) is not None:
+            error = job.exception()
+            if isinstance(error, BrokenProcessPool):
+                failures.append("A process was killed: was there too little memory?")
+                break
+            if error is not None:
                 name = f"ticket {ticket}" if stage == "retrained" else stage
-                failures.append(f"{name}, seed {seed}: {reason_of(error)}")  # type: ignore[arg-type]
+                failures.append(f"{name}, seed {seed}: {reason_of(error)}")
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():

@@ -242,19 +242,9 @@ def test_the_table_holds_what_has_been_computed_so_far(tmp_path):
 
 def test_the_command_takes_up_where_it_stopped(tmp_path, capsys):
     def run(*options):
-        asked = [
-            "acceptability",
-            "--encoder",
-            "tiny",
-            "--budget",
-            "smoke",
-            "--seeds",
-            "3",
-            "--jobs",
-            "1",
-        ]
+        asked = ["acceptability", "--encoder", "tiny", "--budget", "smoke", "--seeds", "3"]
         places = ["--store", str(tmp_path / "runs"), "--pages", str(tmp_path / "pages")]
-        return main(["tickets", *asked, *places, *options])
+        return main(["tickets", *asked, *places, "--jobs", "1", *options])
 
     def retrained_so_far():
         table = pd.read_csv(tmp_path / "pages" / "tiny" / "acceptability" / "tickets.csv")
