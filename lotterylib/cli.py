@@ -101,6 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
     tickets.add_argument(
         "--first", type=int, default=None, help="how many to retrain (default: all; 0 for none)"
     )
+    tickets.add_argument("--notebooks", default="notebooks", help="where the templates are")
     tickets.add_argument("--only", default="", help="tickets to retrain, such as 123,456")
     tickets.set_defaults(handler=commands.tickets)
     status = subparsers.add_parser(

@@ -245,8 +245,14 @@ def tickets(options: argparse.Namespace) -> int:
         raise LotteryError(f"The option --first is {options.first}: it must not be negative.")
     _check_writable(everything[0].store)
     from lotterylib.data.files import write_whole
+    from lotterylib.report.pages import TICKETS, find_template, page_path, parameters_of, render
+    from lotterylib.report.pages import templates as found_in
     from lotterylib.runs.experiment import open_experiment
     from lotterylib.runs.lottery import compute_lottery, order_of, table_of
+
+    template = None
+    if not options.no_pages:
+        template = find_template(found_in(Path(options.notebooks)), TICKETS)
 
     failures = []
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is known is written then too
@@ -258,14 +264,19 @@ def tickets(options: argparse.Namespace) -> int:
                 raise LotteryError(
                     f"{ticket} is no ticket of half the units of {experiment.encoder.name}."
                 )
-        place = Path(options.pages) / experiment.encoder.name / experiment.task.name / "tickets.csv"
+        pages, names = Path(options.pages), (experiment.encoder.name, experiment.task.name)
+        place = pages.joinpath(*names, "tickets.csv")
         try:
             failures += compute_lottery(experiment, wanted or order[: options.first], options.jobs)
         finally:
-            place.parent.mkdir(parents=True, exist_ok=True)
             table = table_of(experiment).round(5)
             write_whole(place, table.to_csv(index=False, lineterminator="\n"))
             print(f"The tickets are in {place}.", file=sys.stderr)
+        if template is not None and not failures:
+            page = page_path(pages, *names, template)
+            asked = parameters_of(experiment.settings)
+            render(template, page, asked | {"precision": experiment.settings.precision})
+            print(f"Rendered {page}", file=sys.stderr)
     print("\n".join(failures), end="\n" if failures else "", file=sys.stderr)
     return 1 if failures else 0
 

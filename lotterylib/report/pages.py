@@ -27,6 +27,9 @@ RUNS = "The runs"
 OVERVIEW, AUDIT = "08_overview.ipynb", "12_audit.ipynb"
 """The templates that are not about one task."""
 
+TICKETS = "13_whole_lottery.ipynb"
+"""The template of one task whose page `lottery tickets` makes."""
+
 AUTHORS = "authors"
 """Stands in for an encoder where a page is about the authors' own subnetworks."""
 

@@ -244,7 +244,7 @@ def test_the_command_takes_up_where_it_stopped(tmp_path, capsys):
     def run(*options):
         asked = ["acceptability", "--encoder", "tiny", "--budget", "smoke", "--seeds", "3"]
         places = ["--store", str(tmp_path / "runs"), "--pages", str(tmp_path / "pages")]
-        return main(["tickets", *asked, *places, "--jobs", "1", *options])
+        return main(["tickets", *asked, *places, "--jobs", "1", "--no-pages", *options])
 
     def retrained_so_far():
         table = pd.read_csv(tmp_path / "pages" / "tiny" / "acceptability" / "tickets.csv")

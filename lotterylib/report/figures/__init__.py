@@ -29,6 +29,11 @@ from lotterylib.report.figures.scores import (
     ways_beside_paper,
 )
 from lotterylib.report.figures.style import METRIC_NAMES
+from lotterylib.report.figures.tickets import (
+    retrained_by_highest,
+    ticket_distribution,
+    units_of_best_and_worst,
+)
 
 __all__ = [
     "METRIC_NAMES",
@@ -42,12 +47,15 @@ __all__ = [
     "overlap_heatmap",
     "overview_bars",
     "pattern_bars",
+    "retrained_by_highest",
     "score_dots",
     "search_curves",
     "seen_and_unseen",
     "subnetwork_bars",
     "survival_and_pattern",
     "survival_heatmap",
+    "ticket_distribution",
     "training_curves",
+    "units_of_best_and_worst",
     "ways_beside_paper",
 ]
