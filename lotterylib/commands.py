@@ -11,14 +11,14 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lotterylib.data.pretrained import ENCODERS, find_encoder, folder_of
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.runs.methods import CORE, EXTRAS
-from lotterylib.runs.presets import BUDGETS, find_budget
-from lotterylib.runs.request import Request, in_parts, pages_wanted
-from lotterylib.runs.settings import BUDGET_SEEDS, parse_settings
+from lotterylib.runs.presets import BUDGETS, EXTRA_SEEDS, PRESETS
+from lotterylib.runs.request import Request, given_from_outside, in_parts, pages_wanted
+from lotterylib.runs.settings import BUDGET_SEEDS, names, parse_settings, reference
 from lotterylib.tasks import BUNDLED, TASKS
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def overview(options: argparse.Namespace) -> int:
 def _open(options: argparse.Namespace, everything: Sequence[Settings]) -> list:
     """What is asked for as experiments, each with its pages; encoder and data are found first."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    encoder = find_encoder(options.encoder)
+    encoder = find_encoder(everything[0].encoder)
     from lotterylib.runs.experiment import Experiment, load_task_data
 
     data = [load_task_data(settings) for settings in everything]
@@ -124,28 +124,16 @@ def _tell(failures: Sequence[Failure]) -> int:
 def _settings(options: argparse.Namespace) -> list[Settings]:
     if options.jobs < 0:
         raise LotteryError(f"The option --jobs is {options.jobs}: it must not be negative.")
-    names = dict.fromkeys(options.tasks or BUNDLED)
-    return [
-        parse_settings(
-            task=name,
-            encoder=options.encoder,
-            preset=options.preset,
-            budget=options.budget,
-            seeds=options.seeds,
-            train_rows=options.train_rows,
-            dev_rows=options.dev_rows,
-            epochs=options.epochs,
-            learning_rate=options.learning_rate,
-            batch_order=options.batch_order,
-            precision=options.precision,
-            dev_split=options.dev_split,
-            draws=options.draws,
-            halves=options.halves,
-            data_dir=options.data_dir,
-            store=options.store,
-        )
-        for name in names
-    ]
+    given = given_by_options(options)
+    tasks = given.pop("tasks", given.pop("task", []))
+    wanted = options.tasks or ([tasks] if isinstance(tasks, str) else tasks) or BUNDLED
+    return [parse_settings(name, **given) for name in dict.fromkeys(wanted)]
+
+
+def given_by_options(options: argparse.Namespace) -> dict[str, Any]:
+    """The parameters that a command line gives, in its file, its assignments and its options."""
+    texts = {name: getattr(options, name) for name in names() if name != "task"}
+    return given_from_outside(options.config, options.assignments, texts)
 
 
 def requested(options: argparse.Namespace, encoder: str) -> Request:
@@ -168,7 +156,8 @@ def _in_parts(options: argparse.Namespace, settings: Settings, encoder: str) -> 
             file=sys.stderr,
         )
     wanted = pages_wanted(settings, _extras(options), place)
-    few = find_budget(options.budget).extra_seeds if options.seeds == BUDGET_SEEDS else 0
+    asked = given_by_options(options).get("seeds", BUDGET_SEEDS)
+    few = EXTRA_SEEDS.get(settings.budget, 0) if asked == BUDGET_SEEDS else 0
     return in_parts(settings, wanted, few)
 
 
@@ -202,7 +191,8 @@ def plan(options: argparse.Namespace) -> int:
     print("\n".join(notes))
     if options.json:
         rows = table.reset_index().to_dict("records")
-        asked = {name: getattr(options, name) for name in ("encoder", "budget", "batch_order")}
+        first = everything[0]
+        asked = {name: getattr(first, name) for name in ("encoder", "budget", "batch_order")}
         write_json(Path(options.json), {"asked": asked, "rows": rows, "notes": notes})
     return 0
 
@@ -332,19 +322,24 @@ def show_choices(_options: argparse.Namespace) -> int:
     for encoder in ENCODERS.values():
         print(f"  {encoder.name:24} {encoder.kind:8} {encoder.location}".rstrip())
     print("presets: how")
-    print("  paper      as the published text says")
-    print("  official   as the authors' code and stored artefacts did")
+    for preset, row in PRESETS.items():
+        told = {"paper": "as the published text says", "official": "as the authors' code did"}
+        changed = ", ".join(f"{name}={value}" for name, value in row.items())
+        print(f"  {preset:28} {told.get(preset, changed)}")
     print("further pages of a task (--with)")
     for name, page in EXTRAS.items():
         print(f"  {name:14} {page}")
     print("budgets: how much")
-    for budget in BUDGETS.values():
+    for budget, amount in BUDGETS.items():
         rows = " and ".join(
-            f"{rows or 'all'} {name} rows"
-            for rows, name in ((budget.train_rows, "training"), (budget.dev_rows, "dev"))
+            f"{amount[f'{split}_rows'] or 'all'} {split} rows" for split in ("train", "dev")
         )
-        few = f" ({budget.extra_seeds} for further pages)" if budget.extra_seeds else ""
-        print(f"  {budget.name:10} {rows}, {budget.epochs} epochs, {len(budget.seeds)} seeds{few}")
+        few = f" ({EXTRA_SEEDS[budget]} for further pages)" if budget in EXTRA_SEEDS else ""
+        seeds = f"{len(amount['seeds'])} seeds{few}"
+        print(f"  {budget:10} {rows}, {amount['epochs']} epochs, {seeds}")
+    print("parameters: an option each, a line of --config, --set NAME=VALUE, or of a notebook")
+    for row in reference():
+        print(f"  {row['name']:24} {row['default']:10} {row['about']}")
     return 0
 
 

@@ -196,7 +196,6 @@ def small_runs():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lotterylib.data.glue, "BUNDLED_ROWS", {"train": 60, "validation": 60})
-        patch.setattr(lotterylib.batches, "MAX_LENGTH", 24)
         patch.setattr(lotterylib.runs.pattern_counts, "classifier", lambda store: None)
         patch.setattr(lotterylib.runs.pattern_counts, "classify_by_cnn", brightest)
         yield

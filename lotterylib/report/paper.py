@@ -161,8 +161,8 @@ def misprints() -> pd.DataFrame:
         A row per place: `where`, what is `printed`, what it `should_be`, and `why`. `kind` is
         "misprint" (the printed value is a slip), "definition" (it is right but counts something
         else than one expects), "procedure" (the released results were made in another way than
-        the text says) or "open" (we could not reproduce it). `Preset` has switches for several
-        of the procedures.
+        the text says) or "open" (we could not reproduce it). `runs.settings` has switches for
+        several of the procedures.
     """
     return _read("misprints")
 

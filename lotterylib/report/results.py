@@ -113,7 +113,7 @@ def _rows(
     row: dict[str, object] = {
         "encoder": experiment.encoder.name,
         "task": experiment.task.name,
-        "preset": experiment.preset.name,
+        "preset": experiment.settings.how,
         "budget": experiment.settings.budget,
         "seed": seed,
         "method": method,

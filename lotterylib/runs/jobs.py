@@ -69,7 +69,7 @@ def cells_of(settings: Settings, pages: Collection[str] = CORE) -> Iterator[Cell
                 yield from _scores(seed, method, scored)
         yield from _measurements(seed, pages)
     if "super" in methods and len(settings.seeds) > 1:
-        inside = settings.preset.attention_in_subnetwork and "07_attention_patterns" in pages
+        inside = settings.attention_in_subnetwork and "07_attention_patterns" in pages
         for seed in settings.seeds:
             yield Cell("search", seed, "super")
             yield from _scores(seed, "super", scored)

@@ -22,7 +22,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 
 from lotterylib.fast import gpu
 from lotterylib.encoder import shape_of
-from lotterylib.batches import MAX_LENGTH, Encoded, encode
+from lotterylib.batches import Encoded, encode
 from lotterylib.runs.jobs import cells_of
 from lotterylib.runs.cost import Amounts, Split, Work, split_of, work_of
 from lotterylib.runs.experiment import load_task_data
@@ -191,7 +191,7 @@ def measure_memory(model: PreTrainedModel, settings: Settings) -> float:
     this process so far, with its libraries.
     """
     tokenizer = load_tokenizer(find_encoder("tiny"))
-    longest = random_examples([MAX_LENGTH] * Recipe.batch_size, tokenizer, model.config.vocab_size)
+    longest = random_examples([settings.max_length] * Recipe.batch_size, tokenizer, model.config.vocab_size)
     train(model, longest, settings.task, Recipe(1e-6, epochs=1), 0)
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()

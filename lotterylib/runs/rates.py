@@ -39,7 +39,7 @@ def sweep(tasks: Sequence[Settings], rates: Sequence[float], jobs: int = 0) -> p
         LotteryError: a training failed.
     """
     experiments = [
-        open_experiment(replace(settings, dev_split="train", learning_rate=rate))
+        open_experiment(settings.but(dev_split="train", learning_rate=rate))
         for settings in tasks
         for rate in rates
     ]

@@ -20,7 +20,6 @@ from lotterylib.report.pages import (
     AUDIT,
     OVERVIEW,
     page_path,
-    parameters_of,
     render,
     templates,
     write_contents,
@@ -29,7 +28,7 @@ from lotterylib.report.published import publish
 from lotterylib.runs.experiment import open_experiment
 from lotterylib.runs.jobs import ALL
 from lotterylib.runs.presets import PAPER_SEEDS
-from lotterylib.runs.settings import parse_settings
+from lotterylib.runs.settings import given_by, names, parameter_cell, parse_settings
 from lotterylib.runs.store import RunStore
 from lotterylib.tasks import TASKS
 
@@ -105,12 +104,19 @@ def test_every_page_of_a_task_has_a_template_and_the_other_way_round():
 
 def test_every_parameter_is_typed_and_explained(template):
     described = papermill.inspect_notebook(str(template))
-    of_a_task = list(parameters_of(parse_settings("cola")))
+    of_a_task = names()
     wanted = {OVERVIEW: ["encoder", "pages"], AUDIT: ["run_store"]}.get(template.name, of_a_task)
     assert list(described) == wanted
     for name, parameter in described.items():
-        assert parameter["inferred_type_name"] in ("str", "int", "float"), name
-        assert len(parameter["help"]) > 10, name
+        assert parameter["inferred_type_name"] in ("str", "int", "float", "bool"), name
+        assert len(parameter["help"]) >= 8, name
+
+
+def test_the_cell_of_parameters_is_what_the_declaration_gives(template):
+    cells = nbformat.read(template, as_version=4).cells
+    (cell,) = (c for c in cells if "parameters" in c.metadata.get("tags", []))
+    if template in OF_A_TASK:
+        assert cell.source == parameter_cell()
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +126,7 @@ def rendered(tmp_path_factory):
     for task in ("acceptability", "similarity"):
         settings = parse_settings(task, **SMOKE, store=str(root / "runs"))
         for path in OF_A_TASK:
-            render(path, page_path(root / "pages", "tiny", task, path), parameters_of(settings))
+            render(path, page_path(root / "pages", "tiny", task, path), given_by(settings))
         publish([(open_experiment(settings), ALL)], root / "pages" / "tiny" / task)
     overview = {"encoder": "tiny", "pages": str(root / "pages")}
     render(NOTEBOOKS / OVERVIEW, root / "pages" / "tiny" / "overview" / OVERVIEW, overview)
@@ -184,7 +190,7 @@ def test_a_second_run_computes_nothing_and_gives_the_same_page(rendered):
     path = next(path for path in OF_A_TASK if path.stem == "04_subnetworks")
     page = page_path(rendered / "pages", "tiny", task, path)
     first = page.read_bytes()
-    render(path, page, parameters_of(parse_settings(task, **SMOKE, store=str(store))))
+    render(path, page, given_by(parse_settings(task, **SMOKE, store=str(store))))
     after = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
     assert after == before
     assert page.read_bytes() == first
@@ -192,7 +198,7 @@ def test_a_second_run_computes_nothing_and_gives_the_same_page(rendered):
 
 def test_a_wrong_parameter_ends_the_notebook_before_anything_is_loaded(tmp_path):
     page = tmp_path / "page.ipynb"
-    parameters = parameters_of(parse_settings("cola", **SMOKE, store=str(tmp_path / "runs")))
+    parameters = given_by(parse_settings("cola", **SMOKE, store=str(tmp_path / "runs")))
     with pytest.raises(LotteryError, match=r"cell 3: LotteryError: Unknown task 'colla'.*'cola'"):
         render(OF_A_TASK[0], page, parameters | {"task": "colla"})
     assert not page.exists()
@@ -202,7 +208,7 @@ def test_a_wrong_parameter_ends_the_notebook_before_anything_is_loaded(tmp_path)
 
 
 def test_an_unknown_parameter_is_refused_before_the_notebook_runs(tmp_path):
-    parameters = parameters_of(parse_settings("cola", **SMOKE))
+    parameters = given_by(parse_settings("cola", **SMOKE))
     with pytest.raises(LotteryError, match=r"Unknown parameter 'sed'\..*'seeds'"):
         render(OF_A_TASK[0], tmp_path / "page.ipynb", parameters | {"sed": 1})
 

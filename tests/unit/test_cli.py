@@ -1,6 +1,5 @@
 """The command line: what it refuses, how fast it could, and what it leaves behind."""
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from lotterylib.cli import main
 from lotterylib.errors import LotteryError
 from lotterylib.runs import run as running
 from lotterylib.runs.methods import CORE, EXTRAS, SEVERAL_SEEDS
-from lotterylib.runs.presets import BUDGETS
+from lotterylib.runs.presets import EXTRA_SEEDS
 
 TINY = ["--encoder", "tiny", "--budget", "smoke", "--jobs", "1", "--no-pages"]
 
@@ -39,7 +38,7 @@ def refuse(capsys, *arguments):
         (["run", "--sed", "1"], "Did you mean '--seeds'?"),
         (["run", "--seeds", ","], "The list of seeds is empty"),
         (["run", "--seeds", "1,x"], "'x' is not a whole number"),
-        (["run", "--epochs", "two"], "invalid int value: 'two'"),
+        (["run", "--epochs", "two"], "The parameter epochs is 'two': it must be a whole number."),
         (["run", "--train-rows", "-3"], "train_rows is -3: it must not be negative"),
         (["run", "cola", "--data-dir", "nowhere"], "The data directory nowhere does not exist."),
         (["run", "--notebooks", "nowhere"], "holds no notebook templates"),
@@ -177,9 +176,8 @@ def test_pages_that_are_not_asked_for_are_not_made(planned):
 
 
 def test_further_pages_have_the_budgets_few_seeds_unless_seeds_are_named(planned, monkeypatch):
-    assert BUDGETS["laptop"].extra_seeds == 1
-    few = dataclasses.replace(BUDGETS["smoke"], extra_seeds=1)
-    monkeypatch.setitem(BUDGETS, "smoke", few)
+    assert EXTRA_SEEDS == {"laptop": 1}
+    monkeypatch.setitem(EXTRA_SEEDS, "smoke", 1)
     plans, _ = planned("acceptability", "--with", "variants")
     assert [(len(seeds), pages) for _, seeds, pages in plans] == [
         (2, list(CORE)),
