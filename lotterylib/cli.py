@@ -77,6 +77,17 @@ def build_parser() -> argparse.ArgumentParser:
     _add_request(planned)
     planned.add_argument("--json", default="", help="a file to write the table to as well")
     planned.set_defaults(handler=commands.plan)
+    tickets = subparsers.add_parser(
+        "tickets",
+        help="the whole lottery: score all subnetworks of whole blocks, retrain those of half size",
+        description="Score every subnetwork of whole attention blocks and MLPs as pruned, and "
+        "retrain those of half size, in a random but fixed order. Takes the same requests as "
+        "'lottery run', for one task. Stop it whenever you like.",
+    )
+    _add_request(tickets)
+    tickets.add_argument("--first", type=int, default=0, help="retrain only so many (default: all)")
+    tickets.add_argument("--only", default="", help="retrain only these, such as 63,455")
+    tickets.set_defaults(handler=commands.tickets)
     rates = subparsers.add_parser(
         "rates",
         help="try learning rates, scored on a slice of the training rows",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from lotterylib.runs.run import Failure
     from lotterylib.runs.settings import Settings
+    from lotterylib.scoring import Score
 
 
 def run(options: argparse.Namespace) -> int:
@@ -194,6 +195,54 @@ def plan(options: argparse.Namespace) -> int:
         first = everything[0]
         asked = {name: getattr(first, name) for name in ("encoder", "budget", "batch_order")}
         write_json(Path(options.json), {"asked": asked, "rows": rows, "notes": notes})
+    return 0
+
+
+def tickets(options: argparse.Namespace) -> int:
+    """Score all subnetworks of whole blocks as pruned, retrain those of half size."""
+    everything = _settings(options)
+    if len(everything) > 1:
+        raise LotteryError("The whole lottery is drawn for one task: name one.")
+    only = [part.strip() for part in options.only.split(",") if part.strip()]
+    if not all(part.isdecimal() for part in only):
+        raise LotteryError(f"The option --only is {options.only!r}: give tickets, such as 63,455.")
+    _check_writable(everything[0].store)
+    from tqdm import tqdm
+
+    from lotterylib.data.files import write_whole
+    from lotterylib.runs import lottery
+    from lotterylib.runs.experiment import open_experiment
+    from lotterylib.runs.run import processes
+
+    experiment = open_experiment(everything[0])
+    if experiment.shape.layers > lottery.MOST_LAYERS:
+        raise LotteryError(
+            f"An encoder of {experiment.shape.layers} layers has {4**experiment.shape.layers:,} "
+            f"tickets: the whole lottery is drawn with {lottery.MOST_LAYERS} layers at most."
+        )
+    seed, jobs = experiment.settings.seeds[0], options.jobs or processes()
+    with tqdm(total=1.0, desc="all tickets, pruned", bar_format="{l_bar}{bar:20}| {desc}") as bar:
+        lottery.pruned(experiment, seed, lambda share, found: bar.update(share - bar.n))
+    path = lottery.searched(experiment, seed)
+    print("The search: " + " ".join(str(state["ticket"]) for state in path), file=sys.stderr)
+    wanted = [int(part) for part in only] or lottery.tickets_in_order(experiment.shape.layers)
+    wanted = wanted[: options.first] if options.first else wanted
+    place = Path(options.pages) / experiment.encoder.name / experiment.task.name / "tickets.csv"
+    total = len(wanted) * len(experiment.settings.seeds)
+    try:
+        with tqdm(total=total, desc="retrained", unit="ticket", smoothing=0.05) as bar:
+
+            def on_done(seed: int, ticket: int, score: Score) -> None:
+                bar.update()
+                value = score.metrics[experiment.task.metric]
+                bar.set_postfix_str(f"{ticket} scores {value:.3f}", refresh=False)
+
+            lottery.retrain(experiment, wanted, jobs, on_done)
+    finally:
+        table = lottery.ticket_table(experiment)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(place, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+        print(f"What is known of all tickets is in {place}.", file=sys.stderr)
     return 0
 
 

@@ -231,7 +231,7 @@ def _compute_one(
     """Compute a cell and say what was found; None if another run is at it, unless to wait."""
     torch.set_num_threads(threads)
     since = time.monotonic()
-    experiment = _opened(settings)
+    experiment = opened(settings)
     experiment.store.failed_since = failed_since
     if not wait and experiment.store.is_claimed(key_of(experiment, cell)):
         return None
@@ -254,7 +254,8 @@ def _failed(experiment: Experiment, cell: Cell, error: Exception, bar: tqdm) -> 
 
 
 @lru_cache(maxsize=4)
-def _opened(settings: Settings) -> Experiment:
+def opened(settings: Settings) -> Experiment:
+    """The experiment of these settings, opened once per process."""
     return open_experiment(settings)
 
 
