@@ -9,6 +9,7 @@ A permutation test of the overlap says whether the seeds share more items than t
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -57,6 +58,8 @@ class Agreement:
             pairs of |A| |B| / items.
         overlap_p: one-sided p-value of a permutation test that shuffles the items of each seed for
             itself and so keeps the sizes: how often the overlap was at least the one found.
+        overlap_p_least: the smallest that p can be for masks of these sizes, which is how often
+            shuffled masks are nested; where it is not below the level, the test can find nothing.
     """
 
     items: int
@@ -74,6 +77,7 @@ class Agreement:
     overlap: float
     chance: float
     overlap_p: float
+    overlap_p_least: float
 
 
 def agreement(masks: np.ndarray, permutations: int = 2000, seed: int = 0) -> Agreement:
@@ -112,6 +116,7 @@ def agreement(masks: np.ndarray, permutations: int = 2000, seed: int = 0) -> Agr
         overlap=float(pairs["shared"].mean()),
         chance=float(pairs["expected"].mean()),
         overlap_p=_overlap_p(masks, permutations, np.random.default_rng(seed)),
+        overlap_p_least=_least_p(masks, permutations),
     )
 
 
@@ -217,6 +222,15 @@ def _cochran(masks: np.ndarray) -> tuple[float, float]:
         return float("nan"), float("nan")
     result = cochrans_q(masks.T)
     return float(result.statistic), float(result.pvalue)
+
+
+def _least_p(masks: np.ndarray, permutations: int) -> float:
+    """The smallest attainable p: pairs overlap most where the smaller mask lies in the larger."""
+    items, sizes = masks.shape[1], sorted(int(size) for size in masks.sum(1))
+    nested = 1.0
+    for smaller, larger in itertools.pairwise(sizes):
+        nested *= math.comb(items - smaller, larger - smaller) / math.comb(items, larger)
+    return (1 + permutations * nested) / (1 + permutations)
 
 
 def _overlap_p(masks: np.ndarray, permutations: int, draw: np.random.Generator) -> float:
