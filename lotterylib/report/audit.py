@@ -32,7 +32,7 @@ from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.super_survivors import super_survivors
 from lotterylib.tasks import TASKS
 
-DIGITS = {"kappa": 4, "cochran_q": 3, "jaccard": 4, "overlap": 1}
+DIGITS = {"kappa": 4, "cochran_q": 3, "jaccard": 4, "overlap": 1, "similar_pairs": 0}
 """Decimals to which the reported stability is known. (Its level of chance was estimated by
 permutations, ours is exact: they differ by less than 0.1 and are not compared.)"""
 
