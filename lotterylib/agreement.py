@@ -12,6 +12,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from typing import Literal
 
 import numpy as np
@@ -118,6 +119,29 @@ def agreement(masks: np.ndarray, permutations: int = 2000, seed: int = 0) -> Agr
         overlap_p=_overlap_p(masks, permutations, np.random.default_rng(seed)),
         overlap_p_least=_least_p(masks, permutations),
     )
+
+
+def least_overlap_p(masks: np.ndarray, permutations: int = 2000) -> float:
+    """The smallest p-value that `Agreement.overlap_p` could have for masks of these sizes.
+
+    No masks of these sizes overlap more than those that lie within each other. Shuffled masks do so
+    with a probability that follows from the sizes alone, and a test of so many permutations gives
+    no value below 1 / (1 + permutations). Where the result is large (few items, or nearly all of
+    them kept), a large p-value says nothing about the masks.
+
+    Args:
+        masks: bool[seeds, items], True where an item survives; at least two seeds.
+        permutations: of the test.
+
+    Raises:
+        LotteryError: fewer than two seeds, no items, or not booleans.
+    """
+    _check(masks)
+    sizes = sorted(int(size) for size in masks.sum(1))
+    ways = [math.comb(masks.shape[1], size) for size in sizes[:-1]]
+    within = [math.comb(b, a) for a, b in itertools.pairwise(sizes)]
+    nested = math.prod(map(Fraction, within, ways))
+    return max(float(nested), 1 / (1 + permutations))
 
 
 def pairs_table(masks: np.ndarray, seeds: Sequence[int]) -> pd.DataFrame:

@@ -300,9 +300,10 @@ def status(options: argparse.Namespace) -> int:
 
 def import_masks(options: argparse.Namespace) -> int:
     """Read the authors' own subnetworks, and audit them."""
-    from lotterylib.report.audit import check_auditable
+    from lotterylib.report.audit import check_auditable, searches
+    from lotterylib.report.audit_tables import save_audit
+    from lotterylib.report.imported import FAMILIES, load_imported, read_masks
     from lotterylib.report.imported import import_masks as read_into
-    from lotterylib.report.imported import read_masks
     from lotterylib.runs.store import RunStore
 
     folder = Path(options.folder)
@@ -314,14 +315,14 @@ def import_masks(options: argparse.Namespace) -> int:
         check_auditable(mask.subnetwork for mask in masks)
     _check_writable(Path(options.store))
     found = read_into(folder, RunStore(Path(options.store)))
-    counts = Counter(mask.method for mask in found)
-    for method, count in counts.items():
-        tasks = len({mask.task for mask in found if mask.method == method})
-        print(f"{count} subnetworks found by searching for {method}, of {tasks} tasks.")
+    for family, count in Counter(mask.family for mask in found).items():
+        tasks = len({mask.task for mask in found if mask.family == family})
+        print(f"{FAMILIES[family].title}: {count} subnetworks, of {tasks} tasks.")
     if options.no_pages:
         return 0
-    if "structured" not in counts:
-        print("The audit needs the masks found jointly (heads_mlps), so no page is made.")
+    audited = load_imported(Path(options.store))
+    if not searches(audited):
+        print("The audit needs masks that a search found, so no page is made.")
         return 0
     from lotterylib.report.pages import (
         AUDIT,
@@ -335,7 +336,8 @@ def import_masks(options: argparse.Namespace) -> int:
     pages = Path(options.pages)
     template = find_template(templates, AUDIT)
     page = page_path(pages, AUTHORS, "audit", template)
-    render(template, page, {"run_store": options.store})
+    render(template, page, {"run_store": options.store, "pages": options.pages})
+    save_audit(audited, page.parent)
     if (contents := pages.parent / "_toc.yml").is_file():
         write_contents(contents, pages)
     print(f"The audit is in {page}.")

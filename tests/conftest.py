@@ -181,7 +181,7 @@ def authors(authors_dir):
     found = {
         (each.task, each.seed): each.subnetwork
         for each in read_masks(authors_dir)
-        if each.method == "structured"
+        if each.family == "structured"
     }
     tasks = sorted({task for task, _ in found})
     return {task: [found[task, seed] for seed in PAPER_SEEDS] for task in tasks}

@@ -13,11 +13,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from lotterylib.runs.jobs import Cell
+from lotterylib.encoder import Shape
 from lotterylib.runs.experiment import Experiment
+from lotterylib.runs.jobs import Cell
 from lotterylib.runs.methods import ALL_METHODS
 from lotterylib.runs.pattern_counts import EXAMPLES
-from lotterylib.encoder import Shape
 
 STATES = 10
 """States that a search tries."""

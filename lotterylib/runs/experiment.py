@@ -13,33 +13,37 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
-from lotterylib.encoder import shape_of
 from lotterylib.ablation import ablate_heads
 from lotterylib.baselines import BASELINES, majority_score
 from lotterylib.batches import Encoded, encode, load_encoded, save_encoded
-from lotterylib.data.glue import TaskData, held_out, load_data
-from lotterylib.data.pretrained import Encoder, find_encoder
 from lotterylib.data.files import read_json, write_json
-from lotterylib.gates import remove, zero_pruned_weights
-from lotterylib.fast.gpu import computed_on, find_device, name_of, set_precision
-from lotterylib.importance import Accumulation, Importance, measure
+from lotterylib.data.glue import TaskData, held_out, load_data
 from lotterylib.data.loading import load_model, load_tokenizer
+from lotterylib.data.pretrained import Encoder, find_encoder
+from lotterylib.encoder import Shape, shape_of
 from lotterylib.fast.cpu import keep_freed_memory
+from lotterylib.fast.gpu import computed_on, find_device, name_of, set_precision
+from lotterylib.finetuning import Progress, Recipe, silent, train
+from lotterylib.gates import remove, zero_pruned_weights
+from lotterylib.importance import Accumulation, Importance, measure
+from lotterylib.runs.artefacts import load_subnetwork, read_score, save_subnetwork, write_score
 from lotterylib.runs.methods import ALL_METHODS
-from lotterylib.scoring import Score, evaluate
-from lotterylib.runs.artefacts import read_score, write_score
 from lotterylib.runs.searches import configuration, find_good, ranking_of
 from lotterylib.runs.settings import Settings
-from lotterylib.encoder import Shape
 from lotterylib.runs.store import Key, RunStore
-from lotterylib.subnetworks import StructuredSubnetwork, Subnetwork, WeightSubnetwork, bad_like, full_subnetwork, random_like
-from lotterylib.runs.artefacts import load_subnetwork, save_subnetwork
+from lotterylib.scoring import Score, evaluate
+from lotterylib.subnetworks import (
+    StructuredSubnetwork,
+    Subnetwork,
+    WeightSubnetwork,
+    bad_like,
+    full_subnetwork,
+    random_like,
+)
 from lotterylib.super_survivors import bad_super, random_super
-from lotterylib.finetuning import Progress, Recipe, silent, train
 
 RESULTS_VERSION = 2
 """Raised whenever a change to the library changes what a stage computes, so that older artefacts
@@ -84,7 +88,10 @@ class Experiment:
 
         def make(folder: Path) -> None:
             for name, part in parts.items():
-                save_encoded(encode(part, self.task, tokenizer, self.settings.max_length), folder / f"{name}.safetensors")
+                save_encoded(
+                    encode(part, self.task, tokenizer, self.settings.max_length),
+                    folder / f"{name}.safetensors",
+                )
 
         config = {
             "data": self.data.fingerprint,

@@ -23,8 +23,8 @@ from pathlib import Path
 from lotterylib import cli, commands
 from lotterylib.data.pretrained import folder_of
 from lotterylib.errors import LotteryError, unknown
-from lotterylib.runs.methods import SEVERAL_SEEDS
 from lotterylib.report.pages import OVERVIEW
+from lotterylib.runs.methods import SEVERAL_SEEDS
 from lotterylib.runs.request import Request
 from lotterylib.runs.settings import Settings, given_by, names
 
@@ -246,10 +246,10 @@ def run(options: argparse.Namespace, profile: Path) -> int:
         raise KeyboardInterrupt
     if status == 0:
         return 0
+    logs = Path(commands.given_by_options(options).get("store", "runs"), ".grid")
     print(
-        "lottery: not every job was done. How far the notebooks got is under "
-        f"{Path(commands.given_by_options(options).get('store', 'runs'), '.grid')}; what was finished is kept; give the same command again "
-        "to go on.",
+        f"lottery: not every job was done. How far the notebooks got is under {logs}; what was "
+        "finished is kept; give the same command again to go on.",
         file=sys.stderr,
     )
     return 1

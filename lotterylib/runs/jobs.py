@@ -10,12 +10,12 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from lotterylib.finetuning import Progress, silent
 from lotterylib.runs.experiment import Experiment
 from lotterylib.runs.methods import ALL_METHODS, CORE, EXTRAS, GRIDS
 from lotterylib.runs.pattern_counts import CONDITIONS, count_patterns, counts_key
 from lotterylib.runs.settings import Settings
 from lotterylib.runs.store import Key
-from lotterylib.finetuning import Progress, silent
 
 ALL = (*CORE, *EXTRAS.values())
 """Every page of a task."""

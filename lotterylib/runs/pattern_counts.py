@@ -16,9 +16,10 @@ from transformers import PreTrainedModel
 
 from lotterylib.attention import Slices, maps_of
 from lotterylib.data.files import read_json, write_json
-from lotterylib.gates import gate_values, gated
 from lotterylib.fast.gpu import name_of
-from lotterylib.heterogeneity import correlation, heterogeneous_share, pattern_shares
+from lotterylib.finetuning import Progress
+from lotterylib.gates import gate_values, gated
+from lotterylib.heterogeneity import heterogeneous_share, pattern_shares
 from lotterylib.pattern_cnn import (
     EPOCHS,
     GENERATED_MAPS,
@@ -31,7 +32,6 @@ from lotterylib.pattern_cnn import (
 from lotterylib.patterns import PATTERNS, generate_maps
 from lotterylib.runs.store import Key, RunStore
 from lotterylib.subnetworks import StructuredSubnetwork
-from lotterylib.finetuning import Progress
 
 if TYPE_CHECKING:
     from lotterylib.runs.experiment import Experiment

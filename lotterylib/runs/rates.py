@@ -7,14 +7,13 @@ can be used for results on dev.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
+from lotterylib.data.files import write_whole
 from lotterylib.errors import LotteryError
 from lotterylib.runs.experiment import Experiment, open_experiment
-from lotterylib.data.files import write_whole
 from lotterylib.runs.run import compute_all
 from lotterylib.runs.settings import Settings
 

@@ -21,14 +21,14 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from lotterylib.runs.jobs import Cell, cells_of, compute, key_of, wave_of
-from lotterylib.runs.cost import amounts_of, work_of
 from lotterylib.errors import LotteryError, reason_of
+from lotterylib.finetuning import Progress
+from lotterylib.runs.cost import amounts_of, work_of
 from lotterylib.runs.experiment import Experiment, open_experiment
+from lotterylib.runs.jobs import Cell, cells_of, compute, key_of, wave_of
 from lotterylib.runs.pattern_counts import classifier
 from lotterylib.runs.settings import Settings
 from lotterylib.runs.store import RunStore
-from lotterylib.finetuning import Progress
 
 _FLOP_A_SECOND = 150e9  # of a processor; only the ratio to the second that each cell costs matters
 

@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from lotterylib.encoder import prunable_weights
 from lotterylib.batches import Encoded
+from lotterylib.encoder import Shape, prunable_weights
+from lotterylib.finetuning import Progress, silent, train
 from lotterylib.gates import zero_pruned_weights
 from lotterylib.importance import Importance, measure
 from lotterylib.magnitude import MagnitudeStep, Ranking, last_kept, rank, search_magnitude
 from lotterylib.runs.methods import ALL_METHODS, Method
 from lotterylib.runs.settings import Settings
 from lotterylib.scoring import evaluate
-from lotterylib.encoder import Shape
 from lotterylib.structured import (
     StructuredStep,
     good_subnetwork,
@@ -34,7 +34,6 @@ from lotterylib.subnetworks import (
     full_subnetwork,
 )
 from lotterylib.super_survivors import super_survivors
-from lotterylib.finetuning import Progress, silent, train
 
 if TYPE_CHECKING:
     from lotterylib.runs.experiment import Experiment

@@ -157,7 +157,9 @@ class Settings(BaseModel):
     heads_step: float = _of("search", 0.1, "share of all heads pruned at a step", gt=0, le=1)
     heads_alone_step: float = _of("search", 0.05, "likewise once heads go alone", gt=0, le=1)
     importance: Literal["example", "batch", "cumulative"] = _of(
-        "search", "example", "absolute gradients are averaged of: example, batch or cumulative batches"
+        "search",
+        "example",
+        "absolute gradients are averaged of: example, batch or cumulative batches",
     )
     stale_importance: bool = _of(
         "search", False, "a new phase starts from importance in the failed state"
