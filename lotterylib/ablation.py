@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,18 +15,13 @@ from torch import nn
 from transformers import BatchEncoding, PreTrainedModel
 
 from lotterylib.batches import Encoded, reading_batches
-from lotterylib.data.files import read_json, write_json
 from lotterylib.encoder import architecture_of
 from lotterylib.fast import gpu
 from lotterylib.fast.cpu import use_onednn
 from lotterylib.finetuning import Progress
 from lotterylib.gates import gated
-from lotterylib.runs.store import Key
 from lotterylib.scoring import EVALUATION_BATCH, decide, in_order, score_predictions
 from lotterylib.tasks import Task
-
-if TYPE_CHECKING:
-    from lotterylib.runs.experiment import Experiment
 
 
 @torch.inference_mode()
@@ -62,7 +56,7 @@ def ablate_heads(
                 heads[place] = 0
                 with (
                     gated(model, heads, torch.ones_like(heads[:, 0])),
-                    _known(stack, outputs, place[0]),
+                    known_layers(stack, outputs, place[0]),
                 ):
                     decisions[place].append(decide(model(**inputs).logits.float(), task))
                 if progress is not None:
@@ -87,8 +81,14 @@ def _outputs(model: PreTrainedModel, stack: nn.ModuleList, inputs: BatchEncoding
 
 
 @contextmanager
-def _known(stack: nn.ModuleList, outputs: list[Any], count: int) -> Iterator[None]:
-    """Within it, the first layers give what they gave before."""
+def known_layers(stack: nn.ModuleList, outputs: list[Any], count: int) -> Iterator[None]:
+    """Within it, the first layers give what they gave before.
+
+    Args:
+        stack: the layers of a model; it is whole again afterwards.
+        outputs: of each layer.
+        count: how many of them.
+    """
     layers = list(stack[:count])
     for number in range(count):
         stack[number] = _Known(outputs[number])
@@ -106,26 +106,3 @@ class _Known(nn.Module):
 
     def forward(self, *_: object, **__: object) -> Any:
         return self.output
-
-
-def ablation_key(experiment: Experiment, seed: int) -> Key:
-    """Where the store keeps the scores without each head."""
-    config = {"finetuned": experiment.finetuned_key(seed).digest}
-    return Key(experiment.encoder.name, experiment.task.name, "ablation", config, seed)
-
-
-def ablation(experiment: Experiment, seed: int, report: Progress | None = None) -> np.ndarray:
-    """The full model's dev score with one head's gate closed, from the store if it is there.
-
-    Returns:
-        float64[layers, heads], in the metric that the paper reports.
-    """
-
-    def make(folder: Path) -> None:
-        model, dev = experiment.finetuned(seed), experiment.splits[1]
-        write_json(
-            folder / "scores.json", ablate_heads(model, dev, experiment.task, report).tolist()
-        )
-
-    folder = experiment.store.fetch(ablation_key(experiment, seed), make, experiment.computed_on)
-    return np.array(read_json(folder / "scores.json"))

@@ -14,7 +14,6 @@ from typing import Literal
 
 import numpy as np
 
-from lotterylib.runs.presets import Preset
 from lotterylib.subnetworks import WeightSubnetwork
 
 
@@ -130,7 +129,10 @@ class MagnitudeStep:
 def search_magnitude(
     measure: Callable[[WeightSubnetwork], float],
     ranking: Ranking,
-    preset: Preset,
+    threshold: float = 0.9,
+    step: float = 0.1,
+    of: Literal["remaining", "initial"] = "remaining",
+    max_steps: int = 60,
     on_step: Callable[[MagnitudeStep], None] = lambda step: None,
 ) -> list[MagnitudeStep]:
     """Move the threshold up until the score falls below its share of the full model's.
@@ -138,7 +140,10 @@ def search_magnitude(
     Args:
         measure: scores a subnetwork; it is called once per step.
         ranking: of the fine-tuned weights.
-        preset: threshold, step, and the largest number of steps.
+        threshold: the share of the full model's score that the good subnetwork keeps.
+        step: the share of weights pruned at a step.
+        of: whether `step` is of the weights that remain or of all there were.
+        max_steps: after how many steps the search stops in any case.
         on_step: told of every step as it is taken.
 
     Returns:
@@ -147,11 +152,9 @@ def search_magnitude(
     """
     total = ranking.size
     steps: list[MagnitudeStep] = []
-    for pruned in pruned_counts(
-        total, preset.magnitude_step, preset.magnitude_max_steps, preset.magnitude_of
-    ):
+    for pruned in pruned_counts(total, step, max_steps, of):
         score = measure(ranking.smallest_pruned(pruned))
-        passed = not steps or score >= preset.threshold * steps[0].score
+        passed = not steps or score >= threshold * steps[0].score
         steps.append(MagnitudeStep(pruned, 1 - pruned / total, score, passed))
         on_step(steps[-1])
         if not passed:

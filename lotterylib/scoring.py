@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,7 +13,6 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from lotterylib.batches import Encoded, reading_batches
-from lotterylib.data.files import read_json, write_json
 from lotterylib.fast import gpu
 from lotterylib.fast.cpu import use_onednn
 from lotterylib.tasks import Task
@@ -72,17 +70,6 @@ def score_predictions(
     if task.outputs == 2:
         metrics["f1"] = float(f1_score(truth, guess, zero_division=0))
     return Score(metrics, constant, tuple(int(value) for value in guess))
-
-
-def write_score(folder: Path, score: Score) -> None:
-    """Write a score into a folder."""
-    write_json(folder / "score.json", asdict(score))
-
-
-def read_score(folder: Path) -> Score:
-    """Read what `write_score` wrote; equal to what was written."""
-    values = read_json(folder / "score.json")
-    return Score(values["metrics"], values["constant"], tuple(values["predictions"]))
 
 
 def example_losses(logits: torch.Tensor, labels: torch.Tensor, task: Task) -> torch.Tensor:

@@ -14,7 +14,6 @@ from typing import Literal
 import numpy as np
 
 from lotterylib.importance import Importance
-from lotterylib.runs.presets import Preset
 from lotterylib.subnetworks import Part, StructuredSubnetwork
 
 Phase = Literal["full", "together", "heads", "mlps"]
@@ -44,18 +43,27 @@ class StructuredStep:
 def search_structured(
     measure: Measure,
     full: StructuredSubnetwork,
-    preset: Preset,
-    on_step: Callable[[StructuredStep], None] = lambda step: None,
+    threshold: float = 0.9,
+    heads_step: float = 0.1,
+    heads_alone_step: float = 0.05,
+    stale_importance: bool = False,
+    min_heads_per_layer: int = 0,
     parts: Sequence[Part] = ("heads", "mlps"),
+    on_step: Callable[[StructuredStep], None] = lambda step: None,
 ) -> list[StructuredStep]:
     """Search for the good subnetwork.
 
     Args:
         measure: scores one subnetwork; it is called once per step.
         full: the subnetwork that keeps everything.
-        preset: threshold, step sizes, and whether a new phase starts from stale importance.
-        on_step: told of every step as it is taken.
+        threshold: the share of the full model's score that the good subnetwork keeps.
+        heads_step: the share of all heads pruned at a step, rounded down, at least one head.
+        heads_alone_step: likewise once heads go alone.
+        stale_importance: whether a new phase starts from the importance measured in the state that
+            just failed, as in the authors' code, instead of in the last one that passed.
+        min_heads_per_layer: how many heads a search for heads alone leaves in every layer.
         parts: what is pruned; heads alone or MLPs alone go in one phase (paper, appendix B).
+        on_step: told of every step as it is taken.
 
     Returns:
         Every state that was tried, in order; `good_subnetwork` picks the result.
@@ -64,23 +72,24 @@ def search_structured(
     best = StructuredStep("full", full, importance, full_score, kept=True)
     steps = [best]
     on_step(best)
-    threshold = preset.threshold * full_score
-    together = int(preset.heads_step * full.heads.size)
+    lowest = threshold * full_score
+    together = max(1, int(heads_step * full.heads.size))
+    alone = max(1, int(heads_alone_step * full.heads.size))
     plan: tuple[tuple[Phase, int, int], ...] = (
-        ("together", max(1, together), 1),
-        ("heads", max(1, int(preset.heads_alone_step * full.heads.size)), 0),
+        ("together", together, 1),
+        ("heads", alone, 0),
         ("mlps", 0, 1),
     )
     least = 0
     if len(parts) == 1:
-        plan = (("heads", max(1, together), 0) if "heads" in parts else ("mlps", 0, 1),)
-        least = preset.min_heads_per_layer
+        plan = (("heads", together, 0) if "heads" in parts else ("mlps", 0, 1),)
+        least = min_heads_per_layer
     for phase, heads, mlps in plan:
-        basis = steps[-1] if preset.stale_importance else best
+        basis = steps[-1] if stale_importance else best
         while _can_prune(best.subnetwork, heads, mlps, least):
             smaller = prune_least_important(best.subnetwork, basis.importance, heads, mlps, least)
             importance, score = measure(smaller)
-            step = StructuredStep(phase, smaller, importance, score, kept=score >= threshold)
+            step = StructuredStep(phase, smaller, importance, score, kept=score >= lowest)
             steps.append(step)
             on_step(step)
             if not step.kept:
@@ -92,7 +101,7 @@ def search_structured(
 def prune_to_half(
     measure: Measure,
     full: StructuredSubnetwork,
-    preset: Preset,
+    heads_step: float = 0.1,
     on_step: Callable[[StructuredStep], None] = lambda step: None,
 ) -> list[StructuredStep]:
     """Prune the least important until at most half of the heads and half of the MLPs are left.
@@ -101,13 +110,12 @@ def prune_to_half(
     it, unlike in the paper, where a good one of more than half forces an overlap.
 
     Args:
-        measure, full, on_step: as for `search_structured`.
-        preset: its step size.
+        measure, full, heads_step, on_step: as for `search_structured`.
     """
     importance, score = measure(full)
     steps = [StructuredStep("full", full, importance, score, kept=True)]
     on_step(steps[0])
-    most = max(1, int(preset.heads_step * full.heads.size))
+    most = max(1, int(heads_step * full.heads.size))
     while True:
         last = steps[-1]
         heads = min(most, int(last.subnetwork.heads.sum()) - full.heads.size // 2)

@@ -6,25 +6,17 @@ single weights of the encoder's dense layers.
 
 from __future__ import annotations
 
-import json
-import math
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from lotterylib.encoder import Shape
 from lotterylib.errors import LotteryError
 
 Part = Literal["heads", "mlps", "weights"]
 """What a method prunes."""
-
-_SIZE = re.compile(r"[0-9]{1,18}")
 
 TITLE_OFFSET = 0.21
 """What the authors subtract from remaining / all parameters to get the percentage that their
@@ -230,54 +222,6 @@ def _generator(seed: int, kind: int, number: int) -> np.random.Generator:
     return np.random.default_rng([seed, kind, *([number] if number else [])])
 
 
-def save_subnetwork(subnetwork: Subnetwork, path: Path) -> None:
-    """Write a subnetwork as safetensors; booleans of weight subnetworks are packed eight a byte."""
-    if isinstance(subnetwork, StructuredSubnetwork):
-        save_file({"heads": subnetwork.heads, "mlps": subnetwork.mlps}, path)
-        return
-    packed = {name: np.packbits(kept) for name, kept in subnetwork.weights.items()}
-    shapes = {name: ",".join(map(str, kept.shape)) for name, kept in subnetwork.weights.items()}
-    # One entry: the order of several in the file is random, and equal subnetworks are equal files.
-    save_file(packed, path, metadata={"shapes": json.dumps(shapes, sort_keys=True)})
-
-
-def load_subnetwork(path: Path) -> Subnetwork:
-    """Read what `save_subnetwork` wrote; the result equals what was saved.
-
-    Raises:
-        LotteryError: the file is missing, damaged, or holds something else.
-    """
-    from safetensors import safe_open
-
-    try:
-        arrays = load_file(path)
-        with safe_open(path, "numpy") as file:
-            shapes = file.metadata() or {}
-        if "shapes" in shapes:  # older stores have an entry per parameter
-            shapes = dict(json.loads(shapes["shapes"]))
-    except (
-        *(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError),
-        SafetensorError,
-    ) as error:  # the last ones come of types that NumPy lacks, and of JSON
-        raise LotteryError(f"{path} is not a readable subnetwork: {error}.") from None
-    if arrays.keys() == {"heads", "mlps"}:
-        return StructuredSubnetwork(arrays["heads"], arrays["mlps"])
-    if not arrays or arrays.keys() != shapes.keys():
-        raise LotteryError(f"{path} holds no subnetwork.")
-    weights = {}
-    for name in sorted(arrays, key=_natural):
-        sizes = str(shapes[name]).split(",")
-        numbers = [name.split(".")[0], *sizes]
-        if arrays[name].dtype != np.uint8 or not all(map(_SIZE.fullmatch, numbers)):
-            raise LotteryError(f"{path} holds no subnetwork: {name} is not a packed mask.")
-        shape = tuple(map(int, sizes))
-        if arrays[name].shape != ((math.prod(shape) + 7) // 8,):
-            raise LotteryError(f"{path} holds no subnetwork: {name} has the wrong size.")
-        bits = np.unpackbits(arrays[name], count=math.prod(shape))
-        weights[name] = bits.astype(bool).reshape(shape)
-    return WeightSubnetwork(weights)
-
-
 def head_and_mlp_survival(subnetwork: Subnetwork, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
     """The share of each head and each MLP that survives, for the paper's survival heatmaps.
 
@@ -331,13 +275,15 @@ def _bad(good: np.ndarray, draw: np.random.Generator) -> np.ndarray:
 
 
 def _flatten(subnetwork: WeightSubnetwork) -> np.ndarray:
-    names = sorted(subnetwork.weights, key=_natural)
+    names = sorted(subnetwork.weights, key=natural_order)
     return np.concatenate([subnetwork.weights[name].ravel() for name in names])
 
 
 def _unflatten(flat: np.ndarray, like: WeightSubnetwork) -> WeightSubnetwork:
     weights, start = {}, 0
-    for name in sorted(like.weights, key=_natural):  # a draw must not depend on who listed them
+    for name in sorted(
+        like.weights, key=natural_order
+    ):  # a draw must not depend on who listed them
         kept = like.weights[name]
         weights[name] = flat[start : start + kept.size].reshape(kept.shape)
         start += kept.size
@@ -348,6 +294,7 @@ def _share(part: np.ndarray, whole: np.ndarray) -> float:
     return float(part.sum() / whole.sum()) if whole.any() else float("nan")
 
 
-def _natural(name: str) -> tuple[int, str]:
+def natural_order(name: str) -> tuple[int, str]:
+    """Sorts names of parameters such as "10.query.weight" by their layers' numbers."""
     layer, _, rest = name.partition(".")
     return (int(layer) if layer.isdecimal() else -1), rest

@@ -1,31 +1,33 @@
-"""Tickets: subnetworks of whole attention blocks and whole MLPs, so few that all can be tried.
+"""The whole lottery: every subnetwork of a small encoder whose units are whole blocks.
 
-An encoder of L layers has 2 L such units (all heads of a layer are one) and 4^L tickets. A ticket
-is a number whose bits say which units survive. From the lowest bit on, they are the attention
-blocks of layers 1 to L, then the MLPs of layers 1 to L: in six layers, bit 0 is the attention block
-of the first layer, bit 5 that of the last, bit 6 the first MLP and bit 11 the last; 4095 is the
-full encoder. Not in the paper, whose heads are units of their own.
+A unit is the attention of a layer (all its heads) or its MLP. An encoder of six layers has twelve
+units, so 4,096 subnetworks, here called tickets; all of them can be scored, and all of half size
+retrained. This is not in the paper. It asks of the paper's title what one can ask of a lottery: how
+many tickets win, and where in the drum the one lies that a search picks (sections 3.3 and 4.2).
+
+A ticket is a number: bit l (from 0) says whether the attention of layer l + 1 survives, bit
+layers + l whether its MLP does.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
-from typing import Any
+from itertools import combinations
 
 import numpy as np
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import BatchEncoding, PreTrainedModel
 
+from lotterylib.ablation import known_layers
 from lotterylib.batches import Encoded, reading_batches
-from lotterylib.encoder import architecture_of, layers_of
+from lotterylib.encoder import Shape, architecture_of, layers_of
 from lotterylib.errors import LotteryError
 from lotterylib.fast import gpu
 from lotterylib.fast.cpu import use_onednn
-from lotterylib.finetuning import Progress, silent
+from lotterylib.finetuning import Progress
 from lotterylib.gates import gated, remove
 from lotterylib.scoring import (
     EVALUATION_BATCH,
@@ -38,248 +40,203 @@ from lotterylib.scoring import (
 from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.tasks import Task
 
-MOST_LAYERS = 6
-"""Of encoders whose tickets are tried; one more layer makes four times as many."""
 
-
-def tickets_of(layers: int, units: int | None = None) -> list[int]:
-    """All tickets of an encoder, or those of so many units, in ascending order.
+def subnetwork_of(ticket: int, shape: Shape) -> StructuredSubnetwork:
+    """The subnetwork of a ticket.
 
     Raises:
-        LotteryError: there are too many.
+        LotteryError: a number that is no ticket of an encoder with so many layers.
     """
-    if layers > MOST_LAYERS:
+    if not 0 <= ticket < 4**shape.layers:
         raise LotteryError(
-            f"An encoder of {layers} layers has {4**layers:,} tickets, too many to try them all: "
-            f"take one of at most {MOST_LAYERS} layers."
+            f"There is no ticket {ticket}: an encoder of {shape.layers} layers has those from 0 to "
+            f"{4**shape.layers - 1}."
         )
-    return [ticket for ticket in range(4**layers) if units is None or ticket.bit_count() == units]
+    bits = np.array([ticket >> bit & 1 for bit in range(2 * shape.layers)], dtype=bool)
+    heads = np.repeat(bits[: shape.layers, None], shape.heads, axis=1)
+    return StructuredSubnetwork(heads, bits[shape.layers :])
 
 
-def units_of(tickets: int | Sequence[int] | np.ndarray, layers: int) -> np.ndarray:
-    """Which units survive: bool[..., 2, layers], attention blocks first, then MLPs."""
-    bits = np.asarray(tickets)[..., None] >> np.arange(2 * layers) & 1
-    return bits.astype(bool).reshape(*np.shape(tickets), 2, layers)
+def units_of(tickets: np.ndarray, layers: int) -> np.ndarray:
+    """Which units tickets keep: bool[tickets, 2, layers], attention first, then MLPs."""
+    bits = np.asarray(tickets)[:, None] >> np.arange(2 * layers) & 1
+    return bits.astype(bool).reshape(-1, 2, layers)
 
 
-def subnetwork_of(ticket: int, layers: int, heads: int) -> StructuredSubnetwork:
-    """A ticket as a subnetwork of an encoder with so many heads in a layer."""
-    attention, mlps = units_of(ticket, layers)
-    return StructuredSubnetwork(np.repeat(attention[:, None], heads, axis=1), mlps)
+def tickets_of_size(layers: int, units: int) -> list[int]:
+    """All tickets with so many units, ascending."""
+    return sorted(sum(1 << bit for bit in bits) for bits in combinations(range(2 * layers), units))
 
 
-def ticket_of(subnetwork: StructuredSubnetwork) -> int:
-    """The number of a subnetwork.
-
-    Raises:
-        LotteryError: a layer keeps some of its heads only.
-    """
-    attention = subnetwork.heads.all(axis=1)
-    if (attention != subnetwork.heads.any(axis=1)).any():
-        raise LotteryError("A ticket keeps all heads of a layer or none; this one keeps some.")
-    kept = np.concatenate((attention, subnetwork.mlps))
-    return sum(1 << int(bit) for bit in np.flatnonzero(kept))
-
-
+@torch.inference_mode()
 def score_all(
     model: PreTrainedModel,
     split: Encoded,
     task: Task,
+    progress: Progress | None = None,
     drop_empty_bias: bool = False,
-    progress: Progress = silent,
 ) -> list[Score]:
-    """The scores of all tickets as pruned, by their numbers.
+    """The scores of all tickets of a fine-tuned model, as pruned.
+
+    Tickets that agree in their first layers share what these layers compute: the layers are walked
+    depth first, so that a batch costs 4 + 16 + ... + 4^layers layers and not layers * 4^layers.
+    Equal to removing what each ticket prunes and scoring what is left.
 
     Args:
-        model, split, task, drop_empty_bias, progress: as for `predict_all`.
-    """
-    found = predict_all(model, split, task, drop_empty_bias, progress)
-    return [score_predictions(each, split.labels.numpy(), task) for each in found]
-
-
-@torch.inference_mode()
-def predict_all(
-    model: PreTrainedModel,
-    split: Encoded,
-    task: Task,
-    drop_empty_bias: bool = False,
-    progress: Progress = silent,
-) -> np.ndarray:
-    """What every ticket predicts as pruned, as if by `gates.remove` and `scoring.evaluate`.
-
-    Tickets that agree in their first layers share what these give: a layer is computed in its four
-    states after each beginning, 4 + 16 + ... + 4^L times a batch in place of L 4^L.
-
-    Args:
-        model: a fine-tuned model from which nothing has been removed; left in evaluation mode.
-        split: the examples.
-        task: it decides what a prediction is.
-        drop_empty_bias: as for `gates.remove`.
+        model: a model from which nothing has been removed; it stays as it is.
+        split: the examples that are scored.
+        task: it decides the metrics.
         progress: told after every batch.
+        drop_empty_bias: as for `gates.remove`.
 
     Returns:
-        float32[tickets, examples].
+        4^layers scores in the order of the tickets.
 
     Raises:
-        LotteryError: the encoder has too many layers.
+        LotteryError: a family whose layers hand on more than their hidden states.
     """
     use_onednn(model.eval())
-    count, heads = len(layers_of(model)), model.config.num_attention_heads
-    tickets = tickets_of(count)
-    path = architecture_of(model).layers
-    states = []
-    for attention, mlp in product((False, True), repeat=2):
-        kept = np.full((count, heads), attention), np.full(count, mlp)
-        pruned = remove(_twin(model), StructuredSubnetwork(*kept), drop_empty_bias)
-        bits = attention | mlp << count
-        states.append((bits, list(pruned.base_model.get_submodule(path).children())))
-    start, rest, known = _twin(model), _twin(model), _Known()
-    rest.base_model.set_submodule(path, nn.ModuleList([known]))
-    given: dict[str, Any] = {}
-    start.base_model.get_submodule(path)[0].register_forward_pre_hook(  # type: ignore[index]
-        lambda _module, others, named: given.update(others=others, named=named), with_kwargs=True
-    )
-
-    def walk(layer: int, ticket: int, output: Any) -> Iterator[tuple[int, Any]]:
-        if layer == count:
-            yield ticket, output
-            return
-        hidden = output[0] if isinstance(output, tuple) else output
-        for bits, layers in states:
-            after = layers[layer](hidden, *given["others"][1:], **given["named"])
-            yield from walk(layer + 1, ticket | bits << layer, after)
-
-    predictions = torch.zeros(len(tickets), len(split), device=model.device)
+    layers = len(layers_of(model))
+    variants = _variants(model, drop_empty_bias)
     batches = reading_batches(split.lengths, EVALUATION_BATCH)
+    found: list[list[torch.Tensor]] = [[] for _ in range(4**layers)]
     with gpu.without_waiting(model), gpu.autocast(model):
         for number, rows in enumerate(batches, start=1):
             inputs, _ = split.batch(rows, model.device)
-            start(**inputs)
-            # The task layer reads what is known; the texts are not needed again.
-            least = {name: value[:1, :1] for name, value in inputs.items()}
-            for ticket, known.output in walk(0, 0, given["others"][0]):
-                predictions[ticket, rows] = decide(rest(**least).logits.float(), task).float()
-            progress(number / len(batches), f"{len(tickets)} tickets")
-    return predictions.cpu().numpy()
+            for ticket, logits in _walk(model, variants, inputs):
+                found[ticket].append(decide(logits.float(), task))
+            if progress is not None:
+                progress(number / len(batches), f"{number} of {len(batches)} batches")
+    labels = split.labels.numpy()
+    return [score_predictions(in_order(each, batches), labels, task) for each in found]
 
 
-def _twin(model: PreTrainedModel) -> PreTrainedModel:
-    """A model of other modules with the same parameters."""
-    shared = (model.config, *model.parameters())
-    return copy.deepcopy(model, {id(each): each for each in shared})
+def _stack(model: PreTrainedModel) -> nn.ModuleList:
+    stack = model.base_model.get_submodule(architecture_of(model).layers)
+    assert isinstance(stack, nn.ModuleList)
+    return stack
 
 
-class _Known(nn.Module):
-    """Stands for all layers, and gives what they gave."""
+def _variants(
+    model: PreTrainedModel, drop_empty_bias: bool
+) -> dict[tuple[int, int], nn.ModuleList]:
+    """The layers with and without their attention and their MLP; they share their parameters."""
+    shape = len(layers_of(model)), model.config.num_attention_heads
+    variants = {}
+    for attention in (0, 1):
+        for mlp in (0, 1):
+            kept = StructuredSubnetwork(
+                np.full(shape, attention, dtype=bool), np.full(shape[0], mlp, dtype=bool)
+            )
+            shared = {id(each): each for each in (model.config, *model.parameters())}
+            twin = copy.deepcopy(model, shared)
+            variants[attention, mlp] = _stack(remove(twin, kept, drop_empty_bias))
+    return variants
 
-    output: Any = None
 
-    def forward(self, *_: object, **__: object) -> Any:
-        return self.output
+def _walk(
+    model: PreTrainedModel, variants: dict[tuple[int, int], nn.ModuleList], inputs: BatchEncoding
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Every ticket with the logits of a batch."""
+    stack, given = _stack(model), []
 
+    def begin(_module: nn.Module, args: tuple, named: dict) -> None:
+        given.append((args, named))
 
-# The search
+    hook = stack[0].register_forward_pre_hook(begin, with_kwargs=True)
+    try:
+        model(**inputs)
+    finally:
+        hook.remove()
+    ((first, *others), named) = given[0]
+    # The task layer reads what the last layer gave: the texts are not embedded for every ticket.
+    least = {name: values[:1, :1] for name, values in inputs.items()}
+
+    def deeper(layer: int, hidden: torch.Tensor, ticket: int) -> Iterator[tuple[int, torch.Tensor]]:
+        if layer == len(stack):
+            with known_layers(stack, [hidden] * len(stack), len(stack)):
+                yield ticket, model(**least).logits
+            return
+        for (attention, mlp), layers in variants.items():
+            output = layers[layer](hidden, *others, **named)
+            if not isinstance(output, torch.Tensor):
+                raise LotteryError(
+                    f"Tickets of {model.config.model_type!r} cannot be scored at once: its layers "
+                    "hand on more than hidden states."
+                )
+            bits = attention << layer | mlp << (len(stack) + layer)
+            yield from deeper(layer + 1, output, ticket | bits)
+
+    yield from deeper(0, first, 0)
 
 
 @dataclass(frozen=True)
-class TicketStep:
-    """One state of the search; the first is the full encoder, the last the empty one.
+class Unit:
+    """One step of the search over tickets.
 
     Attributes:
-        ticket: what is left.
-        importance: float64[2, layers] in units of loss, of attention blocks and of MLPs.
-        score: in the metric that decides the search.
+        ticket: what was left.
+        attention, mlps: float64[layers], importance measured in that state: the mean over examples
+            of the absolute gradient of the loss with respect to the block's gate.
+        score: in the metric that the paper reports.
     """
 
     ticket: int
-    importance: np.ndarray
+    attention: np.ndarray
+    mlps: np.ndarray
     score: float
 
 
-def block_importance(
-    model: PreTrainedModel, split: Encoded, task: Task, ticket: int
-) -> tuple[np.ndarray, Score]:
-    """Importance as in section 3.3, but with one gate for all heads of a layer, and the score.
+def search_tickets(
+    model: PreTrainedModel, split: Encoded, task: Task, progress: Progress | None = None
+) -> list[Unit]:
+    """What the paper's structured search picks where whole blocks are the units.
 
-    The gradient at a block's gate is the sum of its heads' gradients, and stands inside the
-    absolute value: a block's importance is at most the sum of its heads'.
+    In each step the attention and the MLP of least importance go, among those that are left, and
+    importance is measured anew, as in the first phase of section 3.3, down to one of each. There
+    is nothing to normalise, since attention and MLPs are never compared with each other.
 
     Args:
-        model: a fine-tuned model from which nothing has been removed; left in evaluation mode.
-        split: the examples that the mean goes over.
-        task: it decides loss and metrics.
-        ticket: the gates that are open; importance is measured for closed ones too.
+        model: a fine-tuned model from which nothing has been removed.
+        split: the examples to take the expectation over.
+        task: it decides loss and metric.
+        progress: told after every state.
 
     Returns:
-        float64[2, layers] of attention blocks and of MLPs, and the score of the gated model.
+        The states from the full model down; the one with half of the units is the search's pick.
     """
+    layers = len(layers_of(model))
+    states: list[Unit] = []
+    ticket = 4**layers - 1
+    for step in range(layers):
+        attention, mlps, score = _measure(model, split, task, ticket)
+        states.append(Unit(ticket, attention, mlps, score))
+        if progress is not None:
+            progress((step + 1) / layers, f"{2 * (layers - step)} units score {score:.3f}")
+        for start, importance in ((0, attention), (layers, mlps)):
+            left = [unit for unit in range(layers) if ticket >> (start + unit) & 1]
+            ticket &= ~(1 << (start + min(left, key=importance.__getitem__)))
+    return states
+
+
+def _measure(
+    model: PreTrainedModel, split: Encoded, task: Task, ticket: int
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Importance of attention blocks and MLPs, and the score, in the state of a ticket."""
     use_onednn(model.eval())
     layers, heads = len(layers_of(model)), model.config.num_attention_heads
-    opened = torch.from_numpy(units_of(ticket, layers)).to(model.device, torch.float32)
-    total, decisions = torch.zeros_like(opened), []
+    bits = torch.tensor([float(ticket >> bit & 1) for bit in range(2 * layers)])
+    totals, decisions = torch.zeros(2 * layers), []
     batches = reading_batches(split.lengths, EVALUATION_BATCH)
-    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in weights:
-        parameter.requires_grad_(False)
-    try:
-        for rows in batches:
-            inputs, labels = split.batch(rows, model.device)
-            gates = opened.expand(len(rows), 2, layers).clone().requires_grad_()
-            by_head = gates[:, 0, :, None].expand(-1, -1, heads)
-            with (
-                gpu.without_waiting(model),
-                gpu.autocast(model, scaled=False),
-                gated(model, by_head, gates[:, 1]),
-            ):
-                logits = model(**inputs).logits.float()
-            (gradient,) = torch.autograd.grad(example_losses(logits, labels, task).sum(), gates)
-            total += gradient.abs().sum(0)
-            decisions.append(decide(logits.detach(), task))
-    finally:
-        for parameter in weights:
-            parameter.requires_grad_(True)
+    for rows in batches:
+        inputs, labels = split.batch(rows, model.device)
+        gates = bits.to(model.device).expand(len(rows), -1).clone().requires_grad_()
+        blocks = gates[:, :layers, None].expand(-1, -1, heads)
+        with gpu.autocast(model, scaled=False), gated(model, blocks, gates[:, layers:]):
+            logits = model(**inputs).logits.float()
+        (gradient,) = torch.autograd.grad(example_losses(logits, labels, task).sum(), gates)
+        totals += gradient.abs().sum(0).cpu()
+        decisions.append(decide(logits.detach(), task))
     score = score_predictions(in_order(decisions, batches), split.labels.numpy(), task)
-    return total.double().cpu().numpy() / len(split), score
-
-
-def search_over_tickets(
-    measure: Callable[[int], tuple[np.ndarray, float]], layers: int
-) -> list[TicketStep]:
-    """Prune the least important unit, measure anew, and so on until none is left.
-
-    Args:
-        measure: gives the importance float64[2, layers] and the score of a ticket.
-        layers: of the encoder.
-
-    Returns:
-        All 2 L + 1 states; of equally important units the one of the lower bit goes first.
-    """
-    steps: list[TicketStep] = []
-    ticket = 4**layers - 1
-    while True:
-        importance, score = measure(ticket)
-        steps.append(TicketStep(ticket, importance, score))
-        if not ticket:
-            return steps
-        left = np.where(units_of(ticket, layers), importance, np.inf)
-        ticket &= ~(1 << int(left.argmin()))
-
-
-def picked_half(path: Sequence[TicketStep]) -> int:
-    """The ticket of half of the units on a search's path."""
-    return path[len(path) // 2].ticket
-
-
-def picked_good(path: Sequence[TicketStep], threshold: float) -> int:
-    """The paper's good subnetwork: the last ticket before the score first falls below its share.
-
-    Args:
-        path: of a search.
-        threshold: the share of the full encoder's score that is to be kept.
-    """
-    kept = path[0]
-    for step in path:
-        if step.score < threshold * path[0].score:
-            break
-        kept = step
-    return kept.ticket
+    means = totals.double().numpy() / len(split)
+    return means[:layers], means[layers:], score.metrics[task.metric]

@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lotterylib.ablation import ablation
+from lotterylib.heterogeneity import correlation
 from lotterylib.report import paper
+from lotterylib.report.findings import spell_interval
 from lotterylib.runs.experiment import Experiment
 from lotterylib.runs.methods import ALL_METHODS, METHODS
+from lotterylib.runs.pattern_counts import survival_and_shares
 from lotterylib.runs.searches import searched_rows
 from lotterylib.scoring import Score, score_predictions
 from lotterylib.subnetworks import StructuredSubnetwork
@@ -67,7 +69,7 @@ def importance_between_seeds(experiment: Experiment) -> pd.DataFrame:
         One row per pair of seeds: Spearman's correlation of the normalised importance of heads and
         of MLPs.
     """
-    way = experiment.preset.importance
+    way = experiment.settings.importance
     measured = {seed: experiment.importance(seed, way) for seed in experiment.settings.seeds}
     rows = []
     for one, other in itertools.combinations(experiment.settings.seeds, 2):
@@ -85,7 +87,7 @@ def importance_between_seeds(experiment: Experiment) -> pd.DataFrame:
 def first_step(experiment: Experiment) -> int:
     """How many heads the first step of the structured search prunes."""
     heads = experiment.shape.layers * experiment.shape.heads
-    return max(1, int(experiment.preset.heads_step * heads))
+    return max(1, int(experiment.settings.heads_step * heads))
 
 
 def _spearman(one: np.ndarray, other: np.ndarray) -> float:
@@ -193,7 +195,7 @@ def ablation_table(experiment: Experiment) -> pd.DataFrame:
     rows = []
     for seed in experiment.settings.seeds:
         lost = score_lost(experiment, seed)
-        importance = experiment.importance(seed, experiment.preset.importance).normalised()
+        importance = experiment.importance(seed, experiment.settings.importance).normalised()
         rows.append(
             {
                 "seed": seed,
@@ -208,7 +210,7 @@ def ablation_table(experiment: Experiment) -> pd.DataFrame:
 def score_lost(experiment: Experiment, seed: int) -> np.ndarray:
     """What the full model loses without each head, float64[layers, heads], in reported metric."""
     full = experiment.full_score(seed).metrics[experiment.task.metric]
-    return full - ablation(experiment, seed)
+    return full - experiment.ablation(seed)
 
 
 def beside_paper(results: pd.DataFrame) -> pd.DataFrame:
@@ -275,3 +277,22 @@ def sizes_of_paper(task: str, method: str) -> pd.DataFrame:
     ]
     own = ["heads", "mlps"] if ALL_METHODS[method].is_structured else ["steps", "surviving"]
     return known.set_index("seed")[[*own, "encoder_mean", "printed_mean"]]
+
+
+def describe_patterns(experiment: Experiment, shares: pd.DataFrame) -> str:
+    """What the shares of `shares_table` and the survival of heads say, in sentences."""
+    lines = []
+    for kind in ("raw", "normed"):
+        part = shares[(shares["weights"] == "fine-tuned") & (shares["maps"] == kind)]
+        told = [
+            f"{share:.0%} of the maps of {'all heads' if heads == 'all' else 'super-survivors'}"
+            for heads, share in zip(part["heads"], part["heterogeneous"], strict=True)
+        ]
+        survival, share = survival_and_shares(experiment, f"fine-tuned, {kind}")
+        r = spell_interval(*correlation(survival.reshape(1, -1), share.reshape(1, -1)))
+        name = "Raw maps" if kind == "raw" else "Norm-weighted maps"
+        lines.append(
+            f"* **{name}:** heterogeneous are {' and '.join(told)}. Survival and that share "
+            f"correlate over {share.size} heads with r = {r}."
+        )
+    return "\n".join(lines)

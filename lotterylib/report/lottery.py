@@ -1,7 +1,7 @@
 """The whole lottery, told: where the search's ticket stands among all, and what losers lack.
 
-All functions but `marks_of` read the table of `runs.lottery.table_of` and nothing else. Where not
-all tickets have been retrained yet, those that have are a random sample.
+All functions that are handed a table read nothing else. Where not all tickets have been retrained
+yet, those that have are a random sample.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import eq, gt, lt
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,8 +17,14 @@ from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
 from lotterylib.runs.experiment import Experiment
-from lotterylib.runs.lottery import pruned_key, retrained_key, search_key, search_path
-from lotterylib.tickets import TicketStep, picked_good, picked_half, units_of
+from lotterylib.runs.lottery import (
+    pruned_key,
+    retrained_key,
+    search_key,
+    searched,
+    ticket_table,
+)
+from lotterylib.tickets import units_of
 
 LOST = 0.5
 """A retrained ticket loses that does not get beyond this share of the way from the majority class
@@ -33,7 +40,7 @@ class Marks:
     Attributes:
         full, frozen, majority: scores of the full model, of the linear layer on the frozen encoder,
             and of the majority class.
-        half: the ticket of half the units that the search picks.
+        half: the ticket of half the units on the search's way; None if it passes by none.
         good: the last ticket on its way that keeps its share of the full score.
         threshold: that share.
     """
@@ -41,7 +48,7 @@ class Marks:
     full: float
     frozen: float
     majority: float
-    half: int
+    half: int | None
     good: int
     threshold: float = 0.9
 
@@ -53,16 +60,25 @@ class Marks:
 
 def marks_of(experiment: Experiment, seed: int) -> Marks:
     """The marks of a seed; what the store lacks of them is computed."""
-    metric, path = experiment.task.metric, search_path(experiment, seed)
-    threshold = experiment.preset.threshold
+    metric, path = experiment.task.metric, searched(experiment, seed)
+    threshold, layers = experiment.settings.threshold, experiment.shape.layers
+    fallen = [state["score"] < threshold * path[0]["score"] for state in path]
+    kept = fallen.index(True) if any(fallen) else len(path)
+    halves = [state["ticket"] for state in path if state["ticket"].bit_count() == layers]
     return Marks(
         full=experiment.full_score(seed).metrics[metric],
         frozen=experiment.baseline("frozen").metrics[metric],
         majority=experiment.majority().metrics[metric],
-        half=picked_half(path),
-        good=picked_good(path, threshold),
+        half=halves[0] if halves else None,
+        good=path[max(0, kept - 1)]["ticket"],
         threshold=threshold,
     )
+
+
+def table_of(experiment: Experiment) -> pd.DataFrame:
+    """`runs.lottery.ticket_table` of the first seed, whose retrained scores are `retrained`."""
+    seed = experiment.settings.seeds[0]
+    return ticket_table(experiment, [seed]).rename(columns={f"retrained_{seed}": "retrained"})
 
 
 def layers_in(table: pd.DataFrame) -> int:
@@ -112,7 +128,7 @@ class Standing:
         return self.higher + self.same + self.lower
 
 
-def standing(table: pd.DataFrame, ticket: int, column: str) -> Standing | None:
+def standing(table: pd.DataFrame, ticket: int | None, column: str) -> Standing | None:
     """Where a ticket stands among those of half the units; None if it has no score.
 
     Args:
@@ -121,26 +137,29 @@ def standing(table: pd.DataFrame, ticket: int, column: str) -> Standing | None:
         column: "pruned" or "retrained".
     """
     scores = scores_of_halves(table, column).round(5)
-    if ticket not in scores.index or len(scores) < 2:
+    if ticket is None or ticket not in scores.index or len(scores) < 2:
         return None
     mine, others = float(scores.loc[ticket]), scores.drop(ticket)
     higher, same, lower = (compare(others, mine).sum() for compare in (gt, eq, lt))
     return Standing(mine, int(higher), int(same), int(lower), float(others.max()))
 
 
-def path_table(path: Sequence[TicketStep]) -> pd.DataFrame:
+def path_table(path: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """The search's way, a row for each state: how many `units` are left, the `ticket`, its `score`,
-    and the unit that goes next with its `importance`.
+    and the units that go next.
     """
     rows = []
-    for step, following in zip(path, [*path[1:], None], strict=True):
-        row: dict[str, object] = {"units": step.ticket.bit_count(), "ticket": step.ticket}
-        row |= {"score": f"{step.score:.3f}", "next to go": "", "importance": ""}
-        if following is not None:
-            bit = (step.ticket ^ following.ticket).bit_length() - 1
-            row["next to go"] = _unit_names(step.importance.shape[1])[bit]
-            row["importance"] = f"{step.importance.ravel()[bit]:.4f}"
-        rows.append(row)
+    for state, following in zip(path, [*path[1:], None], strict=True):
+        gone = 0 if following is None else state["ticket"] ^ following["ticket"]
+        names = _unit_names(len(state["mlps"]))
+        rows.append(
+            {
+                "units": state["ticket"].bit_count(),
+                "ticket": state["ticket"],
+                "score": f"{state['score']:.3f}",
+                "next to go": ", ".join(n for bit, n in enumerate(names) if gone >> bit & 1),
+            }
+        )
     return pd.DataFrame(rows).set_index("units")
 
 
@@ -203,7 +222,7 @@ def constant_without(table: pd.DataFrame) -> pd.DataFrame:
     """
     layers = layers_in(table)
     kept = units_of(table["ticket"].to_numpy(), layers).reshape(len(table), -1)
-    constant = table["pruned_constant"].to_numpy(dtype=bool)
+    constant = table["constant"].to_numpy(dtype=bool)
     return pd.DataFrame(
         {
             "unit": _unit_names(layers),
@@ -237,17 +256,17 @@ def units_of_extremes(table: pd.DataFrame, column: str, share: float = 0.1) -> n
 def describe_pruned(table: pd.DataFrame, marks: Marks) -> str:
     """What the scores of all tickets as pruned say."""
     found = standing(table, marks.half, "pruned")
-    if found is None:
-        return "The tickets have not been scored as pruned yet."
     kept = table[table["pruned"] >= marks.threshold * marks.full]
     small = f"{len(kept):,} of all {len(table):,} tickets keep {marks.threshold:.0%} of the full "
     small += f"model's {marks.full:.3f}. "
     if len(kept):
-        small += f"The smallest of them has {_units(int(kept['units'].min()))}; the search stops "
-        small += f"at {_units(marks.good.bit_count())}."
+        small += (
+            f"The smallest of them has {_count(kept['units'].min(), 'unit')}; the search stops "
+        )
+        small += f"at {_count(marks.good.bit_count(), 'unit')}."
     return "\n".join(
         (
-            f"* **The search's ticket as pruned** scores {found.score:.3f}. {_compare(found)}",
+            f"* **The search's ticket as pruned:** {_compare(found)}",
             f"* **Small tickets:** {small}",
             f"* **The unit that is missed most:** {_missed_most(table)}",
         )
@@ -268,16 +287,14 @@ def describe_retrained(table: pd.DataFrame, marks: Marks) -> str:
     scores, lost = scores_of_halves(table, "retrained"), losers(table, marks)
     if len(scores) < 2:
         return "Too few tickets have been retrained yet."
-    lines = []
     found = standing(table, marks.half, "retrained")
-    if found is not None:
-        lines = [f"* **The search's ticket retrained** scores {found.score:.3f}. {_compare(found)}"]
-    lines.append(
+    lines = [
+        f"* **The search's ticket retrained:** {_compare(found)}",
         f"* **Losers:** {lost.sum()} of {len(lost)} retrained tickets {_share_lost(table, lost)} "
         f"end at or below {marks.losing:.3f}, half of the way from the majority class "
         f"({marks.majority:.3f}) to a linear layer on the frozen encoder ({marks.frozen:.3f}). "
-        f"{(scores > marks.frozen).sum()} end above that layer."
-    )
+        f"{(scores > marks.frozen).sum()} end above that layer.",
+    ]
     if lost.any() and not lost.all():
         lines.append(f"* **What losers lack:** {_lacking(rules(table, marks), int(lost.sum()))}")
     pruned = scores_of_halves(table, "pruned").reindex(scores.index).dropna()
@@ -295,16 +312,16 @@ def _lacking(tried: pd.DataFrame, lost: int) -> str:
     other = tried[tried["part"] != best["part"]].iloc[0]
     return (
         f"of {len(tried)} simple rules, the one with the fewest exceptions is that a ticket wins "
-        f"if it has {best['rule']}: {best['losers_with']} lose that meet it, "
-        f"{best['winners_without']} win that do not. The best rule on {PARTS[other['part']]}s "
-        f"({other['rule']}) has {other['exceptions']} exceptions, and that all tickets win has "
-        f"{lost}."
+        f"if it has {best['rule']}. Its exceptions are {_count(best['losers_with'], 'loser')} with "
+        f"it and {_count(best['winners_without'], 'winner')} without. The best rule on "
+        f"{PARTS[other['part']]}s ({other['rule']}) has {_count(other['exceptions'], 'exception')}"
+        f", and that all tickets win has {lost}."
     )
 
 
 def time_taken(experiment: Experiment, table: pd.DataFrame) -> pd.DataFrame:
-    """What there is of a seed's stages: `pieces`, `seconds` in all, and the `device`."""
-    seed = int(table["seed"].iloc[0])
+    """What there is of the first seed's stages: `pieces`, `seconds` in all, and the `device`."""
+    seed = experiment.settings.seeds[0]
     tickets = scores_of_halves(table, "retrained").index
     stages = {
         "all tickets as pruned": [pruned_key(experiment, seed)],
@@ -332,12 +349,14 @@ def describe_progress(table: pd.DataFrame) -> str:
     )
 
 
-def _compare(found: Standing) -> str:
+def _compare(found: Standing | None) -> str:
+    if found is None:
+        return "none of half the units has a score on the search's way."
     percent = f"{(found.lower + found.same / 2) / found.others:.1%}"
     return (
-        f"Of the {found.others} other tickets of its size, {found.higher} score higher, "
-        f"{found.same} the same and {found.lower} lower: it beats {percent} of them, ties counted "
-        f"half. The best of the others scores {found.best:.3f}."
+        f"it scores {found.score:.3f}. It beats {found.lower} of the {found.others} other tickets "
+        f"of its size, ties with {found.same} and loses to {found.higher}: {percent} are beaten, "
+        f"ties counted half. The best of the others scores {found.best:.3f}."
     )
 
 
@@ -348,5 +367,5 @@ def _share_lost(table: pd.DataFrame, lost: pd.Series) -> str:
     return f"({lost.mean():.0%}; of all, by a 95% interval, {low:.0%} to {high:.0%})"
 
 
-def _units(count: int) -> str:
-    return f"{count} unit{'' if count == 1 else 's'}"
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -13,7 +13,6 @@ from lotterylib.report.pages import (
     OVERVIEW,
     find_template,
     page_path,
-    parameters_of,
     render,
     write_contents,
 )
@@ -21,6 +20,7 @@ from lotterylib.report.published import publish
 from lotterylib.report.results import load_results
 from lotterylib.runs.experiment import Experiment
 from lotterylib.runs.run import Failure, Plan, pool_of, processes, without_failures
+from lotterylib.runs.settings import given_by
 
 
 def check_pages(experiments: Sequence[Experiment], pages: Path) -> None:
@@ -32,7 +32,7 @@ def check_pages(experiments: Sequence[Experiment], pages: Path) -> None:
     there = load_results(pages)
     for experiment in experiments:
         amounts = len(experiment.data.train), experiment.recipe.epochs
-        mine = (experiment.preset.name, experiment.settings.budget, *amounts)
+        mine = (experiment.settings.how, experiment.settings.budget, *amounts)
         ours = (there["encoder"] == experiment.encoder.name) & (
             there["task"] == experiment.task.name
         )
@@ -67,7 +67,7 @@ def render_all(plan: Plan, templates: Sequence[Path], pages: Path, jobs: int = 0
         for experiment, wanted in plan:
             for template in (each for each in templates if each.stem in wanted):
                 page = page_path(pages, experiment.encoder.name, experiment.task.name, template)
-                job = pool.submit(render, template, page, parameters_of(experiment.settings))
+                job = pool.submit(render, template, page, given_by(experiment.settings))
                 rendered[job] = experiment.task.name, page
         for job in as_completed(rendered):
             task, page = rendered[job]

@@ -13,12 +13,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from lotterylib.runs.jobs import Cell
+from lotterylib.encoder import Shape
 from lotterylib.runs.experiment import Experiment
+from lotterylib.runs.jobs import Cell
 from lotterylib.runs.methods import ALL_METHODS
 from lotterylib.runs.pattern_counts import EXAMPLES
-from lotterylib.runs.searches import ROUNDS
-from lotterylib.encoder import Shape
 
 STATES = 10
 """States that a search tries."""
@@ -148,5 +147,5 @@ def _search(cell: Cell, amounts: Amounts) -> Work:
         half = 0.5 if method.searched_on == "half" else 1.0
         return Work(reading=STATES * state * half * amounts.dev.forward(amounts.shape))
     if method.way == "iterative":
-        return _training(amounts, passes=ROUNDS - 1.0)
+        return _training(amounts, passes=2.0)
     return Work()

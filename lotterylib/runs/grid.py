@@ -23,15 +23,12 @@ from pathlib import Path
 from lotterylib import cli, commands
 from lotterylib.data.pretrained import folder_of
 from lotterylib.errors import LotteryError, unknown
+from lotterylib.report.pages import OVERVIEW
 from lotterylib.runs.methods import SEVERAL_SEEDS
-from lotterylib.report.pages import OVERVIEW, parameters_of
 from lotterylib.runs.request import Request
-from lotterylib.runs.settings import Settings
+from lotterylib.runs.settings import Settings, given_by, names
 
-SETTINGS = (
-    *("tasks", "encoder", "preset", "budget", "seeds", "train_rows", "dev_rows", "epochs"),
-    *("learning_rate", "batch_order", "precision", "dev_split", "draws", "halves", "data_dir", "store", "pages", "with", "notebooks"),
-)
+SETTINGS = ("tasks", "pages", "with", "notebooks", *(n for n in names() if n != "task"))
 """What `snakemake --config` takes: the options of `lottery run` under their own names."""
 
 TABLES = ("results.csv", "subnetworks.json", "patterns.csv")
@@ -107,11 +104,11 @@ class Grid:
 
         It is hidden in the run store, so that whoever deletes the store deletes it as well.
         """
-        shared = dict(parameters_of(self.request[0][0]))
+        shared = dict(given_by(self.request[0][0]))
         for name in ("task", "seeds", "store"):
             del shared[name]
         digest = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:12]
-        return Path(self.options.store, ".grid", f"{self.encoder}-{digest}")
+        return Path(self.request[0][0].store, ".grid", f"{self.encoder}-{digest}")
 
     @property
     def published(self) -> list[str]:
@@ -133,7 +130,7 @@ class Grid:
         ones are left out, since they are the templates' own and Snakemake does not quote them.
         """
         settings = next(each for each, _ in self.request if each.task.name == task)
-        parameters = parameters_of(settings) | {"seeds": seeds.replace("+", ",")}
+        parameters = given_by(settings) | {"seeds": seeds.replace("+", ",")}
         return [
             part
             for name, value in parameters.items()
@@ -169,7 +166,7 @@ def read_grid(config: Mapping[str, object], notebooks: str = "notebooks") -> Gri
     options = cli.build_parser().parse_args(["run", *arguments, "--", *tasks])
     check_paths(options)
     options.notebooks = os.path.relpath(options.notebooks)  # one name, however it was given
-    encoder = folder_of(options.encoder)
+    encoder = folder_of(commands.given_by_options(options).get("encoder", "minilm"))
     return Grid(options, encoder, commands.requested(options, encoder))
 
 
@@ -181,7 +178,7 @@ def check_paths(options: argparse.Namespace) -> None:
         LotteryError: a path has such a character.
     """
     for name in _PATHS:
-        given = str(getattr(options, name))
+        given = str(getattr(options, name) or "")
         if found := _READ_BY_SHELLS.search(given):
             raise LotteryError(
                 f"{_flag(name)} is {given!r}: with jobs, paths hold letters, digits, spaces and "
@@ -249,10 +246,10 @@ def run(options: argparse.Namespace, profile: Path) -> int:
         raise KeyboardInterrupt
     if status == 0:
         return 0
+    logs = Path(commands.given_by_options(options).get("store", "runs"), ".grid")
     print(
-        "lottery: not every job was done. How far the notebooks got is under "
-        f"{Path(options.store, '.grid')}; what was finished is kept; give the same command again "
-        "to go on.",
+        f"lottery: not every job was done. How far the notebooks got is under {logs}; what was "
+        "finished is kept; give the same command again to go on.",
         file=sys.stderr,
     )
     return 1
@@ -265,12 +262,10 @@ def _seeds_of(settings: Settings, page: str) -> Sequence[str]:
 
 def _given(options: argparse.Namespace) -> dict[str, str]:
     """The settings that a command line gave, without tasks, as texts."""
-    values = vars(options) | {"with": options.extras}
-    return {
-        name: str(values[name])
-        for name in SETTINGS
-        if name != "tasks" and values[name] not in ("", 0, 0.0)
-    }
+    given = commands.given_by_options(options)
+    own = {"pages": options.pages, "with": options.extras, "notebooks": options.notebooks}
+    values = {name: value for name, value in own.items() if value} | given
+    return {name: str(value) for name, value in values.items() if name not in ("task", "tasks")}
 
 
 def _flag(name: str) -> str:

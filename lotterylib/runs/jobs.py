@@ -10,13 +10,12 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from lotterylib.ablation import ablation, ablation_key
+from lotterylib.finetuning import Progress, silent
 from lotterylib.runs.experiment import Experiment
 from lotterylib.runs.methods import ALL_METHODS, CORE, EXTRAS, GRIDS
 from lotterylib.runs.pattern_counts import CONDITIONS, count_patterns, counts_key
 from lotterylib.runs.settings import Settings
 from lotterylib.runs.store import Key
-from lotterylib.finetuning import Progress, silent
 
 ALL = (*CORE, *EXTRAS.values())
 """Every page of a task."""
@@ -70,7 +69,7 @@ def cells_of(settings: Settings, pages: Collection[str] = CORE) -> Iterator[Cell
                 yield from _scores(seed, method, scored)
         yield from _measurements(seed, pages)
     if "super" in methods and len(settings.seeds) > 1:
-        inside = settings.preset.attention_in_subnetwork and "07_attention_patterns" in pages
+        inside = settings.attention_in_subnetwork and "07_attention_patterns" in pages
         for seed in settings.seeds:
             yield Cell("search", seed, "super")
             yield from _scores(seed, "super", scored)
@@ -117,7 +116,7 @@ def compute(experiment: Experiment, cell: Cell, report: Progress = silent) -> st
         experiment.importance(cell.seed, cell.kind)  # type: ignore[arg-type]
         return "measured"
     if cell.stage == "ablation":
-        lowest = ablation(experiment, cell.seed, report).min()
+        lowest = experiment.ablation(cell.seed, report).min()
         return f"without the head that matters most {lowest:.3f}"
     if cell.stage == "patterns":
         within = cell.method or "full"
@@ -141,7 +140,7 @@ def key_of(experiment: Experiment, cell: Cell) -> Key:
     if cell.stage == "importance":
         return experiment.importance_key(cell.seed, cell.kind)
     if cell.stage == "ablation":
-        return ablation_key(experiment, cell.seed)
+        return experiment.ablation_key(cell.seed)
     if cell.stage == "patterns":
         return counts_key(experiment, cell.seed, cell.kind, cell.method or "full")
     if cell.stage == "baseline":

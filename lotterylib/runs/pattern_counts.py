@@ -16,10 +16,10 @@ from transformers import PreTrainedModel
 
 from lotterylib.attention import Slices, maps_of
 from lotterylib.data.files import read_json, write_json
-from lotterylib.report.findings import spell_interval
-from lotterylib.gates import gate_values, gated
 from lotterylib.fast.gpu import name_of
-from lotterylib.heterogeneity import correlation, heterogeneous_share, pattern_shares
+from lotterylib.finetuning import Progress
+from lotterylib.gates import gate_values, gated
+from lotterylib.heterogeneity import heterogeneous_share, pattern_shares
 from lotterylib.pattern_cnn import (
     EPOCHS,
     GENERATED_MAPS,
@@ -32,7 +32,6 @@ from lotterylib.pattern_cnn import (
 from lotterylib.patterns import PATTERNS, generate_maps
 from lotterylib.runs.store import Key, RunStore
 from lotterylib.subnetworks import StructuredSubnetwork
-from lotterylib.finetuning import Progress
 
 if TYPE_CHECKING:
     from lotterylib.runs.experiment import Experiment
@@ -65,7 +64,7 @@ def _classifier_key() -> Key:
 
 def counts_key(experiment: Experiment, seed: int, condition: str, within: str = "full") -> Key:
     """Where the store keeps the counts of `count_patterns`."""
-    preset = experiment.preset
+    preset = experiment.settings
     tuned = condition.startswith("fine-tuned")
     config = {
         "weights": experiment.finetuned_key(seed).digest if tuned else experiment.encoder.sha256,
@@ -129,7 +128,7 @@ def _count(
 ) -> np.ndarray:
     dev = experiment.splits[1]
     chosen = np.random.default_rng([seed, 3]).permutation(len(dev))[:EXAMPLES]
-    shape, preset = experiment.shape, experiment.preset
+    shape, preset = experiment.shape, experiment.settings
     cnn = classifier(experiment.store)
     counts = np.zeros((shape.layers, shape.heads, len(PATTERNS)), dtype=np.int64)
     with ExitStack() as gates:
@@ -163,7 +162,7 @@ def shares_table(experiment: Experiment) -> pd.DataFrame:
         One row per condition and set of heads ("all", and "super" if there are any), a column per
         pattern.
     """
-    inside = experiment.preset.attention_in_subnetwork
+    inside = experiment.settings.attention_in_subnetwork
     rows = []
     seeds = experiment.settings.seeds
     for condition in CONDITIONS:
@@ -194,25 +193,6 @@ def survival_and_shares(experiment: Experiment, condition: str) -> tuple[np.ndar
     kept = [experiment.subnetwork(seed, "structured", "good").heads for seed in seeds]  # type: ignore[union-attr]
     counts = np.sum([count_patterns(experiment, seed, condition) for seed in seeds], axis=0)
     return np.mean(kept, axis=0), heterogeneous_share(counts)
-
-
-def describe_patterns(experiment: Experiment, shares: pd.DataFrame) -> str:
-    """What the shares of `shares_table` and the survival of heads say, in sentences."""
-    lines = []
-    for kind in ("raw", "normed"):
-        part = shares[(shares["weights"] == "fine-tuned") & (shares["maps"] == kind)]
-        told = [
-            f"{share:.0%} of the maps of {'all heads' if heads == 'all' else 'super-survivors'}"
-            for heads, share in zip(part["heads"], part["heterogeneous"], strict=True)
-        ]
-        survival, share = survival_and_shares(experiment, f"fine-tuned, {kind}")
-        r = spell_interval(*correlation(survival.reshape(1, -1), share.reshape(1, -1)))
-        name = "Raw maps" if kind == "raw" else "Norm-weighted maps"
-        lines.append(
-            f"* **{name}:** heterogeneous are {' and '.join(told)}. Survival and that share "
-            f"correlate over {share.size} heads with r = {r}."
-        )
-    return "\n".join(lines)
 
 
 def detail_effects(experiment: Experiment, seed: int, examples: int = 20) -> pd.DataFrame:
@@ -280,8 +260,8 @@ def example_maps(experiment: Experiment, seed: int) -> dict[str, list[np.ndarray
             dev,
             [row],
             norm_weighted=kind == "normed",
-            slices=experiment.preset.attention_slices,
-            token_types=experiment.preset.attention_token_types,
+            slices=experiment.settings.attention_slices,
+            token_types=experiment.settings.attention_token_types,
         )
         found[kind] = [maps[layer, head] for layer, head in places]
     return found

@@ -20,21 +20,20 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
-from lotterylib.fast import gpu
-from lotterylib.encoder import shape_of
-from lotterylib.batches import MAX_LENGTH, Encoded, encode
-from lotterylib.runs.jobs import cells_of
-from lotterylib.runs.cost import Amounts, Split, Work, split_of, work_of
-from lotterylib.data.glue import load_task_data
-from lotterylib.fast.cpu import use_onednn
-from lotterylib.data.pretrained import ENCODERS, find_encoder
-from lotterylib.errors import LotteryError
-from lotterylib.runs.lengths import random_examples, sample_lengths
+from lotterylib.batches import Encoded, encode
 from lotterylib.data.loading import load_model, load_tokenizer, quiet_transformers
-from lotterylib.fast.cpu import keep_freed_memory
-from lotterylib.scoring import EVALUATION_BATCH, evaluate
-from lotterylib.runs.settings import Settings
+from lotterylib.data.pretrained import ENCODERS, find_encoder
+from lotterylib.encoder import shape_of
+from lotterylib.errors import LotteryError
+from lotterylib.fast import gpu
+from lotterylib.fast.cpu import keep_freed_memory, use_onednn
 from lotterylib.finetuning import Recipe, batches_of, train
+from lotterylib.runs.cost import Amounts, Split, Work, split_of, work_of
+from lotterylib.runs.experiment import load_task_data
+from lotterylib.runs.jobs import cells_of
+from lotterylib.runs.lengths import random_examples, sample_lengths
+from lotterylib.runs.settings import Settings
+from lotterylib.scoring import EVALUATION_BATCH, evaluate
 
 TRAFFIC = 40
 """Bytes that a parameter costs at a step: both passes read it and one writes its gradient; then the
@@ -191,7 +190,9 @@ def measure_memory(model: PreTrainedModel, settings: Settings) -> float:
     this process so far, with its libraries.
     """
     tokenizer = load_tokenizer(find_encoder("tiny"))
-    longest = random_examples([MAX_LENGTH] * Recipe.batch_size, tokenizer, model.config.vocab_size)
+    longest = random_examples(
+        [settings.max_length] * Recipe.batch_size, tokenizer, model.config.vocab_size
+    )
     train(model, longest, settings.task, Recipe(1e-6, epochs=1), 0)
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()

@@ -21,14 +21,14 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from lotterylib.runs.jobs import Cell, cells_of, compute, key_of, wave_of
-from lotterylib.runs.cost import amounts_of, work_of
 from lotterylib.errors import LotteryError, reason_of
+from lotterylib.finetuning import Progress
+from lotterylib.runs.cost import amounts_of, work_of
 from lotterylib.runs.experiment import Experiment, open_experiment
+from lotterylib.runs.jobs import Cell, cells_of, compute, key_of, wave_of
 from lotterylib.runs.pattern_counts import classifier
 from lotterylib.runs.settings import Settings
 from lotterylib.runs.store import RunStore
-from lotterylib.finetuning import Progress
 
 _FLOP_A_SECOND = 150e9  # of a processor; only the ratio to the second that each cell costs matters
 
@@ -231,7 +231,7 @@ def _compute_one(
     """Compute a cell and say what was found; None if another run is at it, unless to wait."""
     torch.set_num_threads(threads)
     since = time.monotonic()
-    experiment = _opened(settings)
+    experiment = opened(settings)
     experiment.store.failed_since = failed_since
     if not wait and experiment.store.is_claimed(key_of(experiment, cell)):
         return None
@@ -254,7 +254,8 @@ def _failed(experiment: Experiment, cell: Cell, error: Exception, bar: tqdm) -> 
 
 
 @lru_cache(maxsize=4)
-def _opened(settings: Settings) -> Experiment:
+def opened(settings: Settings) -> Experiment:
+    """The experiment of these settings, opened once per process."""
     return open_experiment(settings)
 
 

@@ -9,9 +9,9 @@ from typing import Literal
 
 import pandas as pd
 
-from lotterylib.runs.jobs import Cell, cells_of, key_of, provenance
 from lotterylib.runs.cost import amounts_of, work_of
 from lotterylib.runs.experiment import Experiment
+from lotterylib.runs.jobs import Cell, cells_of, key_of, provenance
 
 State = Literal["done", "running", "failed", "missing"]
 

@@ -14,7 +14,7 @@ import torch
 import transformers
 
 from lotterylib.fast.cpu import keep_freed_memory
-from tests.benchmarks import magnitude, measuring, on_gpu, removal, training
+from tests.benchmarks import magnitude, measuring, removal, training
 
 GROUPS = {
     "fine-tuning": training.fine_tuning,
@@ -24,14 +24,12 @@ GROUPS = {
     "retraining": training.retraining,
     "norms": measuring.norm_weighted,
     "removal": removal.removal,
-    "gpu": on_gpu.on_gpu,
 }
 
 
 def main() -> None:
     """The command `python -m tests.benchmarks`."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    usual = [name for name in GROUPS if name != "gpu" or torch.cuda.is_available()]
     parser.add_argument("groups", nargs="*", help=f"of {', '.join(GROUPS)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="tiny amounts, to see that it works")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
@@ -42,7 +40,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     keep_freed_memory()  # for the peers too
     rows = []
-    for name in options.groups or usual:
+    for name in options.groups or GROUPS:
         for row in GROUPS[name](options.quick):
             rows.append({"group": name, **asdict(row)})
             short = f", short of {row.at_least:g}" if row.ratio < row.at_least else ""

@@ -14,7 +14,6 @@ from lotterylib.batches import Encoded
 from lotterylib.encoder import layers_of, shape_of
 from lotterylib.gates import gate_values, gated
 from lotterylib.importance import Importance, measure
-from lotterylib.runs.presets import find_preset
 from lotterylib.scoring import evaluate, example_losses
 from lotterylib.structured import StructuredStep, search_structured
 from lotterylib.subnetworks import StructuredSubnetwork, full_subnetwork
@@ -117,7 +116,7 @@ def _search(split: Encoded, task: str, promised: float) -> Row:
         # Random weights score anyhow: this search passes every step down to a third of the heads.
         return measure(model, split, TASK, kept)[0], float(kept.heads.mean() > 1 / 3)
 
-    steps = search_structured(look, full_subnetwork(shape_of(model)), find_preset("paper"))
+    steps = search_structured(look, full_subnetwork(shape_of(model)))
     return compare(
         f"structured search of {len(steps)} states, lengths of {task}'s dev set",
         "the authors' procedure",

@@ -5,10 +5,8 @@ import copy
 import numpy as np
 import pytest
 import torch
-from lotterylib.together import train_together
 from scipy.stats import spearmanr
 
-from lotterylib import replaying
 from lotterylib.attention import maps_of
 from lotterylib.encoder import shape_of
 from lotterylib.finetuning import Recipe, train
@@ -67,77 +65,3 @@ def test_training(method, order, pair, encoded):
     for one, other in zip(*(model.parameters() for model in pair), strict=True):
         torch.testing.assert_close(other.cpu(), one, rtol=1e-2, atol=1e-3)
         assert other.is_cuda
-
-
-@pytest.fixture
-def recordings(monkeypatch):
-    """What is recorded as CUDA graphs."""
-    made, plain = [], replaying.record
-
-    def record(function, pool):
-        made.append(plain(function, pool))
-        return made[-1]
-
-    monkeypatch.setattr(replaying, "record", record)
-    return made
-
-
-@pytest.mark.parametrize("order", ["buckets", "random"])
-def test_trainings_together(order, tiny_model, encoded, recordings):
-    split = encoded("similarity", 61, "train")
-    recipe = Recipe(1e-4, epochs=6, batch_size=8, order=order)
-    here = [tiny_model("similarity", seed, rough=0.1, dropout=False) for seed in (1, 2, 3)]
-    subnetworks = [None, half_of_the_weights(here[1]), some_structure()]
-    there = [copy.deepcopy(model).cuda() for model in here]
-    wanted, found = (
-        train_together(models, split, TASK, recipe, (1, 2, 3), subnetworks)
-        for models in (here, there)
-    )
-    np.testing.assert_allclose(found, wanted, rtol=2e-2)
-    for one, other in zip(here, there, strict=True):
-        for name, value in one.state_dict().items():
-            moved = other.state_dict()[name]
-            torch.testing.assert_close(moved.cpu(), value, rtol=1e-2, atol=2e-3, msg=name)
-    assert recordings
-
-
-def test_recorded_steps_draw_new_dropout_every_time(tiny_model, encoded, recordings):
-    split = encoded("similarity", 8, "train")  # one batch, whose loss would otherwise hardly move
-    models = [tiny_model("similarity", seed, rough=0.3).cuda() for seed in (1, 2)]
-    losses = train_together(models, split, TASK, Recipe(1e-12, epochs=20), (1, 2), (None, None))
-    assert all(len({round(loss, 6) for loss in each}) > 15 for each in losses)
-    assert len(recordings) == 1
-
-
-def test_a_recorded_step_is_repeated_exactly(tiny_model, encoded):
-    split = encoded("similarity", 61, "train")
-    runs = []
-    for _ in range(2):
-        models = [tiny_model("similarity", seed).cuda() for seed in (1, 2)]
-        recipe = Recipe(1e-4, epochs=6, batch_size=8)
-        runs.append(train_together(models, split, TASK, recipe, (1, 2), (None, None)))
-    np.testing.assert_allclose(runs[0], runs[1], rtol=1e-3)
-
-
-def test_steps_wait_for_nothing(pair, encoded):
-    model, split = pair[1], encoded("similarity", 96, "train")
-    recipe = Recipe(1e-4, epochs=2, batch_size=16)
-    train(model, split, TASK, recipe, 0)
-    plain, clip = torch.Tensor.tolist, torch.nn.utils.clip_grad_norm_
-
-    def from_the_first_step(*given):
-        norm = clip(*given)
-        torch.cuda.set_sync_debug_mode("error")
-        return norm
-
-    def to_the_look_at_the_end(tensor):
-        torch.cuda.set_sync_debug_mode("default")
-        return plain(tensor)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.nn.utils, "clip_grad_norm_", from_the_first_step)
-        patch.setattr(torch.Tensor, "tolist", to_the_look_at_the_end)
-        try:
-            train(model, split, TASK, recipe, 0)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")

@@ -6,7 +6,7 @@ import pytest
 from datasets.exceptions import DatasetNotFoundError
 
 import lotterylib.data.glue
-from lotterylib.data.glue import BUNDLED_ROWS, load_data
+from lotterylib.data.glue import BUNDLED_ROWS, held_out, load_data
 from lotterylib.errors import LotteryError
 from lotterylib.tasks import BUNDLED, TASKS, find_task
 
@@ -463,3 +463,15 @@ def test_real_glue_is_read(name, glue_dir):
         assert 0 <= min(labels) < 2 < 4 < max(labels) <= 5
     else:
         assert labels == set(range(task.outputs))
+
+
+def test_a_slice_of_the_training_rows_takes_the_place_of_dev(tmp_path):
+    whole = load_data(find_task("acceptability"), train_rows=101)
+    apart = held_out(whole)
+    assert (len(apart.train), len(apart.dev)) == (81, 20)
+    rows = [*zip(apart.train["sentence"], apart.train["label"], strict=True)]
+    rows += zip(apart.dev["sentence"], apart.dev["label"], strict=True)
+    assert sorted(rows) == sorted(zip(whole.train["sentence"], whole.train["label"], strict=True))
+    assert len({whole.fingerprint, apart.fingerprint}) == 2
+    assert held_out(whole).fingerprint == apart.fingerprint
+    assert "20 training rows, not trained on, take the place of dev" in apart.origin

@@ -92,7 +92,7 @@ def test_one_seed_has_no_super_survivors(tmp_path):
 def test_nothing_is_computed_twice(done, monkeypatch):
     made, found = done
     assert all(is_done(made, cell) for cell in cells_of(made.settings))
-    again = small_experiment(made.settings.store, preset=made.preset.name, seeds=[3, 1])
+    again = small_experiment(made.settings.store, preset=made.settings.preset, seeds=[3, 1])
 
     def fail(*_, **__):
         raise AssertionError("computed again")
@@ -115,7 +115,7 @@ def test_nothing_is_computed_twice(done, monkeypatch):
 
 def test_good_random_and_bad_are_of_one_size(done):
     made, _ = done
-    exact = made.preset.random_structured == "exact"
+    exact = made.settings.random_structured == "exact"
     for method in ("structured", "magnitude", "super"):
         good, random, bad = (made.subnetwork(3, method, kind) for kind in KINDS)
         if method == "magnitude":
@@ -148,7 +148,7 @@ def test_the_magnitude_subnetworks_hold_the_largest_and_the_smallest_weights(don
     inside, outside = magnitudes("good")
     if len(inside) and len(outside):
         assert inside.min() >= outside.max()
-    if made.preset.bad_magnitude == "lowest":
+    if made.settings.bad_magnitude == "lowest":
         inside, outside = magnitudes("bad")
         if len(inside) and len(outside):
             assert inside.max() <= outside.min()
@@ -251,7 +251,7 @@ def test_a_preset_changes_the_stages_that_it_touches_and_no_others(tmp_path):
         same = key_of(paper, cell).path == key_of(official, cell).path
         assert same == (cell.stage in ("finetune", "importance"))
     slower = small_experiment(tmp_path, seeds=[3, 1])
-    slower.preset = dataclasses.replace(slower.preset, magnitude_step=0.05)
+    slower.settings = slower.settings.but(magnitude_step=0.05)
     for cell in cells_of(paper.settings):
         same = key_of(paper, cell).path == key_of(slower, cell).path
         assert same == (cell.method != "magnitude")
@@ -408,6 +408,37 @@ def test_retraining_starts_from_the_pre_trained_weights(halves, method):
     assert len(losses) == len(made.losses(3)) == 10
 
 
+def test_retraining_can_keep_the_embeddings_of_the_fine_tuned_model(halves):
+    made = halves()
+    made.settings = made.settings.but(embeddings="kept")
+    model, tuned = made.pretrained(3), made.finetuned(3)
+    model.base_model.embeddings.load_state_dict(tuned.base_model.embeddings.state_dict())
+    found = written(made, "structured", "good", "retrained")
+    assert found == trained(made, model, made.subnetwork(3, "structured", "good"))
+    made.settings = made.settings.but(embeddings="reset")
+    assert found != written(made, "structured", "good", "retrained")
+
+
+def test_draws_are_others_and_the_first_is_the_one_there_always_was(halves):
+    made = halves()
+    for kind in ("random", "bad"):
+        drawn = [made.subnetwork(3, "structured", kind, number=number) for number in (0, 1, 2)]
+        assert drawn[0] == made.subnetwork(3, "structured", kind)
+        assert not any(one == other for one, other in itertools.combinations(drawn, 2))
+        assert len({(int(each.heads.sum()), int(each.mlps.sum())) for each in drawn}) == 1
+    keys = [made.score_key(3, "structured", "bad", "pruned", number) for number in (0, 1)]
+    assert keys[0] == made.score_key(3, "structured", "bad", "pruned") != keys[1]
+
+
+def test_precision_is_part_of_what_a_result_is(tmp_path):
+    made = {name: small_experiment(tmp_path, precision=name) for name in ("auto", "bfloat16")}
+    assert made["auto"].finetuned_key(3) != made["bfloat16"].finetuned_key(3)
+    assert made["bfloat16"].losses(3) != made["auto"].losses(3)
+    np.testing.assert_allclose(made["bfloat16"].losses(3), made["auto"].losses(3), rtol=0.1)
+    told = made["bfloat16"].store.provenance(made["bfloat16"].finetuned_key(3))
+    assert told["device"] == "CPU, bfloat16"
+
+
 @METHODS
 def test_longer_is_twice_the_epochs(halves, method):
     made = halves()
@@ -454,7 +485,7 @@ def test_phases_have_keys_of_their_own(tmp_path):
     phases = ("pruned", "retrained", "longer", "rewound", "from scratch")
     keys = [made.score_key(3, "structured", "good", phase) for phase in phases]
     assert len({key.digest for key in keys}) == len(phases)
-    made.preset = dataclasses.replace(made.preset, rewind_share=0.2)
+    made.settings = made.settings.but(rewind_share=0.2)
     again = [made.score_key(3, "structured", "good", phase) for phase in phases]
     assert [a.digest == b.digest for a, b in zip(again, keys, strict=True)] == [1, 1, 1, 0, 1]
 

@@ -124,6 +124,7 @@ EVERY = {
     ),
     "survival_heatmap": lambda: figures.survival_heatmap(np.ones((2, 3, 4)), np.ones((2, 3))),
     "training_curves": lambda: figures.training_curves({1: [0.7, 0.6], 2: [0.7, 0.5]}),
+    "printed_beside_true": figures.printed_beside_true,
     "ways_beside_paper": lambda: figures.ways_beside_paper({"SST-2": results_of(BOTH)}),
 }
 
@@ -601,3 +602,20 @@ def test_a_method_beside_the_papers_two_is_named_in_words(method):
     assert title == f"{ALL_METHODS[method].title}, 40% of the encoder"
     over = figures.overview_bars(results, "minilm", method).axes[0].get_title()
     assert over == "SST-2\n40% of the encoder"
+
+
+def test_the_printed_bar_stands_beside_the_true_one():
+    (axes,) = figures.printed_beside_true().axes
+    titles = [label.get_text() for label in axes.get_xticklabels()]
+    printed, true = (bars for bars in axes.containers if hasattr(bars, "patches"))
+    for number, title in enumerate(titles):
+        for bars, kind in ((printed, "good"), (true, "random")):
+            mean, sd = paper.score(title, "structured", kind, "retrained")
+            bar = bars.patches[number]
+            assert bar.get_height() == mean
+            assert abs(bar.get_x() + bar.get_width() / 2 - number) < 0.3
+            low, high = bars.errorbar.lines[2][0].get_segments()[number][:, 1]
+            assert (low, high) == pytest.approx((mean - sd, mean + sd))
+    assert len(titles) == len(printed.patches) == len(true.patches) == 9
+    assert "random: the score of the good" in printed.get_label()
+    assert true.get_label() == "released score of the random ones"

@@ -74,6 +74,22 @@ def test_closed_gates_equal_removal(family, subnetwork, family_model, family_inp
         assert (by_gates - logits(model, inputs)).abs().max() > 1e-2
 
 
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_an_empty_layer_loses_the_bias_of_its_w_o_too_where_told(
+    family, family_model, family_inputs
+):
+    model = family_model(family)
+    inputs, subnetwork = family_inputs(model), SUBNETWORKS["a layer without heads"]
+    reference = copy.deepcopy(model)
+    with torch.no_grad():
+        layers_of(reference)[1].output.bias.zero_()
+    wanted = gated_logits(reference, inputs, *gate_values(subnetwork))
+    found = logits(remove(model, subnetwork, drop_empty_bias=True), inputs)
+    assert torch.allclose(found, wanted, rtol=0, atol=1e-5)
+    kept_bias = gated_logits(family_model(family), inputs, *gate_values(subnetwork))
+    assert (kept_bias - found).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize("family", WITH_SDPA)
 @pytest.mark.parametrize("subnetwork", [drawn(4), SUBNETWORKS["a layer without heads"]])
 def test_gates_and_removal_work_with_either_attention(

@@ -5,7 +5,6 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from lotterylib.together import train_together
 from scipy.stats import spearmanr
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -71,7 +70,7 @@ def as_on_a_gpu(monkeypatch):
 
 
 def in_half(monkeypatch, half):
-    monkeypatch.setattr(gpu, "half_of", lambda device: half)
+    monkeypatch.setattr(gpu, "half_of", lambda model: half)
 
 
 def trained(tiny_model, encoded, **changes):
@@ -81,12 +80,11 @@ def trained(tiny_model, encoded, **changes):
 
 
 def test_on_a_cpu_nothing_is_done_otherwise(tiny_model):
-    cpu = torch.device("cpu")
-    assert gpu.half_of(cpu) is None
-    assert not gpu.gradient_scaler(cpu).is_enabled()
-    with gpu.autocast(cpu):
-        assert not torch.is_autocast_enabled("cpu")
     model = tiny_model()
+    assert gpu.half_of(model) is None
+    assert not gpu.gradient_scaler(model).is_enabled()
+    with gpu.autocast(model):
+        assert not torch.is_autocast_enabled("cpu")
     with gpu.without_waiting(model):
         assert model.config._attn_implementation == "sdpa"
 
@@ -210,36 +208,3 @@ def test_importance_of_a_real_encoder_ranks_alike(minilm, monkeypatch):
     for one, two in ((plain.heads, half.heads), (plain.mlps, half.mlps)):
         assert spearmanr(one.ravel(), two.ravel()).statistic > 0.99
     assert np.mean(np.array(score.predictions) == np.array(other.predictions)) > 0.98
-
-
-def test_trainings_together_wait_for_nothing(tiny_model, encoded, monkeypatch):
-    split = encoded("similarity", 48, "train")
-    monkeypatch.setattr(gpu, "looks_after", lambda device: 50)
-    monkeypatch.setattr(gpu, "without_waiting", gpu._unchecked_masks)
-    split.batch([0], torch.device("cpu"))  # what is moved once may wait
-    found = []
-    for epochs in (1, 4):
-        models = [tiny_model("similarity", seed) for seed in (1, 2)]
-        with Waits() as waits:
-            recipe = Recipe(1e-3, epochs=epochs, batch_size=8)
-            train_together(models, split, TASK, recipe, (1, 2), (None, None))
-        waits.found["tolist"] -= 2 * SHUFFLES * epochs
-        found.append(waits.found)
-    assert found[0] == found[1]
-    assert found[0]["tolist"] == 1
-
-
-def test_trainings_together_take_half_precision(tiny_model, encoded, monkeypatch):
-    split, recipe = encoded("similarity", 48, "train"), Recipe(1e-3, epochs=2, batch_size=8)
-
-    def losses():
-        models = [tiny_model("similarity", seed, dropout=False) for seed in (1, 2)]
-        return train_together(models, split, TASK, recipe, (1, 2), (None, None))
-
-    whole = losses()
-    in_half(monkeypatch, torch.bfloat16)
-    half = losses()
-    assert half != whole
-    np.testing.assert_allclose(half, whole, rtol=0.1)
-    in_half(monkeypatch, torch.float16)  # without a scaler its gradients would vanish
-    assert losses() == whole

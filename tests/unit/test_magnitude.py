@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from torch.nn.utils import prune
 
 from lotterylib.magnitude import last_kept, pruned_counts, rank, search_magnitude
-from lotterylib.runs.presets import Preset
 
 
 def small_module():
@@ -53,7 +52,7 @@ def test_every_step_equals_torchs_global_pruning_applied_again(share):
 @settings(max_examples=40, deadline=None)
 def test_counts_start_at_nothing_and_never_fall_or_exceed(weights, share, steps):
     counts = list(pruned_counts(weights, share, steps))
-    assert len(counts) == steps + 1
+    assert len(counts) == steps + 1 or counts[-1] == weights
     assert counts[0] == 0
     for before, after in pairwise(counts):
         assert after == before + round(share * (weights - before))
@@ -158,7 +157,7 @@ def test_the_search_stops_at_the_first_failure_and_keeps_the_step_before():
     ranking = ranking_of(1000)
     measure, calls = scored(lambda size: 0.8 if size >= 700 else 0.5)
     told = []
-    steps = search_magnitude(measure, ranking, Preset("paper"), told.append)
+    steps = search_magnitude(measure, ranking, on_step=told.append)
     assert calls == [1000, 900, 810, 729, 656]
     assert [step.pruned for step in steps] == [0, 100, 190, 271, 344]
     assert [step.surviving for step in steps] == pytest.approx([1, 0.9, 0.81, 0.729, 0.656])
@@ -170,7 +169,7 @@ def test_the_search_stops_at_the_first_failure_and_keeps_the_step_before():
 
 def test_a_failing_first_step_leaves_the_full_model():
     measure, calls = scored(lambda size: float(size == 1000))
-    steps = search_magnitude(measure, ranking_of(1000), Preset("paper"))
+    steps = search_magnitude(measure, ranking_of(1000))
     assert calls == [1000, 900]
     assert last_kept(steps).pruned == 0
 
@@ -178,8 +177,7 @@ def test_a_failing_first_step_leaves_the_full_model():
 @pytest.mark.parametrize("most", [0, 1, 7])
 def test_the_number_of_steps_is_capped(most):
     measure, calls = scored(lambda size: 1.0)
-    preset = Preset("capped", magnitude_max_steps=most)
-    steps = search_magnitude(measure, ranking_of(1000), preset)
+    steps = search_magnitude(measure, ranking_of(1000), max_steps=most)
     assert len(steps) == len(calls) == most + 1
     assert last_kept(steps) == steps[-1]
 
@@ -187,17 +185,23 @@ def test_the_number_of_steps_is_capped(most):
 @pytest.mark.parametrize(("short", "kept"), [(0.0, True), (1e-9, False)])
 def test_the_threshold_itself_passes(short, kept):
     measure, _ = scored(lambda size: 0.7 if size == 1000 else 0.9 * 0.7 - short)
-    steps = search_magnitude(measure, ranking_of(1000), Preset("paper", magnitude_max_steps=1))
+    steps = search_magnitude(measure, ranking_of(1000), max_steps=1)
     assert steps[1].kept is kept
 
 
 def test_later_steps_are_compared_with_the_full_model():
     scores = iter([1.0, 0.95, 0.91, 0.89])
-    steps = search_magnitude(lambda _: next(scores), ranking_of(1000), Preset("paper"))
+    steps = search_magnitude(lambda _: next(scores), ranking_of(1000))
     assert [step.kept for step in steps] == [True, True, True, False]
 
 
 def test_the_full_model_passes_even_with_a_negative_score():
-    steps = search_magnitude(lambda _: -0.1, ranking_of(100), Preset("paper"))
+    steps = search_magnitude(lambda _: -0.1, ranking_of(100))
     assert [step.kept for step in steps] == [True, False]
     assert last_kept(steps).pruned == 0
+
+
+def test_a_share_of_the_initial_weights_goes_in_equal_steps():
+    assert list(pruned_counts(10, 0.3, 9, "initial")) == [0, 3, 6, 9, 10]
+    assert list(pruned_counts(10, 0.3, 2, "initial")) == [0, 3, 6]
+    assert list(pruned_counts(10, 0.5, 3, "remaining")) == [0, 5, 7, 9]

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from lotterylib.together import train_together
 
 from lotterylib.cli import main
 from lotterylib.errors import LotteryError
@@ -52,22 +51,6 @@ def test_the_budget_cuts_what_is_planned():
         for rows in (320, 640)
     )
     assert many.loc["all", "steps"] == 2 * few.loc["all", "steps"] == 2 * 2 * 3 * 10
-
-
-def test_trainings_at_once_are_timed_as_such(monkeypatch):
-    monkeypatch.setattr("lotterylib.runs.plan._ROWS", 96)
-    timed = []
-
-    def spy(models, split, task, recipe, seeds, *given):
-        timed.append((len(models), recipe.epochs, list(seeds)))
-        return train_together(models, split, task, recipe, seeds, *given)
-
-    monkeypatch.setattr("lotterylib.runs.plan.train_together", spy)
-    settings = parse_settings("rte", encoder="tiny", budget="smoke")
-    found = plan([(settings, ["01_finetune"])], jobs=1, together=3)
-    assert timed == [(3, epochs, [0, 1, 2]) for epochs in (1, 3, 1)]
-    assert found.loc["all", "hours"] > found.loc["all", "arithmetic"]
-    assert "3 trainings at once, as one batch." in found.attrs["notes"]
 
 
 def test_an_encoder_that_cannot_be_had_is_planned_for_by_its_sizes(monkeypatch):

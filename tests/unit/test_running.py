@@ -3,7 +3,6 @@
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,7 +122,7 @@ def test_pages_that_are_there_stay_wanted(tmp_path):
     assert pages_wanted(mine, [], tmp_path) == list(CORE)
     (tmp_path / "10_variants.ipynb").touch()
     assert pages_wanted(mine, ["extensions"], tmp_path) == [*CORE, "10_variants", "11_extensions"]
-    alone = replace(mine, seeds=(3,))
+    alone = mine.but(seeds=(3,))
     assert set(CORE) - set(pages_wanted(alone, [], tmp_path)) == {
         "05_stability",
         "06_super_survivors",
@@ -138,12 +137,12 @@ def test_further_pages_can_have_fewer_seeds(tmp_path):
     assert in_parts(mine, list(CORE), 1) == [(mine, list(CORE))]
     (core, pages), (fewer, others) = in_parts(mine, [*CORE, *extras], 1)
     assert (core, pages, others) == (mine, list(CORE), extras)
-    assert (mine.seeds, fewer) == ((3, 1), replace(mine, seeds=(3,)))
+    assert (mine.seeds, fewer) == ((3, 1), mine.but(seeds=(3,)))
 
 
 def test_what_two_parts_of_a_run_share_is_computed_once(tmp_path, capsys):
     both = experiment(tmp_path)
-    one = open_experiment(replace(both.settings, seeds=(3,)))
+    one = open_experiment(both.settings.but(seeds=(3,)))
     pages = ("04_subnetworks", "11_extensions")
     parts = [(both, pages[:1]), (one, pages[1:])]
     compute_all(parts, jobs=1)

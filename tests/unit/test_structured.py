@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lotterylib.importance import Importance
-from lotterylib.runs.presets import Preset
 from lotterylib.structured import (
     good_subnetwork,
     prune_least_important,
@@ -18,8 +17,8 @@ from lotterylib.structured import (
 )
 from lotterylib.subnetworks import StructuredSubnetwork, bad_like
 
-PAPER, STALE = Preset("paper"), Preset("stale", stale_importance=True)
-SPARING = Preset("sparing", min_heads_per_layer=1)
+PAPER, STALE = {}, {"stale_importance": True}
+SPARING = {"min_heads_per_layer": 1}
 
 
 def everything(layers=12, heads=12):
@@ -51,7 +50,7 @@ def trail(steps):
 
 
 def test_three_phases_with_exact_counts_and_undone_steps():
-    steps = search_structured(limits(95, 6), everything(), PAPER)
+    steps = search_structured(limits(95, 6), everything())
     assert trail(steps) == [
         ("full", 144, 12, True),
         ("together", 130, 11, True),
@@ -79,7 +78,7 @@ def test_every_search_obeys_the_rules(least_heads, least_mlps):
         return passes(subnetwork)
 
     told = []
-    steps = search_structured(measure, everything(), PAPER, told.append)
+    steps = search_structured(measure, everything(), on_step=told.append)
     assert told == steps
     assert [step.subnetwork for step in steps] == measured  # once each, in order
     order = [("full", "together", "heads", "mlps").index(step.phase) for step in steps]
@@ -108,14 +107,14 @@ def test_every_search_obeys_the_rules(least_heads, least_mlps):
 
 
 def test_a_score_that_never_falls_ends_in_nothing():
-    steps = search_structured(limits(0, 0), everything(), PAPER)
+    steps = search_structured(limits(0, 0), everything())
     together = [("together", max(144 - 14 * n, 0), 12 - n, True) for n in range(1, 12)]
     assert trail(steps) == [("full", 144, 12, True), *together, ("mlps", 0, 0, True)]
     assert counts(good_subnetwork(steps)) == (0, 0)
 
 
 def test_heads_alone_end_in_nothing_too():
-    steps = search_structured(limits(0, 12), everything(), PAPER)
+    steps = search_structured(limits(0, 12), everything())
     assert trail(steps)[1] == ("together", 130, 11, False)
     alone = [("heads", max(144 - 7 * n, 0), 12, True) for n in range(1, 22)]
     assert trail(steps)[2:-1] == alone
@@ -123,7 +122,7 @@ def test_heads_alone_end_in_nothing_too():
 
 
 def test_a_score_that_always_falls_keeps_the_full_model():
-    steps = search_structured(limits(144, 12), everything(), PAPER)
+    steps = search_structured(limits(144, 12), everything())
     assert trail(steps) == [
         ("full", 144, 12, True),
         ("together", 130, 11, False),
@@ -140,22 +139,18 @@ def test_the_threshold_itself_passes(full_score, short, kept):
         whole = subnetwork == everything()
         return fixed_importance(), full_score if whole else 0.9 * full_score - short
 
-    steps = search_structured(measure, everything(), PAPER)
+    steps = search_structured(measure, everything())
     assert [step.kept for step in steps[1:]] == [kept] * (len(steps) - 1)
 
 
 def test_the_threshold_is_a_share_of_the_full_model_not_of_the_last_step():
     scores = iter([1.0, 0.95, 0.91, 0.89, 0.0, 0.0])
-    steps = search_structured(
-        lambda subnetwork: (fixed_importance(), next(scores)), everything(), PAPER
-    )
+    steps = search_structured(lambda subnetwork: (fixed_importance(), next(scores)), everything())
     assert [step.kept for step in steps] == [True, True, True, False, False, False]
 
 
 def test_another_share_of_heads_and_a_small_model():
-    steps = search_structured(
-        lambda subnetwork: (fixed_importance(3, 4), 1.0), everything(3, 4), PAPER
-    )
+    steps = search_structured(lambda subnetwork: (fixed_importance(3, 4), 1.0), everything(3, 4))
     assert [counts(step.subnetwork) for step in steps] == [(12, 3), (11, 2), (10, 1), (9, 0)] + [
         (left, 0) for left in range(8, -1, -1)
     ]
@@ -173,7 +168,7 @@ def test_importance_is_measured_anew_after_every_kept_step():
         heads = np.arange(144.0).reshape(12, 12)
         return Importance(heads, mlps), float(subnetwork.heads.all())
 
-    steps = search_structured(measure, everything(), PAPER)
+    steps = search_structured(measure, everything())
     pruned = [~step.subnetwork.mlps for step in steps if step.phase == "mlps"]
     assert [np.flatnonzero(gone).tolist() for gone in pruned] == [
         sorted(order[: n + 1]) for n in range(12)
@@ -189,7 +184,7 @@ def test_stale_importance_changes_the_path():
         heads = np.array([[1.0, 2.0], [3.0, 4.0]])
         return Importance(heads if whole else heads[::-1, ::-1].copy(), mlps), float(whole)
 
-    fresh, stale = (search_structured(measure, everything(2, 2), p) for p in (PAPER, STALE))
+    fresh, stale = (search_structured(measure, everything(2, 2), **p) for p in (PAPER, STALE))
     assert trail(fresh) == trail(stale)
     assert fresh[1].subnetwork == stale[1].subnetwork  # the first phase starts from the full model
     assert fresh[-1].subnetwork.mlps.tolist() == [False, True]
@@ -198,7 +193,7 @@ def test_stale_importance_changes_the_path():
 
 
 def test_within_a_phase_stale_and_fresh_agree():
-    fresh, stale = (search_structured(limits(0, 0), everything(), p) for p in (PAPER, STALE))
+    fresh, stale = (search_structured(limits(0, 0), everything(), **p) for p in (PAPER, STALE))
     assert [step.subnetwork for step in fresh] == [step.subnetwork for step in stale]
 
 
@@ -240,7 +235,7 @@ def test_heads_are_ranked_after_normalising_by_layer():
 
 
 def test_heads_alone_go_in_one_phase_of_whole_steps():
-    steps = search_structured(limits(95, 12), everything(), PAPER, parts=("heads",))
+    steps = search_structured(limits(95, 12), everything(), parts=("heads",))
     assert trail(steps) == [
         ("full", 144, 12, True),
         ("heads", 130, 12, True),
@@ -253,21 +248,21 @@ def test_heads_alone_go_in_one_phase_of_whole_steps():
 
 def test_mlps_alone_go_one_by_one():
     for preset in (PAPER, SPARING):  # the heads to spare are no business of this search
-        steps = search_structured(limits(144, 10), everything(), preset, parts=("mlps",))
+        steps = search_structured(limits(144, 10), everything(), **preset, parts=("mlps",))
         assert trail(steps) == [
             ("full", 144, 12, True),
             ("mlps", 144, 11, True),
             ("mlps", 144, 10, True),
             ("mlps", 144, 9, False),
         ]
-    empty = search_structured(limits(0, 0), everything(), SPARING, parts=("mlps",))
+    empty = search_structured(limits(0, 0), everything(), **SPARING, parts=("mlps",))
     assert counts(good_subnetwork(empty)) == (144, 0)
 
 
 def test_a_search_for_one_part_has_no_stale_importance():
     for parts in (("heads",), ("mlps",)):
         fresh, stale = (
-            search_structured(limits(60, 5), everything(), preset, parts=parts)
+            search_structured(limits(60, 5), everything(), **preset, parts=parts)
             for preset in (PAPER, STALE)
         )
         assert [step.subnetwork for step in fresh] == [step.subnetwork for step in stale]
@@ -314,7 +309,7 @@ def test_a_search_for_heads_can_leave_every_layer_one(least_heads, seed):
     def measure(subnetwork):
         return importance, float(counts(subnetwork)[0] >= least_heads)
 
-    steps = search_structured(measure, everything(), SPARING, parts=("heads",))
+    steps = search_structured(measure, everything(), **SPARING, parts=("heads",))
     normalised = importance.normalised().heads
     for before, after in pairwise(steps):
         assert (after.subnetwork.heads.sum(1) >= 1).all()
@@ -329,13 +324,13 @@ def test_a_search_for_heads_can_leave_every_layer_one(least_heads, seed):
 
 
 def test_without_sparing_a_layer_can_lose_all_its_heads():
-    steps = search_structured(limits(0, 12), everything(), PAPER, parts=("heads",))
+    steps = search_structured(limits(0, 12), everything(), parts=("heads",))
     assert counts(good_subnetwork(steps)) == (0, 12)
 
 
 def test_the_joint_search_spares_no_layer():
     for passes in (limits(0, 0), limits(5, 3)):
-        plain, sparing = (search_structured(passes, everything(), p) for p in (PAPER, SPARING))
+        plain, sparing = (search_structured(passes, everything(), **p) for p in (PAPER, SPARING))
         assert [step.subnetwork for step in plain] == [step.subnetwork for step in sparing]
 
 
@@ -343,7 +338,7 @@ def test_the_joint_search_spares_no_layer():
 
 
 def test_half_of_heads_and_mlps_are_left_after_exact_steps():
-    steps = prune_to_half(limits(200, 200), everything(), PAPER)  # a score that never holds
+    steps = prune_to_half(limits(200, 200), everything())  # a score that never holds
     assert trail(steps) == [
         ("full", 144, 12, True),
         ("together", 130, 11, True),
@@ -353,15 +348,15 @@ def test_half_of_heads_and_mlps_are_left_after_exact_steps():
         ("together", 74, 7, True),
         ("together", 72, 6, True),
     ]
-    shallow = prune_to_half(lambda _: (fixed_importance(3, 4), 1.0), everything(3, 4), PAPER)
+    shallow = prune_to_half(lambda _: (fixed_importance(3, 4), 1.0), everything(3, 4))
     assert trail(shallow)[1:] == [
         ("together", 11, 2, True),
         ("together", 10, 1, True),
         *(("heads", left, 1, True) for left in (9, 8, 7, 6)),
     ]
-    deep = prune_to_half(lambda _: (fixed_importance(12, 1), 1.0), everything(12, 1), PAPER)
+    deep = prune_to_half(lambda _: (fixed_importance(12, 1), 1.0), everything(12, 1))
     assert trail(deep)[1:] == [("together", left, left, True) for left in range(11, 5, -1)]
-    wide = Preset("wide", heads_step=0.5)
+    wide = 0.5
     few = prune_to_half(lambda _: (fixed_importance(4, 2), 1.0), everything(4, 2), wide)
     assert trail(few)[1:] == [("together", 4, 3, True), ("mlps", 4, 2, True)]
 
@@ -379,7 +374,7 @@ def test_half_is_reached_step_by_step_and_leaves_room_for_a_bad_one(layers, head
 
     told = []
     full = everything(layers, heads)
-    steps = prune_to_half(measure, full, Preset("any", heads_step=step), told.append)
+    steps = prune_to_half(measure, full, step, told.append)
     assert told == steps
     assert [each[0] for each in measured] == [each.subnetwork for each in steps]
     assert [each[2] for each in measured] == [each.score for each in steps]

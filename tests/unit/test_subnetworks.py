@@ -13,15 +13,14 @@ from safetensors.numpy import save_file
 from lotterylib.encoder import ARCHITECTURES, Shape, layers_of, prunable_weights, shape_of
 from lotterylib.errors import LotteryError
 from lotterylib.gates import remove
+from lotterylib.runs.artefacts import load_subnetwork, save_subnetwork
 from lotterylib.subnetworks import (
     StructuredSubnetwork,
     WeightSubnetwork,
     bad_like,
     full_subnetwork,
     head_and_mlp_survival,
-    load_subnetwork,
     random_like,
-    save_subnetwork,
 )
 
 BERT_BASE = Shape(layers=12, heads=12, hidden=768, intermediate=3072, total=109_483_778)

@@ -10,7 +10,7 @@ from datasets import Dataset
 from lotterylib.batches import Encoded, encode, training_batches
 from lotterylib.encoder import prunable_weights, shape_of
 from lotterylib.errors import LotteryError
-from lotterylib.finetuning import Recipe, train
+from lotterylib.finetuning import Recipe, rate_share, train
 from lotterylib.gates import gate_values, gated, remove
 from lotterylib.subnetworks import full_subnetwork
 from lotterylib.tasks import find_task
@@ -369,54 +369,15 @@ def test_a_failure_in_a_part_names_the_step_of_the_whole(tiny_model, split):
         train(model, split, TASK, RECIPE, 0, part=(0.5, 1.0))
 
 
-@pytest.fixture
-def little_memory(monkeypatch):
-    """Batches of more than three examples do not fit into memory."""
-    batch = Encoded.batch
-    read = []
-
-    def limited(self, rows, device):
-        if len(rows) > 3:
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
-        read.append(list(rows))
-        return batch(self, rows, device)
-
-    monkeypatch.setattr(Encoded, "batch", limited)
-    return read
+def test_the_rate_rises_in_warm_up_and_falls_to_zero():
+    shares = [rate_share(step, 10, 0.3) for step in range(10)]
+    np.testing.assert_allclose(shares, [0, 1 / 3, 2 / 3, *(1 - np.arange(7) / 7)])
+    assert [rate_share(step, 4, 0.0) for step in range(4)] == [1, 0.75, 0.5, 0.25]
 
 
-def test_a_batch_that_does_not_fit_is_computed_in_halves(
-    tiny_model, split, little_memory, monkeypatch
-):
-    recipe = Recipe(learning_rate=1e-3, epochs=1, batch_size=8)
-    parts = tiny_model(dropout=False)
-    whole = copy.deepcopy(parts)
-    with pytest.warns(UserWarning, match="does not fit into memory: from here on 2 are"):
-        losses = train(parts, split, TASK, recipe, seed=4)
-    assert max(map(len, little_memory)) == 2
-    monkeypatch.undo()
-    np.testing.assert_allclose(losses, train(whole, split, TASK, recipe, seed=4), rtol=1e-5)
-    for one, other in zip(parts.parameters(), whole.parameters(), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=2e-5)
-
-
-def test_a_single_example_that_does_not_fit_is_an_error(tiny_model, split, monkeypatch):
-    def never(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory.")
-
-    monkeypatch.setattr(Encoded, "batch", never)
-    with pytest.warns(UserWarning, match="from here on 1 are"), pytest.raises(RuntimeError):
-        train(tiny_model(), split, TASK, Recipe(1e-3, epochs=1, batch_size=4), seed=4)
-
-
-def test_other_errors_are_not_taken_for_a_want_of_memory(tiny_model, split, monkeypatch):
-    tries = []
-
-    def broken(*_):
-        tries.append(1)
-        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
-
-    monkeypatch.setattr(Encoded, "batch", broken)
-    with pytest.raises(RuntimeError, match="shapes"):
-        train(tiny_model(), split, TASK, Recipe(1e-3, epochs=1), seed=4)
-    assert len(tries) == 1
+def test_weight_decay_moves_the_embeddings_of_words_that_never_occur(tiny_model, split):
+    model = tiny_model(dropout=False)
+    before = model.get_input_embeddings().weight.detach().clone()
+    train(model, split, TASK, Recipe(1e-3, epochs=1, weight_decay=0.5), seed=4)
+    after = model.get_input_embeddings().weight
+    assert (after != before).any(1)[1:].all()  # the row of the padding is zero

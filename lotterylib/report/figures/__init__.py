@@ -21,6 +21,7 @@ from lotterylib.report.figures.masks import (
 from lotterylib.report.figures.scores import (
     draw_subnetwork_bars,
     overview_bars,
+    printed_beside_true,
     score_dots,
     search_curves,
     seen_and_unseen,
@@ -47,6 +48,7 @@ __all__ = [
     "overlap_heatmap",
     "overview_bars",
     "pattern_bars",
+    "printed_beside_true",
     "retrained_by_highest",
     "score_dots",
     "search_curves",

@@ -1,0 +1,1 @@
+"""How the experiment is run and kept: settings, methods, stages, the run store, jobs."""
