@@ -117,7 +117,7 @@ def agreement(masks: np.ndarray, permutations: int = 2000, seed: int = 0) -> Agr
         overlap=float(pairs["shared"].mean()),
         chance=float(pairs["expected"].mean()),
         overlap_p=_overlap_p(masks, permutations, np.random.default_rng(seed)),
-        overlap_p_least=_least_p(masks, permutations),
+        overlap_p_least=least_overlap_p(masks, permutations),
     )
 
 
@@ -246,15 +246,6 @@ def _cochran(masks: np.ndarray) -> tuple[float, float]:
         return float("nan"), float("nan")
     result = cochrans_q(masks.T)
     return float(result.statistic), float(result.pvalue)
-
-
-def _least_p(masks: np.ndarray, permutations: int) -> float:
-    """The smallest attainable p: pairs overlap most where the smaller mask lies in the larger."""
-    items, sizes = masks.shape[1], sorted(int(size) for size in masks.sum(1))
-    nested = 1.0
-    for smaller, larger in itertools.pairwise(sizes):
-        nested *= math.comb(items - smaller, larger - smaller) / math.comb(items, larger)
-    return (1 + permutations * nested) / (1 + permutations)
 
 
 def _overlap_p(masks: np.ndarray, permutations: int, draw: np.random.Generator) -> float:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lotterylib.agreement import PARTS, Part, agreement, least_overlap_p, stack
+from lotterylib.agreement import PARTS, Part, agreement, stack
 from lotterylib.data.files import write_whole
 from lotterylib.overlap import TaskOverlap, task_overlap
 from lotterylib.report import paper
@@ -48,13 +48,12 @@ def agreement_of(found: ByTask, part: Part) -> pd.DataFrame:
     """Agreement over seeds of every task.
 
     Returns:
-        One row per task: the fields of `Agreement`, and `overlap_p_least`, below which `overlap_p`
-        could not have come.
+        One row per task: the fields of `Agreement`.
     """
     rows = {}
     for task, seeds in found.items():
         masks = stack(list(seeds.values()), part)
-        rows[task] = asdict(agreement(masks)) | {"overlap_p_least": least_overlap_p(masks)}
+        rows[task] = asdict(agreement(masks))
     return pd.DataFrame.from_dict(rows, orient="index")
 
 

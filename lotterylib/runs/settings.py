@@ -131,7 +131,7 @@ class Settings(BaseModel):
     dev_rows: int = _of("amount", 0, "dev rows; 0 for the budget's", ge=0)
     sampling_seed: int = _of("amount", 0, "which rows are drawn where not all are used", ge=0)
     draws: Annotated[tuple[tuple[str, int], ...], BeforeValidator(_parse_draws)] = _of(
-        "amount", "1", "random and bad subnetworks per seed, such as 5 or structured=5,magnitude=2"
+        "amount", "1", "random and bad subnetworks per seed, of both methods or by method"
     )
     halves: int = _of(
         "amount", 1, "random halves of dev for the searches on one", ge=1, le=MOST_DRAWS

@@ -1,7 +1,5 @@
 """The differences between text and code: the list is whole, and effects are computed by pairs."""
 
-from dataclasses import fields
-
 import pandas as pd
 import pytest
 
@@ -16,7 +14,8 @@ from lotterylib.report.differences import (
 )
 from lotterylib.report.results import COLUMNS
 from lotterylib.runs.methods import ALL_METHODS, KINDS
-from lotterylib.runs.presets import PRESETS, Preset
+from lotterylib.runs.presets import PRESETS
+from lotterylib.runs.settings import names
 
 
 def row(preset, seed, value, density, phase="pruned", **others):
@@ -53,7 +52,7 @@ def test_the_list_has_every_difference_and_every_option():
     assert table[wordy].map(lambda cell: isinstance(cell, str) and len(cell) > 1).all(axis=None)
     assert table["evidence"].str.startswith("sai-prasanna/bert-experiments@f02280f, ").all()
     options = {option for cell in table["option"] for option in cell.split()}
-    assert options <= {field.name for field in fields(Preset)}
+    assert options <= set(names())
     # whatever can be switched alone is in the list, the step of the second phase beside it
     alone = {name.removeprefix("paper+") for name in PRESETS if name.startswith("paper+")}
     assert alone <= options
@@ -140,7 +139,7 @@ def test_a_difference_reads_as_an_entry_of_a_list():
     assert "Switch" not in lines[11]
     for line in lines:  # only presets that there are are named as presets
         for name in line.split("`")[1::2]:
-            assert name in PRESETS or name in {field.name for field in fields(Preset)}
+            assert name in PRESETS or name in set(names())
 
 
 @pytest.mark.parametrize("kind", ["misprint", "definition", "open", "procedure"])

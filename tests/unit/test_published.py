@@ -113,7 +113,7 @@ def test_the_same_run_publishes_the_same_bytes(run, tmp_path):
     folder = pages / "tiny" / "similarity"
     publish([(made, PAGES)], tmp_path)
     names = {path.name for path in folder.iterdir()}
-    assert names == {"results.csv", "subnetworks.json", "patterns.csv"}
+    assert names == {"results.csv", "predictions.parquet", "subnetworks.json", "patterns.csv"}
     for name in names:
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
