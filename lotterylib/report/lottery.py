@@ -276,6 +276,8 @@ def describe_pruned(table: pd.DataFrame, marks: Marks) -> str:
 def _missed_most(table: pd.DataFrame) -> str:
     shares = constant_without(table).set_index("unit")
     unit = str((shares["without"] - shares["with"]).idxmax())
+    if not shares["without"][unit] > shares["with"][unit]:
+        return "none makes tickets give the same answer everywhere more often when it is missing."
     return (
         f"without the {unit}, {shares['without'][unit]:.1%} of all tickets give the same answer "
         f"everywhere; with it, {shares['with'][unit]:.1%} do."
