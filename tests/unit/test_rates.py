@@ -1,10 +1,13 @@
 """Learning rates: what is taken is what the published sweep says."""
 
+from pathlib import Path
+
 import pandas as pd
 
 from lotterylib.data.pretrained import LEARNING_RATES
 from lotterylib.runs.rates import best_rates, keep
-from tests.conftest import ROOT
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_every_rate_in_the_table_is_the_best_of_the_published_sweep():
