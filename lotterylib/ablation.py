@@ -56,7 +56,7 @@ def ablate_heads(
                 heads[place] = 0
                 with (
                     gated(model, heads, torch.ones_like(heads[:, 0])),
-                    _known(stack, outputs, place[0]),
+                    known_layers(stack, outputs, place[0]),
                 ):
                     decisions[place].append(decide(model(**inputs).logits.float(), task))
                 if progress is not None:
@@ -81,8 +81,14 @@ def _outputs(model: PreTrainedModel, stack: nn.ModuleList, inputs: BatchEncoding
 
 
 @contextmanager
-def _known(stack: nn.ModuleList, outputs: list[Any], count: int) -> Iterator[None]:
-    """Within it, the first layers give what they gave before."""
+def known_layers(stack: nn.ModuleList, outputs: list[Any], count: int) -> Iterator[None]:
+    """Within it, the first layers give what they gave before.
+
+    Args:
+        stack: the layers of a model; it is whole again afterwards.
+        outputs: of each layer.
+        count: how many of them.
+    """
     layers = list(stack[:count])
     for number in range(count):
         stack[number] = _Known(outputs[number])

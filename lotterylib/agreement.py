@@ -9,8 +9,10 @@ A permutation test of the overlap says whether the seeds share more items than t
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from typing import Literal
 
 import numpy as np
@@ -57,6 +59,8 @@ class Agreement:
             pairs of |A| |B| / items.
         overlap_p: one-sided p-value of a permutation test that shuffles the items of each seed for
             itself and so keeps the sizes: how often the overlap was at least the one found.
+        overlap_p_least: the smallest that p can be for masks of these sizes, which is how often
+            shuffled masks are nested; where it is not below the level, the test can find nothing.
     """
 
     items: int
@@ -74,6 +78,7 @@ class Agreement:
     overlap: float
     chance: float
     overlap_p: float
+    overlap_p_least: float
 
 
 def agreement(masks: np.ndarray, permutations: int = 2000, seed: int = 0) -> Agreement:
@@ -112,7 +117,31 @@ def agreement(masks: np.ndarray, permutations: int = 2000, seed: int = 0) -> Agr
         overlap=float(pairs["shared"].mean()),
         chance=float(pairs["expected"].mean()),
         overlap_p=_overlap_p(masks, permutations, np.random.default_rng(seed)),
+        overlap_p_least=least_overlap_p(masks, permutations),
     )
+
+
+def least_overlap_p(masks: np.ndarray, permutations: int = 2000) -> float:
+    """The smallest p-value that `Agreement.overlap_p` could have for masks of these sizes.
+
+    No masks of these sizes overlap more than those that lie within each other. Shuffled masks do so
+    with a probability that follows from the sizes alone, and a test of so many permutations gives
+    no value below 1 / (1 + permutations). Where the result is large (few items, or nearly all of
+    them kept), a large p-value says nothing about the masks.
+
+    Args:
+        masks: bool[seeds, items], True where an item survives; at least two seeds.
+        permutations: of the test.
+
+    Raises:
+        LotteryError: fewer than two seeds, no items, or not booleans.
+    """
+    _check(masks)
+    sizes = sorted(int(size) for size in masks.sum(1))
+    ways = [math.comb(masks.shape[1], size) for size in sizes[:-1]]
+    within = [math.comb(b, a) for a, b in itertools.pairwise(sizes)]
+    nested = math.prod(map(Fraction, within, ways))
+    return max(float(nested), 1 / (1 + permutations))
 
 
 def pairs_table(masks: np.ndarray, seeds: Sequence[int]) -> pd.DataFrame:

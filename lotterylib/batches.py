@@ -22,9 +22,6 @@ from lotterylib.tasks import Task
 
 BatchOrder = Literal["random", "buckets"]
 
-MAX_LENGTH = 128
-"""Word pieces per example at most, as in the paper."""
-
 _BUCKET_BATCHES = 50
 
 
@@ -132,10 +129,19 @@ def _one_after_the_other(
     }
 
 
-def encode(split: Dataset, task: Task, tokenizer: PreTrainedTokenizerBase) -> Encoded:
-    """Tokenize a split, cutting the longer text of a pair where the limit demands it."""
+def encode(
+    split: Dataset, task: Task, tokenizer: PreTrainedTokenizerBase, max_length: int = 128
+) -> Encoded:
+    """Tokenize a split, cutting the longer text of a pair where the limit demands it.
+
+    Args:
+        split: with the task's text columns and `label`.
+        task: which columns.
+        tokenizer: of the encoder.
+        max_length: tokens per example at most (128 in the paper).
+    """
     texts = [list(split[column]) for column in task.columns]
-    pieces = tokenizer(*texts, truncation=True, max_length=MAX_LENGTH)
+    pieces = tokenizer(*texts, truncation=True, max_length=max_length)
     features = [
         {key: pieces[key][row] for key in pieces} for row in range(len(pieces["input_ids"]))
     ]

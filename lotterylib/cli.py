@@ -11,8 +11,7 @@ from lotterylib import __version__, commands
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.runs.methods import EXTRAS
 from lotterylib.runs.pool import Stopped, stoppable
-from lotterylib.runs.presets import BUDGETS, PRESETS
-from lotterylib.runs.settings import BATCH_ORDERS, BUDGET_SEEDS, PRECISIONS
+from lotterylib.runs.settings import GROUPS, reference
 from lotterylib.tasks import BUNDLED
 
 _EXAMPLES = """\
@@ -75,6 +74,18 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_request(planned)
     planned.set_defaults(handler=commands.plan)
+    tickets = subparsers.add_parser(
+        "tickets",
+        help="the whole lottery: score all subnetworks of whole blocks, retrain those of half size",
+        description="Score every subnetwork of whole attention blocks and MLPs as pruned, and "
+        "retrain those of half size, in a random but fixed order. Takes the same requests as "
+        "'lottery run', for one task. Stop it whenever you like.",
+    )
+    _add_request(tickets)
+    tickets.add_argument("--first", type=int, default=0, help="retrain only so many (default: all)")
+    tickets.add_argument("--only", default="", help="retrain only these, such as 63,455")
+    tickets.add_argument("--notebooks", default="notebooks", help="where the templates are")
+    tickets.set_defaults(handler=commands.tickets)
     rates = subparsers.add_parser(
         "rates",
         help="try learning rates, scored on a slice of the training rows",
@@ -124,47 +135,30 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_request(parser: argparse.ArgumentParser) -> None:
-    """What is to be run."""
+    """What is to be run: every field of `Settings` is an option."""
     parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"default: {' '.join(BUNDLED)}")
+    parser.add_argument("--config", default="", metavar="FILE", help="a YAML file of parameters")
     parser.add_argument(
-        "--encoder", default="minilm", help="a name from 'lottery list' or a directory"
+        "--set",
+        dest="assignments",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter by its name, such as threshold=0.95; may be given several times",
     )
-    parser.add_argument(
-        "--preset", default="paper", help=f"how: {', '.join(PRESETS)} (default: paper)"
-    )
-    parser.add_argument(
-        "--budget", default="laptop", help=f"how much: {', '.join(BUDGETS)} (default: laptop)"
-    )
-    parser.add_argument(
-        "--seeds", default=BUDGET_SEEDS, help="such as 1337,42 (default: the budget's)"
-    )
-    parser.add_argument("--train-rows", type=int, default=0, help="instead of the budget's")
-    parser.add_argument("--dev-rows", type=int, default=0, help="instead of the budget's")
-    parser.add_argument("--epochs", type=int, default=0, help="instead of the budget's")
-    parser.add_argument("--learning-rate", type=float, default=0.0, help="instead of the encoder's")
-    parser.add_argument(
-        "--batch-order", default="buckets", help=f"{' or '.join(BATCH_ORDERS)} (default: buckets)"
-    )
-    parser.add_argument(
-        "--precision",
-        default="auto",
-        help=f"of products: {', '.join(PRECISIONS)} (default: auto, half precision on a GPU only)",
-    )
-    parser.add_argument(
-        "--dev-split",
-        default="dev",
-        help="the rows that are scored: dev, or train for a slice held out of the training rows",
-    )
-    parser.add_argument(
-        "--draws",
-        default="1",
-        help="random and bad subnetworks per seed, such as 5 or structured=5,magnitude=2",
-    )
-    parser.add_argument(
-        "--halves", type=int, default=1, help="random halves of dev for the searches on one"
-    )
-    parser.add_argument("--data-dir", default="", help="a GLUE directory (default: the hub)")
-    parser.add_argument("--store", default="runs", help="the run store (default: runs)")
+    groups = {}
+    for row in reference():
+        if row["name"] == "task":
+            continue
+        if row["group"] not in groups:
+            groups[row["group"]] = parser.add_argument_group(GROUPS[row["group"]])
+        accepted = f": {row['accepted']}" if row["accepted"] not in row["about"] else ""
+        default = f" (default: {row['default']})" if row["default"] else ""
+        groups[row["group"]].add_argument(
+            f"--{row['name'].replace('_', '-')}",
+            metavar=row["type"].upper().replace(" ", "-"),
+            help=f"{row['about']}{accepted}{default}".replace("%", "%%"),
+        )
     parser.add_argument(
         "--pages", default="book/results", help="where pages go (default: book/results)"
     )

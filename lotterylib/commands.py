@@ -11,14 +11,14 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lotterylib.data.pretrained import ENCODERS, find_encoder, folder_of
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.runs.methods import CORE, EXTRAS
-from lotterylib.runs.presets import BUDGETS, find_budget
-from lotterylib.runs.request import Request, in_parts, pages_wanted
-from lotterylib.runs.settings import BUDGET_SEEDS, parse_settings
+from lotterylib.runs.presets import BUDGETS, EXTRA_SEEDS, PRESETS
+from lotterylib.runs.request import Request, given_from_outside, in_parts, pages_wanted
+from lotterylib.runs.settings import BUDGET_SEEDS, names, parse_settings, reference
 from lotterylib.tasks import BUNDLED, TASKS
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def overview(options: argparse.Namespace) -> int:
 def _open(options: argparse.Namespace, everything: Sequence[Settings]) -> list:
     """What is asked for as experiments, each with its pages; encoder and data are found first."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    encoder = find_encoder(options.encoder)
+    encoder = find_encoder(everything[0].encoder)
     from lotterylib.runs.experiment import Experiment, load_task_data
 
     data = [load_task_data(settings) for settings in everything]
@@ -119,28 +119,16 @@ def _tell(failures: Sequence[Failure]) -> int:
 def _settings(options: argparse.Namespace) -> list[Settings]:
     if options.jobs < 0:
         raise LotteryError(f"The option --jobs is {options.jobs}: it must not be negative.")
-    names = dict.fromkeys(options.tasks or BUNDLED)
-    return [
-        parse_settings(
-            task=name,
-            encoder=options.encoder,
-            preset=options.preset,
-            budget=options.budget,
-            seeds=options.seeds,
-            train_rows=options.train_rows,
-            dev_rows=options.dev_rows,
-            epochs=options.epochs,
-            learning_rate=options.learning_rate,
-            batch_order=options.batch_order,
-            precision=options.precision,
-            dev_split=options.dev_split,
-            draws=options.draws,
-            halves=options.halves,
-            data_dir=options.data_dir,
-            store=options.store,
-        )
-        for name in names
-    ]
+    given = given_by_options(options)
+    tasks = given.pop("tasks", given.pop("task", []))
+    wanted = options.tasks or ([tasks] if isinstance(tasks, str) else tasks) or BUNDLED
+    return [parse_settings(name, **given) for name in dict.fromkeys(wanted)]
+
+
+def given_by_options(options: argparse.Namespace) -> dict[str, Any]:
+    """The parameters that a command line gives, in its file, its assignments and its options."""
+    texts = {name: getattr(options, name) for name in names() if name != "task"}
+    return given_from_outside(options.config, options.assignments, texts)
 
 
 def _in_parts(options: argparse.Namespace, settings: Settings, encoder: str) -> Request:
@@ -153,7 +141,8 @@ def _in_parts(options: argparse.Namespace, settings: Settings, encoder: str) -> 
             file=sys.stderr,
         )
     wanted = pages_wanted(settings, _extras(options), place)
-    few = find_budget(options.budget).extra_seeds if options.seeds == BUDGET_SEEDS else 0
+    asked = given_by_options(options).get("seeds", BUDGET_SEEDS)
+    few = EXTRA_SEEDS.get(settings.budget, 0) if asked == BUDGET_SEEDS else 0
     return in_parts(settings, wanted, few)
 
 
@@ -170,18 +159,63 @@ def plan(options: argparse.Namespace) -> int:
     everything = _settings(options)
     _extras(options)
     plan = _open(options, everything)
-    import torch
-
     from lotterylib.runs.jobs import pieces_of
     from lotterylib.runs.plan import describe, measure, seconds_left, standing_of
-    from lotterylib.runs.run import processes, threads_of
+    from lotterylib.runs.run import processes, use_threads
 
     jobs = options.jobs or processes()
-    if jobs > 1:
-        torch.set_num_threads(threads_of(jobs))
+    use_threads(everything[0], jobs)
     found = {place: standing_of(piece) for place, piece in pieces_of(plan).items()}
     print(describe(found, seconds_left(found, measure(plan[0][0])), jobs))
     return 0
+
+
+def tickets(options: argparse.Namespace) -> int:
+    """Score all subnetworks of whole blocks as pruned, retrain those of half size."""
+    everything = _settings(options)
+    if len(everything) > 1:
+        raise LotteryError("The whole lottery is drawn for one task: name one.")
+    only = [part.strip() for part in options.only.split(",") if part.strip()]
+    if not all(part.isdecimal() for part in only):
+        raise LotteryError(f"The option --only is {options.only!r}: give tickets, such as 63,455.")
+    template = None
+    if not options.no_pages:
+        from lotterylib.report.pages import TICKETS, find_template
+
+        template = find_template(_templates(Path(options.notebooks)), TICKETS)
+    _check_writable(everything[0].store)
+    from lotterylib.data.files import write_whole
+    from lotterylib.runs import lottery
+    from lotterylib.runs.experiment import open_experiment
+    from lotterylib.runs.jobs import as_pieces, ticket_jobs
+    from lotterylib.runs.run import compute_pieces
+
+    experiment = open_experiment(everything[0])
+    if experiment.shape.layers > lottery.MOST_LAYERS:
+        raise LotteryError(
+            f"An encoder of {experiment.shape.layers} layers has {4**experiment.shape.layers:,} "
+            f"tickets: the whole lottery is drawn with {lottery.MOST_LAYERS} layers at most."
+        )
+    wanted = [int(part) for part in only] or lottery.tickets_in_order(experiment.shape.layers)
+    wanted = wanted[: options.first] if options.first else wanted
+    place = Path(options.pages) / experiment.encoder.name / experiment.task.name / "tickets.csv"
+    pieces = as_pieces(experiment, ticket_jobs(experiment.settings, wanted))
+    scored = [piece for piece in pieces.values() if piece.job.stage != "ticket"]
+    try:
+        failures = compute_pieces(pieces, options.jobs)
+    finally:  # what is known is written whenever it stops
+        if all(experiment.store.has(piece.key) for piece in scored):
+            table = lottery.ticket_table(experiment)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(place, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+            print(f"What is known of all tickets is in {place}.", file=sys.stderr)
+    if template is not None and not failures:
+        from lotterylib.report.pages import render
+        from lotterylib.runs.settings import given_by
+
+        render(template, place.with_name(template.name), given_by(experiment.settings))
+        print(f"Rendered {place.with_name(template.name)}", file=sys.stderr)
+    return _tell(failures)
 
 
 def rates(options: argparse.Namespace) -> int:
@@ -228,9 +262,10 @@ def status(options: argparse.Namespace) -> int:
 
 def import_masks(options: argparse.Namespace) -> int:
     """Read the authors' own subnetworks, and audit them."""
-    from lotterylib.report.audit import check_auditable
+    from lotterylib.report.audit import check_auditable, searches
+    from lotterylib.report.audit_tables import save_audit
+    from lotterylib.report.imported import FAMILIES, load_imported, read_masks
     from lotterylib.report.imported import import_masks as read_into
-    from lotterylib.report.imported import read_masks
     from lotterylib.runs.store import RunStore
 
     folder = Path(options.folder)
@@ -242,14 +277,14 @@ def import_masks(options: argparse.Namespace) -> int:
         check_auditable(mask.subnetwork for mask in masks)
     _check_writable(Path(options.store))
     found = read_into(folder, RunStore(Path(options.store)))
-    counts = Counter(mask.method for mask in found)
-    for method, count in counts.items():
-        tasks = len({mask.task for mask in found if mask.method == method})
-        print(f"{count} subnetworks found by searching for {method}, of {tasks} tasks.")
+    for family, count in Counter(mask.family for mask in found).items():
+        tasks = len({mask.task for mask in found if mask.family == family})
+        print(f"{FAMILIES[family].title}: {count} subnetworks, of {tasks} tasks.")
     if options.no_pages:
         return 0
-    if "structured" not in counts:
-        print("The audit needs the masks found jointly (heads_mlps), so no page is made.")
+    audited = load_imported(Path(options.store))
+    if not searches(audited):
+        print("The audit needs masks that a search found, so no page is made.")
         return 0
     from lotterylib.report.pages import (
         AUDIT,
@@ -263,7 +298,8 @@ def import_masks(options: argparse.Namespace) -> int:
     pages = Path(options.pages)
     template = find_template(templates, AUDIT)
     page = page_path(pages, AUTHORS, "audit", template)
-    render(template, page, {"run_store": options.store})
+    render(template, page, {"run_store": options.store, "pages": options.pages})
+    save_audit(audited, page.parent)
     if (contents := pages.parent / "_toc.yml").is_file():
         write_contents(contents, pages)
     print(f"The audit is in {page}.")
@@ -299,19 +335,24 @@ def show_choices(_options: argparse.Namespace) -> int:
     for encoder in ENCODERS.values():
         print(f"  {encoder.name:24} {encoder.kind:8} {encoder.location}".rstrip())
     print("presets: how")
-    print("  paper      as the published text says")
-    print("  official   as the authors' code and stored artefacts did")
+    for preset, row in PRESETS.items():
+        told = {"paper": "as the published text says", "official": "as the authors' code did"}
+        changed = ", ".join(f"{name}={value}" for name, value in row.items())
+        print(f"  {preset:28} {told.get(preset, changed)}")
     print("further pages of a task (--with)")
     for name, page in EXTRAS.items():
         print(f"  {name:14} {page}")
     print("budgets: how much")
-    for budget in BUDGETS.values():
+    for budget, amount in BUDGETS.items():
         rows = " and ".join(
-            f"{rows or 'all'} {name} rows"
-            for rows, name in ((budget.train_rows, "training"), (budget.dev_rows, "dev"))
+            f"{amount[f'{split}_rows'] or 'all'} {split} rows" for split in ("train", "dev")
         )
-        few = f" ({budget.extra_seeds} for further pages)" if budget.extra_seeds else ""
-        print(f"  {budget.name:10} {rows}, {budget.epochs} epochs, {len(budget.seeds)} seeds{few}")
+        few = f" ({EXTRA_SEEDS[budget]} for further pages)" if budget in EXTRA_SEEDS else ""
+        seeds = f"{len(amount['seeds'])} seeds{few}"
+        print(f"  {budget:10} {rows}, {amount['epochs']} epochs, {seeds}")
+    print("parameters: an option each, a line of --config, --set NAME=VALUE, or of a notebook")
+    for row in reference():
+        print(f"  {row['name']:24} {row['default']:10} {row['about']}")
     return 0
 
 

@@ -181,7 +181,7 @@ def authors(authors_dir):
     found = {
         (each.task, each.seed): each.subnetwork
         for each in read_masks(authors_dir)
-        if each.method == "structured"
+        if each.family == "structured"
     }
     tasks = sorted({task for task, _ in found})
     return {task: [found[task, seed] for seed in PAPER_SEEDS] for task in tasks}
@@ -196,7 +196,6 @@ def small_runs():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lotterylib.data.glue, "BUNDLED_ROWS", {"train": 60, "validation": 60})
-        patch.setattr(lotterylib.batches, "MAX_LENGTH", 24)
         patch.setattr(lotterylib.runs.pattern_counts, "GENERATED_MAPS", 50)
         patch.setattr(lotterylib.runs.pattern_counts, "EPOCHS", 1)
         patch.setattr(lotterylib.runs.pattern_counts, "classify_by_cnn", brightest)

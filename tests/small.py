@@ -1,7 +1,5 @@
 """An experiment so small that a test can compute all of it, and subnetworks of its encoder."""
 
-import dataclasses
-
 import numpy as np
 
 from lotterylib.encoder import prunable_weights
@@ -24,7 +22,7 @@ def small_experiment(root, **changes):
         "store": str(root),
     }
     made = open_experiment(parse_settings(**(values | changes)))
-    made.preset = dataclasses.replace(made.preset, magnitude_max_steps=8)
+    made.settings = made.settings.but(magnitude_max_steps=8)
     return made
 
 

@@ -24,8 +24,6 @@ from lotterylib.tasks import Task
 
 BUNDLED_ROWS = {"train": 4000, "validation": 1000}
 SLICE_ROWS, SLICE_SEED = 1000, 20200559
-SAMPLING_SEED = 0
-"""Which rows a limited budget takes never depends on the seed of a run."""
 
 _TSV_HEADERS = {
     "mrpc": {"#1 String": "sentence1", "#2 String": "sentence2", "Quality": "label"},
@@ -52,7 +50,9 @@ class TaskData:
     fingerprint: str
 
 
-def load_data(task: Task, data_dir: str = "", train_rows: int = 0, dev_rows: int = 0) -> TaskData:
+def load_data(
+    task: Task, data_dir: str = "", train_rows: int = 0, dev_rows: int = 0, sampling_seed: int = 0
+) -> TaskData:
     """Load and check a task's examples.
 
     Args:
@@ -60,6 +60,7 @@ def load_data(task: Task, data_dir: str = "", train_rows: int = 0, dev_rows: int
         data_dir: a GLUE directory; empty for the hub, or for the grammar if the task is bundled.
         train_rows: how many training rows to draw at most, always the same ones; 0 for all.
         dev_rows: likewise for the dev split.
+        sampling_seed: which rows those are; it is not the seed of a run.
 
     Raises:
         LotteryError: a missing directory, file or column, a label that the task does not have, an
@@ -79,7 +80,7 @@ def load_data(task: Task, data_dir: str = "", train_rows: int = 0, dev_rows: int
         train, dev, origin = _from_hub(task)
     train, dev = _checked(train, task, "training"), _checked(dev, task, "dev")
     total = len(train), len(dev)
-    train, dev = _draw(train, train_rows), _draw(dev, dev_rows)
+    train, dev = (_draw(*each, sampling_seed) for each in ((train, train_rows), (dev, dev_rows)))
     origin += f"; {len(train)} of {total[0]} training and {len(dev)} of {total[1]} dev rows"
     for split, name in ((train, "training"), (dev, "dev")):
         if len(set(split["label"])) == 1:
@@ -225,10 +226,10 @@ def _checked(split: Dataset, task: Task, name: str) -> Dataset:
     return split if split.features["label"] == kind else split.cast_column("label", kind)
 
 
-def _draw(split: Dataset, rows: int) -> Dataset:
+def _draw(split: Dataset, rows: int, seed: int) -> Dataset:
     if not rows or rows >= len(split):
         return split
-    chosen = np.random.default_rng(SAMPLING_SEED).choice(len(split), rows, replace=False)
+    chosen = np.random.default_rng(seed).choice(len(split), rows, replace=False)
     return split.select(sorted(chosen.tolist()))
 
 

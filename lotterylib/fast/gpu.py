@@ -18,12 +18,33 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from lotterylib.errors import LotteryError
+
 _NAME = "lottery_unchecked_masks"
 _FETCH_INTERVAL = 50
 
 Precision = Literal["auto", "float32", "bfloat16"]
 """What products are computed in. "auto" is float32 on a CPU and the card's half precision on a GPU;
 the other two hold everywhere."""
+
+
+def find_device(name: str = "auto") -> torch.device:
+    """The device of that name; "auto" is a GPU if there is one.
+
+    Raises:
+        LotteryError: no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise LotteryError(
+            f"There is no device {name!r} here: accepted are auto, cpu"
+            + (f" and cuda:0 to cuda:{count - 1}." if (count := torch.cuda.device_count()) else ".")
+        ) from None
+    return device
 
 
 def on_gpu(device: torch.device) -> bool:

@@ -1,59 +1,84 @@
 """The audit: what the authors' released masks give, beside what they and the paper report.
 
 Everything here needs masks only, no model: sizes, stability, super-survivors, overlap between
-tasks. `imported` brings the masks into the run store; `paper` has the reported numbers.
+tasks, and how much of the good is in the bad. `imported` brings the masks into the run store,
+`audit_tables` has the numbers, `paper` the reported ones, `audit_page` the words of the page.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lotterylib.agreement import SIGNIFICANCE, Part, stability_table
+from lotterylib.agreement import Part
 from lotterylib.errors import LotteryError
-from lotterylib.overlap import TaskOverlap, task_overlap
+from lotterylib.overlap import TaskOverlap
 from lotterylib.report import paper
-from lotterylib.report.imported import BERT_BASE, load_imported
+from lotterylib.report.audit_tables import (
+    ByTask,
+    Found,
+    agreement_of,
+    overlaps,
+    sharing_table,
+    without_empty_layers,
+)
+from lotterylib.report.imported import BERT_BASE, FAMILIES, load_imported
 from lotterylib.runs.settings import refuse_misspelt
 from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.super_survivors import super_survivors
 from lotterylib.tasks import TASKS
 
-ByTask = Mapping[str, Mapping[int, StructuredSubnetwork]]
-"""Good subnetworks by task and seed."""
-
-DIGITS = {"kappa": 4, "cochran_q": 3, "jaccard": 4, "overlap": 1}
+DIGITS = {"kappa": 4, "cochran_q": 3, "jaccard": 4, "overlap": 1, "similar_pairs": 0}
 """Decimals to which the reported stability is known. (Its level of chance was estimated by
 permutations, ours is exact: they differ by less than 0.1 and are not compared.)"""
 
+PART_NAMES: dict[Part, str] = {"heads": "heads", "mlps": "MLPs"}
+
+_SHARES = {
+    "structured": ("structured", "good"),
+    "heads": ("heads", "good"),
+    "mlps": ("mlps", "good"),
+    "random": ("structured", "random"),
+    "super": ("super", "good"),
+}
+"""The reported sizes of each family."""
+_LIKE = {"bad": "structured", "super-random": "super", "super-bad": "super"}
+"""Families that must have as many heads and MLPs as another."""
+
 
 def open_audit(namespace: dict[str, Any]) -> dict[str, ByTask]:
-    """The imported subnetworks by method, for a notebook's parameters.
+    """The imported subnetworks by family, for a notebook's parameters.
 
     Args:
-        namespace: the notebook's `globals()`, with `run_store`, the folder of the run store.
+        namespace: the notebook's `globals()`, with `run_store`, the folder of the run store, and
+            `pages`, that of the published pages.
 
     Raises:
-        LotteryError: a misspelt parameter, or nothing was imported into this store.
+        LotteryError: a misspelt parameter, subnetworks of another encoder, or nothing in this
+            store that a search found.
     """
-    refuse_misspelt(namespace, ["run_store"])
+    refuse_misspelt(namespace, ["run_store", "pages"])
     found = load_imported(Path(str(namespace["run_store"])))
-    if "structured" not in found:
+    if not searches(found):
         raise LotteryError(
-            f"The run store {namespace['run_store']} holds no imported masks of "
-            "heads and MLPs found jointly: run 'lottery import-masks DIR' with a copy of "
-            "sai-prasanna/bert-experiments."
+            f"The run store {namespace['run_store']} holds no imported masks that a search found: "
+            "run 'lottery import-masks DIR' with a copy of sai-prasanna/bert-experiments."
         )
     check_auditable(
         kept for tasks in found.values() for seeds in tasks.values() for kept in seeds.values()
     )
-    if any(len(seeds) < 2 for seeds in found["structured"].values()):
+    if any(len(seeds) < 2 for family in found.values() for seeds in family.values()):
         raise LotteryError("The audit needs the masks of at least two seeds of every task.")
-    return {method: dict(tasks) for method, tasks in found.items()}
+    return {family: dict(tasks) for family, tasks in found.items()}
+
+
+def searches(found: Iterable[str]) -> list[str]:
+    """The families among these that a search found, in the order of `FAMILIES`."""
+    return [name for name, family in FAMILIES.items() if family.found and name in set(found)]
 
 
 def check_auditable(subnetworks: Iterable[StructuredSubnetwork]) -> None:
@@ -70,18 +95,25 @@ def check_auditable(subnetworks: Iterable[StructuredSubnetwork]) -> None:
             )
 
 
-def sizes_beside(found: ByTask, method: str = "structured") -> pd.DataFrame:
-    """Heads and MLPs of every seed, both shares of size, and whether they are the reported ones.
+def sizes_beside(found: ByTask, family: str = "structured") -> pd.DataFrame:
+    """Heads and MLPs of every seed, the shares of size, and whether they are the reported ones.
+
+    Args:
+        found: subnetworks by task and seed.
+        family: which they are. Of "bad", "super-random" and "super-bad" no shares are reported, but
+            they must have as many heads and MLPs as what they stand beside.
 
     Returns:
-        One row per task: heads and MLPs by seed, `encoder` and `printed` (mean over seeds, shares),
-        `reported` (the printed share; nan where the paper has none) and `agrees`.
+        One row per task: heads and MLPs by seed; mean over seeds of the `encoder` share and of the
+        `printed` one, each also by the authors' count, ` (authors)`, in which a layer without heads
+        has lost the bias of its W_O; `reported` (the printed share; nan where there is none) and
+        `agrees`.
     """
+    method, kind = _SHARES[_LIKE.get(family, family)]
     known = paper.sizes()
-    known = known[(known["method"] == method) & (known["subnetwork"] == "good")]
+    known = known[(known["method"] == method) & (known["subnetwork"] == kind)]
     rows = {}
     for task, seeds in found.items():
-        printed = float(np.mean([kept.printed_share(BERT_BASE) for kept in seeds.values()]))
         theirs = known[known["task"] == task].set_index("seed")
         counts = all(
             seed in theirs.index
@@ -89,74 +121,67 @@ def sizes_beside(found: ByTask, method: str = "structured") -> pd.DataFrame:
             == (theirs["heads"][seed], theirs["mlps"][seed])
             for seed, kept in seeds.items()
         )
-        reported = float(theirs["printed_mean"].iloc[0]) if len(theirs) else float("nan")
+        ours = [(kept.density(BERT_BASE), kept.printed_share(BERT_BASE)) for kept in seeds.values()]
+        encoder, printed = np.mean(ours, axis=0)
+        bare, bare_printed = np.mean([without_empty_layers(k) for k in seeds.values()], axis=0)
+        told = family not in _LIKE and len(theirs)
+        reported = float(theirs["printed_mean"].iloc[0]) if told else float("nan")
         rows[TASKS[task].title] = {
             "heads": ", ".join(str(int(kept.heads.sum())) for kept in seeds.values()),
             "MLPs": ", ".join(str(int(kept.mlps.sum())) for kept in seeds.values()),
-            "encoder": np.mean([kept.density(BERT_BASE) for kept in seeds.values()]),
+            "encoder": encoder,
+            "encoder (authors)": bare,
             "printed": printed,
+            "printed (authors)": bare_printed,
             "reported": reported,
-            "agrees": counts and (np.isnan(reported) or _close(printed, reported, 4)),
+            "agrees": counts and _close(float(bare_printed), reported, 4),
         }
     return pd.DataFrame(rows).T
 
 
 def stability_beside(found: ByTask, part: Part) -> pd.DataFrame:
-    """Agreement over seeds, recomputed, beside the reported values.
+    """Agreement over seeds of what was found together, recomputed, beside the reported values.
 
     Returns:
-        One row per task: the fields of `stability.Agreement` of that part, the reported `kappa` and
-        Cochran's `p` with the suffix " reported", and `agrees`.
+        One row per task: the columns of `agreement_of`, the reported kappa, Q and its p with the
+        suffix " known", and `agrees`.
     """
     known = paper.stability()
     known = known[known["part"] == part].set_index("task")
     rows = {}
-    for task, seeds in found.items():
-        row = stability_table(list(seeds.values())).loc[part].to_dict()
-        theirs = known.loc[task]
+    for task, row in agreement_of(found, part).to_dict("index").items():
+        theirs = known.loc[str(task)]
         same = [_close(row[n], float(theirs[n]), d) for n, d in DIGITS.items() if n in theirs]  # type: ignore[arg-type]
-        row |= {"kappa known": theirs["kappa"], "cochran_p known": theirs["cochran_p"]}
+        row |= {f"{n} known": theirs[n] for n in ("kappa", "cochran_q", "cochran_p")}
         row["agrees"] = all(same) and (
             np.isnan(theirs["cochran_p"])
             or bool(np.isclose(row["cochran_p"], theirs["cochran_p"], rtol=5e-4, atol=0))
         )
-        rows[TASKS[task].title] = row
+        rows[TASKS[str(task)].title] = row
     return pd.DataFrame(rows).T
 
 
-def super_beside(found: ByTask) -> pd.DataFrame:
-    """How many heads and MLPs survive in all seeds of a task, beside the reported numbers."""
+def super_beside(found: ByTask, family: str = "structured") -> pd.DataFrame:
+    """How many heads and MLPs survive in all seeds of a task, beside the reported numbers.
+
+    Returns:
+        One row per task: `heads`, `MLPs`, the `printed` share, and, of what was found together (of
+        the others nothing is reported), `heads reported`, `MLPs reported` and `agrees`.
+    """
     known = paper.sizes()
     known = known[(known["method"] == "super") & (known["subnetwork"] == "good")]
     rows = {}
     for task, seeds in found.items():
         kept = super_survivors(list(seeds.values()))
-        theirs = known[known["task"] == task].iloc[0]
         ours = int(kept.heads.sum()), int(kept.mlps.sum())
-        rows[TASKS[task].title] = {
-            "heads": ours[0],
-            "MLPs": ours[1],
-            "heads reported": int(theirs["heads"]),
-            "MLPs reported": int(theirs["mlps"]),
-            "printed": kept.printed_share(BERT_BASE),
-            "agrees": ours == (int(theirs["heads"]), int(theirs["mlps"])),
-        }
+        row = {"heads": ours[0], "MLPs": ours[1], "printed": kept.printed_share(BERT_BASE)}
+        if family == "structured":
+            theirs = known[known["task"] == task].iloc[0]
+            reported = int(theirs["heads"]), int(theirs["mlps"])
+            row |= {"heads reported": reported[0], "MLPs reported": reported[1]}
+            row["agrees"] = ours == reported
+        rows[TASKS[task].title] = row
     return pd.DataFrame(rows).T
-
-
-def overlaps(found: ByTask, part: Part, of: str = "good") -> TaskOverlap:
-    """What the tasks share.
-
-    Args:
-        found: good subnetworks by task and seed.
-        part: "heads" or "mlps".
-        of: "good" for the subnetworks seed by seed, "super" for the super-survivors.
-    """
-    if of == "super":
-        return task_overlap(
-            {task: [super_survivors(list(seeds.values()))] for task, seeds in found.items()}, part
-        )
-    return task_overlap({task: list(seeds.values()) for task, seeds in found.items()}, part)
 
 
 def overlap_agrees(overlap: TaskOverlap, of: str = "good") -> bool:
@@ -178,20 +203,48 @@ def overlap_agrees(overlap: TaskOverlap, of: str = "good") -> bool:
     return True
 
 
-def describe_sharing(heads: pd.DataFrame, mlps: pd.DataFrame) -> str:
-    """On how many tasks the seeds share more than chance gives, from `stability_beside`."""
-    told = [
-        f"{name} on {int((table['overlap_p'] < SIGNIFICANCE).sum())} of {len(table)} tasks"
-        for name, table in (("heads", heads), ("MLPs", mlps))
-    ]
-    return f"The seeds share more than their sizes explain (p below 5%): {' and '.join(told)}."
+def super_masks_agree(found: Found) -> bool:
+    """Whether the released super-survivors are, for every seed, what all seeds of a task keep."""
+    return all(
+        kept == super_survivors(list(found["structured"][task].values()))
+        for task, seeds in found["super"].items()
+        for kept in seeds.values()
+    )
 
 
-def describe_audit(checks: Mapping[str, bool]) -> str:
-    """Which of the checks agree with what is reported, in a list."""
-    lines = [f"* {name}: **{'equal' if same else 'different'}**" for name, same in checks.items()]
-    good = sum(checks.values())
-    return f"{good} of {len(checks)} comparisons give the known values.\n\n" + "\n".join(lines)
+def bad_holds_no_more_good_than_it_must(found: Found) -> bool:
+    """Whether the released bad masks share with the good ones just what their size forces."""
+    table = sharing_table(found)
+    return all(
+        np.allclose(table[f"found{part}"], table[f"forced{part}"], atol=1e-12, equal_nan=True)
+        for part in ("", " heads", " MLPs")
+    )
+
+
+def checks(found: Found) -> dict[str, bool]:
+    """Every comparison that the imported families allow, and whether it comes out equal."""
+    told = {}
+    for name, tasks in found.items():
+        what = "numbers of heads and MLPs" if name in _LIKE else "heads, MLPs and printed share"
+        agrees = sizes_beside(tasks, name)["agrees"]
+        told[f"{what}: {FAMILIES[name].title}"] = bool(agrees.all())
+    if "structured" not in found:
+        return told
+    good = found["structured"]
+    for part, name in PART_NAMES.items():
+        agrees = stability_beside(good, part)["agrees"]
+        told[f"kappa, Cochran's Q and Jaccard of {name}"] = bool(agrees.all())
+        shared = overlaps(good, part)
+        told[f"overlap of {name}, with deviation and level of chance"] = overlap_agrees(shared)
+    told["how many heads and MLPs all seeds keep"] = bool(super_beside(good)["agrees"].all())
+    shared = overlaps(good, "heads", "super")
+    told["overlap of super-survivors' heads"] = overlap_agrees(shared, "super")
+    if "super" in found:
+        told["released super-survivors: what all seeds keep"] = super_masks_agree(found)
+    if "bad" in found:
+        text = "released bad masks: of the good no more than their size forces"
+        told[text] = bad_holds_no_more_good_than_it_must(found)
+    return told
 
 
 def _close(ours: float, theirs: float, digits: int) -> bool:

@@ -69,7 +69,7 @@ def importance_between_seeds(experiment: Experiment) -> pd.DataFrame:
         One row per pair of seeds: Spearman's correlation of the normalised importance of heads and
         of MLPs.
     """
-    way = experiment.preset.importance
+    way = experiment.settings.importance
     measured = {seed: experiment.importance(seed, way) for seed in experiment.settings.seeds}
     rows = []
     for one, other in itertools.combinations(experiment.settings.seeds, 2):
@@ -87,7 +87,7 @@ def importance_between_seeds(experiment: Experiment) -> pd.DataFrame:
 def first_step(experiment: Experiment) -> int:
     """How many heads the first step of the structured search prunes."""
     heads = experiment.shape.layers * experiment.shape.heads
-    return max(1, int(experiment.preset.heads_step * heads))
+    return max(1, int(experiment.settings.heads_step * heads))
 
 
 def _spearman(one: np.ndarray, other: np.ndarray) -> float:
@@ -195,7 +195,7 @@ def ablation_table(experiment: Experiment) -> pd.DataFrame:
     rows = []
     for seed in experiment.settings.seeds:
         lost = score_lost(experiment, seed)
-        importance = experiment.importance(seed, experiment.preset.importance).normalised()
+        importance = experiment.importance(seed, experiment.settings.importance).normalised()
         rows.append(
             {
                 "seed": seed,

@@ -5,21 +5,30 @@ The rules that turn numbers into verdicts stand here, so that a reader can disag
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
 from lotterylib.agreement import SIGNIFICANCE
+from lotterylib.report.evidence import (
+    Estimate,
+    Predictions,
+    Terms,
+    claims_of,
+    estimate,
+    estimate_by_seeds,
+    holm,
+    judge,
+    verdict,
+)
 from lotterylib.report.figures import METRIC_NAMES
 from lotterylib.report.results import t_interval
-from lotterylib.runs.methods import KINDS
+from lotterylib.runs.methods import KINDS, METHODS
 from lotterylib.tasks import TASKS
 
 LESS_THAN_A_HEAD = 0.001
 """A density that only the biases of W_O can have, which belong to no head and always stay."""
-
-TRAINABLE = 0.5
-"""A retrained subnetwork counts as trainable if it recovers at least this share of the way from the
-majority class to the full model."""
 
 
 def scores(results: pd.DataFrame, method: str, subnetwork: str, phase: str) -> pd.Series:
@@ -163,14 +172,24 @@ def describe_stability(table: pd.DataFrame) -> str:
         bounds = row["kappa_low"], row["kappa_high"]
         if not np.isnan(bounds).any():
             kappa += f" (95% interval over {name} {bounds[0]:.2f} to {bounds[1]:.2f})"
-        verdict = "more than" if row["overlap_p"] < SIGNIFICANCE else "no more than"
+        found, least = (float(row[name]) for name in ("overlap_p", "overlap_p_least"))  # type: ignore[arg-type]
+        told = _against_chance(found, least)
         sentences.append(
             f"For {name}, Fleiss' kappa over {row['seeds']:.0f} seeds {kappa}. Two seeds share "
             f"{row['overlap']:.1f} {name} on average where masks of these sizes drawn at random "
-            f"would share {row['chance']:.1f}: {verdict} chance explains "
-            f"(permutation test, p = {row['overlap_p']:.3g})."
+            f"would share {row['chance']:.1f}: {told} (permutation test, p = "
+            f"{found:.3g}; for masks of these sizes it is at least {least:.2g})."
         )
     return " ".join(sentences)
+
+
+def _against_chance(p: float, least: float) -> str:
+    """What a permutation test can say, given the smallest p that it could have found."""
+    if p < SIGNIFICANCE:
+        return "more than chance explains"
+    if least >= SIGNIFICANCE:
+        return "too few to tell whether that is more than chance"
+    return "no more than chance explains"
 
 
 def describe_super(results: pd.DataFrame) -> str:
@@ -268,70 +287,78 @@ def describe_extensions(results: pd.DataFrame) -> str:
     )
 
 
-def claims(results: pd.DataFrame) -> pd.DataFrame:
-    """The paper's claims on one task, each held against a stated rule, and one more.
+def claims(results: pd.DataFrame, found: Predictions | None = None) -> pd.DataFrame:
+    """The claims of the paper's abstract that scores can decide, on one task (`report.evidence`).
 
-    The last is ours: what a linear layer reads off the frozen encoder needs no trainable
-    subnetwork, so a bad one shows that it was trained only by doing better.
+    Args:
+        results: the results table of one task.
+        found: the predictions behind it; without them intervals are over seeds alone, and say so.
 
     Returns:
-        One row per method and claim: `claim`, `rule`, `measured`, `verdict` ("yes" or "no", or
-        "undecided" where the 95% interval over seeds of a difference contains zero, or where the
-        full model does not beat the majority class).
+        One row per method and claim: `method`, `letter`, `claim`, `rule`; the number that is shown
+        with its interval, `value`, `low`, `high`, `over`, and `measured` in words; `p` (two-sided,
+        the task alone), `direction`, `reason` (why there is no verdict), and `verdict`.
     """
     full, majority = full_and_majority(results)
-    learnt = full.mean() > majority
+    reason = "" if full.mean() > majority else "the full model does not beat the majority class"
     rows = []
-    for method in ("structured", "magnitude"):
-        good = scores(results, method, "good", "retrained")
-        line = full.mean() - (full.std(ddof=1) if len(full) > 1 else 0.0)
-        rows.append(
-            (
-                method,
-                "good subnetworks, retrained, match the full model",
-                "mean at or above the full model's less one standard deviation",
-                f"{good.mean():.3f} against {line:.3f}",
-                ("yes" if good.mean() >= line else "no") if learnt else "undecided",
-            )
-        )
-        for phase in ("pruned", "retrained"):
-            gap = difference(results, method, phase, "good", "bad")
+    for method in METHODS:
+        for claim in claims_of(method):
+            estimates = [_estimate(results, found, terms) for terms in claim.sums]
+            shown = _estimate(results, found, claim.shown)
+            p, direction = judge(estimates)
+            if reason:
+                p = float("nan")
             rows.append(
-                (
-                    method,
-                    f"good subnetworks beat bad ones, {phase}",
-                    "difference above zero, paired by seed",
-                    f"{gap.mean():+.3f}",
-                    _sign(gap),
-                )
+                {
+                    "method": method,
+                    "letter": claim.letter,
+                    "claim": claim.name,
+                    "rule": claim.rule,
+                    "value": shown.value,
+                    "low": shown.low,
+                    "high": shown.high,
+                    "over": shown.over,
+                    "measured": _measured(shown),
+                    "p": p,
+                    "direction": direction,
+                    "reason": reason,
+                    "verdict": verdict(p, direction),
+                }
             )
-        share = recovered(results, method, "bad")
-        rows.append(
-            (
-                method,
-                "bad subnetworks remain trainable",
-                f"at least {TRAINABLE:.0%} of the way from majority to full",
-                # Rounded first: a hair below zero would print as "-0%".
-                f"{round(share, 2) + 0:.0%}" if np.isfinite(share) else "full model below majority",
-                ("yes" if share >= TRAINABLE else "no") if np.isfinite(share) else "undecided",
-            )
-        )
-        frozen = scores(results, "none", "frozen", "linear layer").iloc[0]
-        gain = scores(results, method, "bad", "retrained") - frozen
-        rows.append(
-            (
-                method,
-                "bad subnetworks, retrained, beat the frozen encoder",
-                "difference to a linear layer on it above zero, by seed",
-                f"{gain.mean():+.3f}",
-                _sign(gain),
-            )
-        )
-    return pd.DataFrame(rows, columns=["method", "claim", "rule", "measured", "verdict"])
+    return pd.DataFrame(rows)
 
 
-def _sign(gap: pd.Series) -> str:
-    low, high = t_interval(gap)
-    if not (low > 0 or high < 0):
-        return "undecided"
-    return "yes" if low > 0 else "no"
+def claims_over_tasks(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The claims of several tasks, each claim and method one family (Holm).
+
+    Args:
+        tables: per task what `claims` returned.
+
+    Returns:
+        All rows with `task` and `corrected_p`, and the verdicts that hold after the correction.
+    """
+    both = pd.concat([table.assign(task=task) for task, table in tables.items()])
+    both = both.reset_index(drop=True)
+    both["corrected_p"] = both.groupby(["claim", "method"])["p"].transform(
+        lambda values: holm(values.tolist())
+    )
+    both["verdict"] = [
+        verdict(p, way) for p, way in zip(both["corrected_p"], both["direction"], strict=True)
+    ]
+    return both
+
+
+def _estimate(results: pd.DataFrame, found: Predictions | None, terms: Terms) -> Estimate:
+    if found is not None and all(model in found.models for _, model in terms):
+        return estimate(found, terms)
+    known = {model: scores(results, *model) for _, model in terms}
+    metric = str(results.loc[results["reported"], "metric"].iloc[0])
+    return estimate_by_seeds(known, terms, metric)
+
+
+def _measured(shown: Estimate) -> str:
+    value = f"{round(shown.value, 3) + 0:+.3f}"
+    if np.isnan(shown.low):
+        return f"{value} (interval not defined)"
+    return f"{value} [{shown.low:+.3f}, {shown.high:+.3f}] over {shown.over}"

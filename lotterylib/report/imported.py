@@ -1,10 +1,12 @@
 """Imported subnetworks: the masks that the authors published, as subnetworks in the run store.
 
 Their repository (sai-prasanna/bert-experiments) holds, for bert-base-uncased,
-`masks/<search>/<TASK>/seed_<SEED>/{head_mask,mlp_mask}.npy`, where the search was for heads and
-MLPs together (`heads_mlps`, the paper's section 4), for heads alone or for MLPs alone (Appendix B).
-With them all that needs masks but no model can be computed on what the paper was computed on. The
-masks are not part of this project; whoever wants them downloads that repository.
+`masks/<family>/<TASK>/seed_<SEED>/{head_mask,mlp_mask}.npy`. Three families are good subnetworks:
+of the search for heads and MLPs together (the paper's section 4), for heads alone and for MLPs
+alone (Appendix B). The others are the random and bad subnetworks beside the first of them (section
+4.2) and beside its super-survivors (Appendix E). With them all that needs masks but no model can be
+computed on what the paper was computed on. The masks are not part of this project; whoever wants
+them downloads that repository.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lotterylib.agreement import Part
 from lotterylib.data.files import read_json
 from lotterylib.encoder import Shape
 from lotterylib.errors import LotteryError, unknown
@@ -38,9 +41,48 @@ word pieces, 512 positions, 2 segments, LayerNorm), 12 x 7,087,872 of layers, 59
 1,538 of the task layer."""
 
 HEADS, MLPS = "head_mask.npy", "mlp_mask.npy"
-FOLDERS = {"structured": "heads_mlps", "heads": "heads", "mlps": "mlps"}
-"""The authors' folder of each method: both together, heads alone, MLPs alone."""
-FILES = {"structured": (HEADS, MLPS), "heads": (HEADS,), "mlps": (MLPS,)}
+
+
+@dataclass(frozen=True)
+class Family:
+    """Masks that belong together: for every task and seed one.
+
+    Attributes:
+        name: as in the run store.
+        title: in a few words.
+        folder: the authors' name for it.
+        files: what each seed has.
+        found: whether a search found them; the others were drawn, or follow from those found.
+    """
+
+    name: str
+    title: str
+    folder: str
+    files: tuple[str, ...] = (HEADS, MLPS)
+    found: bool = False
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What the masks choose from."""
+        files: dict[Part, str] = {"heads": HEADS, "mlps": MLPS}
+        return tuple(part for part, file in files.items() if file in self.files)
+
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        Family("structured", "heads and MLPs together", "heads_mlps", found=True),
+        Family("heads", "heads alone", "heads", (HEADS,), found=True),
+        Family("mlps", "MLPs alone", "mlps", (MLPS,), found=True),
+        Family("random", "random heads and MLPs", "heads_mlps_random"),
+        Family("bad", "bad heads and MLPs", "heads_mlps_bad_1"),
+        Family("super", "super-survivors", "heads_mlps_super"),
+        Family("super-random", "random beside super-survivors", "heads_mlps_super_midling"),
+        Family("super-bad", "bad beside super-survivors", "heads_mlps_super_bizzaro"),
+    )
+}
+"""What is read of the authors' folder `masks`. They have more there: an older draw of bad masks
+(`heads_mlps_bad`, `heads_mlps_super_bad`) and other studies, which the paper does not report."""
 
 _TASK_OF = {task.tsv_folder: task.name for task in TASKS.values() if task.tsv_folder}
 _SUBNETWORK = "good.safetensors"
@@ -48,17 +90,17 @@ _SUBNETWORK = "good.safetensors"
 
 @dataclass(frozen=True)
 class Imported:
-    """One of the authors' good subnetworks.
+    """One of the authors' subnetworks.
 
     Attributes:
-        method: "structured" (heads and MLPs together), "heads" or "mlps".
+        family: one of `FAMILIES`.
         task: the name in `lotterylib.tasks`.
         seed: of fine-tuning.
         subnetwork: what survives; where only heads or only MLPs were searched, all of the other.
-        sha256: of the mask files of this method and task, all seeds together.
+        sha256: of the mask files of this family and task, all seeds together.
     """
 
-    method: str
+    family: str
     task: str
     seed: int
     subnetwork: StructuredSubnetwork
@@ -67,8 +109,8 @@ class Imported:
     @property
     def key(self) -> Key:
         """Where it is in the run store."""
-        config = {"source": SOURCE, "method": self.method, "sha256": self.sha256}
-        return Key(ENCODER, self.task, f"imported-{self.method}", config, self.seed)
+        config = {"source": SOURCE, "method": self.family, "sha256": self.sha256}
+        return Key(ENCODER, self.task, f"imported-{self.family}", config, self.seed)
 
 
 def read_masks(folder: Path) -> list[Imported]:
@@ -78,7 +120,7 @@ def read_masks(folder: Path) -> list[Imported]:
         folder: their repository, or its folder `masks`. Whatever else is in there is left alone.
 
     Returns:
-        What there is of the three methods, by method, task and seed.
+        What there is of `FAMILIES`, in their order, by task and seed.
 
     Raises:
         LotteryError: no masks there, an unknown task folder, a seed folder without a number or
@@ -86,9 +128,10 @@ def read_masks(folder: Path) -> list[Imported]:
             of zeros and ones, or files whose shapes are of different encoders.
     """
     files: dict[str, dict[str, dict[int, list[Path]]]] = {}
-    for method, name in FOLDERS.items():
-        if (_masks_folder(folder) / name).is_dir():
-            files[method] = _find(_masks_folder(folder) / name, FILES[method])
+    for family in FAMILIES.values():
+        place = _masks_folder(folder) / family.folder
+        if place.is_dir():
+            files[family.name] = _find(place, family.files)
     raw = {
         path: _read_bytes(path)
         for tasks in files.values()
@@ -99,13 +142,13 @@ def read_masks(folder: Path) -> list[Imported]:
     if not raw:
         raise LotteryError(
             f"There are no masks in {folder}: the authors' repository, or its folder masks, has "
-            f"them as {FOLDERS['structured']}/<TASK>/seed_<SEED>/{HEADS} and {MLPS}."
+            f"them as {FAMILIES['structured'].folder}/<TASK>/seed_<SEED>/{HEADS} and {MLPS}."
         )
     masks = {path: _parse(path, data) for path, data in raw.items()}
     everything = _everything(masks)
     return [
         Imported(
-            method,
+            family,
             task,
             seed,
             StructuredSubnetwork(
@@ -114,7 +157,7 @@ def read_masks(folder: Path) -> list[Imported]:
             ),
             _digest({path: raw[path] for each in seeds.values() for path in each}),
         )
-        for method, tasks in files.items()
+        for family, tasks in files.items()
         for task, seeds in tasks.items()
         for seed, paths in seeds.items()
     ]
@@ -142,7 +185,7 @@ def load_imported(store_root: Path) -> dict[str, dict[str, dict[int, StructuredS
     """What `import_masks` brought into this run store, checked against its checksums.
 
     Returns:
-        The subnetworks by method, task and seed; empty if nothing was imported.
+        The subnetworks by family, task and seed; empty if nothing was imported.
 
     Raises:
         LotteryError: the import is damaged or incomplete, or there are two of different masks.
@@ -155,8 +198,8 @@ def load_imported(store_root: Path) -> dict[str, dict[str, dict[int, StructuredS
         key=lambda folder: (folder.parents[1], folder.parent, _number(folder, "seed-") or 0),
     ):
         key = _stored_key(folder, store_root)
-        method = str(key.config["method"])
-        origin = origins.setdefault((method, key.task), folder.parent)
+        family = str(key.config["method"])
+        origin = origins.setdefault((family, key.task), folder.parent)
         if origin != folder.parent:
             raise LotteryError(
                 f"The run store holds two imports of different masks, {origin} and "
@@ -167,20 +210,20 @@ def load_imported(store_root: Path) -> dict[str, dict[str, dict[int, StructuredS
         subnetwork = load_subnetwork(path)
         if not isinstance(subnetwork, StructuredSubnetwork):
             raise LotteryError(f"{path} holds no heads and MLPs; delete it and import again.")
-        found.setdefault(method, {}).setdefault(key.task, {})[key.seed] = subnetwork
-    for method, tasks in found.items():
+        found.setdefault(family, {}).setdefault(key.task, {})[key.seed] = subnetwork
+    for family, tasks in found.items():
         _check_seeds(
-            tasks, f"The import of {method} below {store_root} is incomplete, run it again"
+            tasks, f"The import of {family} below {store_root} is incomplete, run it again"
         )
     return {
-        method: {task: found[method][task] for task in TASKS if task in found[method]}
-        for method in FOLDERS
-        if method in found
+        family: {task: found[family][task] for task in TASKS if task in found[family]}
+        for family in FAMILIES
+        if family in found
     }
 
 
 def _masks_folder(folder: Path) -> Path:
-    inside = any((folder / name).is_dir() for name in FOLDERS.values())
+    inside = any((folder / family.folder).is_dir() for family in FAMILIES.values())
     return folder if inside else folder / "masks"
 
 
@@ -291,6 +334,6 @@ def _stored_key(folder: Path, root: Path) -> Key:
     with suppress(OSError, ValueError, KeyError, TypeError):
         stored = read_json(folder / "config.json")
         key = Key(ENCODER, folder.parents[1].name, stored["stage"], stored["config"], seed or 0)
-        if root / key.path == folder and key.config["method"] in FOLDERS:
+        if root / key.path == folder and key.config["method"] in FAMILIES:
             return key
     raise _damage(folder)

@@ -48,7 +48,7 @@ ITEMS = (
         ("07_attention_patterns", "08_overview", "chapters/explanations"),
     ),
     Item("Figure 5", "heads that tasks have in common", ("08_overview",), True),
-    Item("Appendix B", "heads and MLPs pruned apart", ("10_variants",)),
+    Item("Appendix B", "heads and MLPs pruned apart", ("10_variants",), True),
     Item("Appendix C", "the numbers of figure 2", ("04_subnetworks", "chapters/evidence")),
     Item("Appendix D", "bad subnetworks trained for twice the epochs", ("09_how_bad_is_bad",)),
     Item("Appendix E", "super-survivors", ("06_super_survivors",), True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,8 @@ from lotterylib.heterogeneity import correlation, heterogeneous_share, pattern_s
 from lotterylib.overlap import TaskOverlap, task_overlap
 from lotterylib.patterns import PATTERNS
 from lotterylib.report import paper
-from lotterylib.report.findings import claims, spell_interval
-from lotterylib.report.published import Found
+from lotterylib.report.findings import claims, claims_over_tasks, spell_interval
+from lotterylib.report.published import Found, predictions_of
 from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.super_survivors import super_survivors
 from lotterylib.tasks import TASKS
@@ -45,11 +46,26 @@ def runs_table(results: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("task")
 
 
-def claims_table(results: pd.DataFrame) -> pd.DataFrame:
-    """How often each claim of `findings.claims` held: a row per method and claim."""
-    told = pd.concat([claims(part) for _, part in results.groupby("task")])
+def judged(results: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """The claims of `findings.claims` on all tasks of an encoder, corrected for their number.
+
+    Args:
+        results: of one encoder.
+        folder: of its published pages, which may hold predictions.
+    """
+    return claims_over_tasks(
+        {
+            str(task): claims(part, predictions_of(folder / str(task)))
+            for task, part in results.groupby("task", sort=False)
+        }
+    )
+
+
+def claims_table(results: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """How often each claim held after the correction: a row per method and claim."""
+    told = judged(results, folder)
     counts = told.groupby(["method", "claim"], sort=False)["verdict"].value_counts().unstack()
-    return counts.reindex(columns=["yes", "no", "undecided"]).fillna(0).astype(int)
+    return counts.reindex(columns=["yes", "no", "undecided", "not defined"]).fillna(0).astype(int)
 
 
 def stability_over_tasks(good: Good) -> pd.DataFrame:
@@ -75,10 +91,12 @@ def stability_over_tasks(good: Good) -> pd.DataFrame:
                 "shared": found.overlap,
                 "by chance": found.chance,
                 "p": found.overlap_p,
+                "least p": found.overlap_p_least,
                 "paper": known.get((task, part), np.nan),
             }
         )
-    columns = ["task", "part", "seeds", "kappa", "low", "high", "shared", "by chance", "p", "paper"]
+    columns = ["task", "part", "seeds", "kappa", "low", "high", "shared", "by chance", "p"]
+    columns += ["least p", "paper"]
     return pd.DataFrame(rows, columns=columns).set_index(["task", "part"]).round(4)
 
 

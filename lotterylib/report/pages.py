@@ -18,7 +18,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from lotterylib.data.files import write_whole
 from lotterylib.errors import LotteryError
-from lotterylib.runs.settings import Settings, check_names
+from lotterylib.runs.settings import check_names
 from lotterylib.tasks import TASKS
 
 RUNS = "The runs"
@@ -26,6 +26,9 @@ RUNS = "The runs"
 
 OVERVIEW, AUDIT = "08_overview.ipynb", "12_audit.ipynb"
 """The templates that are not about one task."""
+
+TICKETS = "13_whole_lottery.ipynb"
+"""The template of one task whose page `lottery tickets` makes."""
 
 AUTHORS = "authors"
 """Stands in for an encoder where a page is about the authors' own subnetworks."""
@@ -77,24 +80,6 @@ def find_template(templates: Sequence[Path], name: str) -> Path:
 def page_path(pages: Path, encoder: str, task: str, template: Path) -> Path:
     """Where the page of a template lies: `<pages>/<encoder>/<task>/<template>`."""
     return pages / encoder / task / template.name
-
-
-def parameters_of(settings: Settings) -> dict[str, Any]:
-    """The settings as a notebook's parameters."""
-    return {
-        "task": settings.task.name,
-        "encoder": settings.encoder,
-        "preset": settings.preset.name,
-        "budget": settings.budget,
-        "seeds": ",".join(map(str, settings.seeds)),
-        "train_rows": settings.train_rows,
-        "dev_rows": settings.dev_rows,
-        "epochs": settings.epochs,
-        "learning_rate": settings.learning_rate,
-        "batch_order": settings.batch_order,
-        "data_dir": settings.data_dir,
-        "store": str(settings.store),
-    }
 
 
 def render(template: Path, page: Path, parameters: Mapping[str, Any]) -> None:

@@ -14,11 +14,15 @@ and bad subnetworks there are "inverted" ones (what the good one prunes).
 
 from __future__ import annotations
 
+import itertools
+from functools import lru_cache
 from importlib.resources import files
 
+import numpy as np
 import pandas as pd
 
 from lotterylib.errors import LotteryError, unknown
+from lotterylib.report.imported import BERT_BASE
 from lotterylib.tasks import TASKS, find_task
 
 OVERLAP_PARTS = ("heads", "mlps", "super heads")
@@ -144,6 +148,26 @@ def classifier_f1() -> dict[str, float]:
     return dict(zip(table["kind"], table["weighted_f1"], strict=True))
 
 
+def describe_duplicated_bar() -> str:
+    """What the bar that figure 2a prints twice hides, in numbers; also the figure's long
+    description.
+    """
+    table = scores().query("method == 'structured' and phase == 'retrained'")
+    means = table.pivot(index="task", columns="subnetwork", values="mean")
+    gap = means["good"] - means["random"]
+    largest = str(gap.abs().idxmax())
+    good, random = (float(means[kind][largest]) for kind in ("good", "random"))
+    average = means.mean()
+    return (
+        "Figure 2a draws the score of good subnetworks, retrained, a second time as that of random "
+        f"ones. The released score of the random ones is lower on {(gap > 0).sum()} of {len(gap)} "
+        f"tasks and higher on {(gap < 0).sum()}; they differ most on {TASKS[largest].title} "
+        f"({random:.4f} instead of {good:.4f}). "
+        f"Over all tasks, retrained subnetworks score {average['good']:.3f} where good, "
+        f"{average['random']:.3f} where random and {average['bad']:.3f} where bad."
+    )
+
+
 def table2() -> pd.DataFrame:
     """Table 2 as printed, misprints included (section 4.3).
 
@@ -161,10 +185,74 @@ def misprints() -> pd.DataFrame:
         A row per place: `where`, what is `printed`, what it `should_be`, and `why`. `kind` is
         "misprint" (the printed value is a slip), "definition" (it is right but counts something
         else than one expects), "procedure" (the released results were made in another way than
-        the text says) or "open" (we could not reproduce it). `Preset` has switches for several
-        of the procedures.
+        the text says) or "open" (we could not reproduce it). `differences` has the procedures in
+        full, with this project's switches.
     """
-    return _read("misprints")
+    table = _read("misprints")
+    table["why"] = table["why"].str.replace("{fits}", describe_step_fits(), regex=False)
+    return table
+
+
+def differences() -> pd.DataFrame:
+    """Where the paper's text and the authors' code differ, or the text leaves a choice open.
+
+    Returns:
+        A row per difference, `number` 1 to 25: the `topic`, what the `paper` says, what the `code`
+        or the released files have, the `evidence`, what is done `here` by default, the
+        settings that switch it (`option`, empty where there is none), and which method and kind of
+        subnetwork it `affects`. `report.differences` adds what each changes.
+    """
+    return _read("differences").fillna({"option": "", "affects": ""})
+
+
+STEP_CAP = 30
+"""Up to how many steps of magnitude pruning `step_fits` tries; the longest search took 29."""
+
+
+@lru_cache
+def step_fits(kept: float) -> pd.DataFrame:
+    """Whether steps that keep this share of the remaining weights explain the released sizes.
+
+    A task's five seeds end after k steps each, so their survival is five powers of `kept`. The
+    released notebook has its mean (to four decimals here), the titles of figure 2b the standard
+    deviation of the size, to two.
+
+    Args:
+        kept: the share of the remaining weights that a step leaves, such as 0.95.
+
+    Returns:
+        One row per task: `mean`, how many multisets of five k from 0 to `STEP_CAP` give the mean,
+        and `both`, how many of them give the standard deviation too.
+    """
+    steps = np.array(list(itertools.combinations_with_replacement(range(STEP_CAP + 1), 5)))
+    survival = kept**steps
+    mean, sd = survival.mean(1), survival.std(1, ddof=1)
+    unranked = BERT_BASE.layers * BERT_BASE.hidden  # the biases of the MLPs' second layers
+    of_all = (BERT_BASE.encoder_parameters - unranked) / BERT_BASE.total
+    printed = sizes().query("method == 'magnitude'").groupby("task")["printed_sd"].first()
+    rows = {}
+    for task, released in _read("magnitude_survival").set_index("task")["mean"].items():
+        same_mean = abs(mean - released) <= 0.5e-4
+        same_sd = abs(sd * of_all - printed[str(task)]) <= 0.5e-2
+        rows[task] = {"mean": same_mean.sum(), "both": (same_mean & same_sd).sum()}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def describe_step_fits() -> str:
+    """What the released sizes tell of the step of magnitude pruning, in three sentences."""
+    slow, fast = step_fits(0.95), step_fits(0.9)
+    count = len(slow)
+
+    def whole(table: pd.DataFrame, column: str) -> str:
+        titles = [TASKS[str(task)].title for task in table.index[table[column] > 0]]
+        return f"{len(titles)} of {count}" if len(titles) != 1 else f"only {titles[0]}"
+
+    return (
+        f"The released mean survival is a mean of five powers of 0.95 on {whole(slow, 'mean')} "
+        f"tasks, to four decimals. Five powers of 0.9 give it too, in {fast['mean'].min()} to "
+        f"{fast['mean'].max()} ways a task (k up to {STEP_CAP}). With the standard deviations of "
+        f"figure 2b as well, 0.95 fits {whole(slow, 'both')} and 0.9 {whole(fast, 'both')}."
+    )
 
 
 def _read(name: str) -> pd.DataFrame:

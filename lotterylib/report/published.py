@@ -1,6 +1,7 @@
 """What a run publishes beside its pages: small tables from which chapters and overviews are made.
 
     <pages>/<encoder>/<task>/results.csv       scores (see `results`)
+    <pages>/<encoder>/<task>/predictions.parquet  of every scored model on every dev example
     <pages>/<encoder>/<task>/subnetworks.json  the good structured subnetworks, per method and seed
     <pages>/<encoder>/<task>/patterns.csv      maps of each pattern, per condition, seed and head
 
@@ -22,6 +23,7 @@ from lotterylib.data.files import write_whole
 from lotterylib.encoder import Shape
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.patterns import PATTERNS
+from lotterylib.report.evidence import Predictions, load_predictions, save_predictions
 from lotterylib.runs.methods import ALL_METHODS, GRIDS
 from lotterylib.runs.settings import refuse_misspelt
 from lotterylib.subnetworks import StructuredSubnetwork
@@ -34,6 +36,15 @@ Found = Mapping[str, Mapping[int, StructuredSubnetwork]]
 """Good structured subnetworks by method and seed."""
 
 
+PREDICTIONS = "predictions.parquet"
+
+
+def predictions_of(folder: Path) -> Predictions | None:
+    """The predictions that a task's run has published; None if it has none."""
+    path = folder / PREDICTIONS
+    return load_predictions(path) if path.is_file() else None
+
+
 def publish(parts: Sequence[tuple[Experiment, Collection[str]]], folder: Path) -> None:
     """Write the tables of a task's run.
 
@@ -42,10 +53,12 @@ def publish(parts: Sequence[tuple[Experiment, Collection[str]]], folder: Path) -
             what is not in the store yet is computed.
         folder: of the task's pages.
     """
-    from lotterylib.report.results import collect, save_results
+    from lotterylib.report.results import collect, collect_predictions, save_results
 
     tables = [collect(experiment, *pages) for experiment, pages in parts]
     save_results(pd.concat(tables, ignore_index=True).drop_duplicates(), folder / "results.csv")
+    for experiment, pages in parts[:1]:  # the part with all seeds
+        save_predictions(collect_predictions(experiment, *pages), folder / PREDICTIONS)
     found: dict[str, dict[str, dict[str, list[str]]]] = {}
     for experiment, pages in parts:
         scored = (m for page in GRIDS if page in pages for m, _, _ in GRIDS[page])

@@ -14,7 +14,6 @@ from lotterylib.report.pages import (
     OVERVIEW,
     find_template,
     page_path,
-    parameters_of,
     render,
     write_contents,
 )
@@ -24,6 +23,7 @@ from lotterylib.runs.experiment import Experiment
 from lotterylib.runs.jobs import Plan
 from lotterylib.runs.pool import Workers
 from lotterylib.runs.run import Failure, processes, without_failures
+from lotterylib.runs.settings import given_by
 
 
 def check_pages(experiments: Sequence[Experiment], pages: Path) -> None:
@@ -35,7 +35,7 @@ def check_pages(experiments: Sequence[Experiment], pages: Path) -> None:
     there = load_results(pages)
     for experiment in experiments:
         amounts = len(experiment.data.train), experiment.recipe.epochs
-        mine = (experiment.preset.name, experiment.settings.budget, *amounts)
+        mine = (experiment.settings.how, experiment.settings.budget, *amounts)
         ours = (there["encoder"] == experiment.encoder.name) & (
             there["task"] == experiment.task.name
         )
@@ -69,7 +69,7 @@ def render_all(plan: Plan, templates: Sequence[Path], pages: Path, jobs: int = 0
     try:
         with Workers(jobs or processes()) as workers:
             for experiment, wanted in plan:
-                name, parameters = experiment.task.name, parameters_of(experiment.settings)
+                name, parameters = experiment.task.name, given_by(experiment.settings)
                 for template in (each for each in templates if each.stem in wanted):
                     page = page_path(pages, experiment.encoder.name, name, template)
                     rendered[workers.submit(render, template, page, parameters)] = name, page

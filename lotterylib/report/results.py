@@ -17,6 +17,7 @@ import pandas as pd
 from scipy import stats
 
 from lotterylib.data.files import write_whole
+from lotterylib.report.evidence import FROZEN, FULL, MAJORITY, Model, Predictions
 from lotterylib.runs.methods import GRIDS, KINDS, METHODS, PHASES
 from lotterylib.tasks import TASKS
 
@@ -101,6 +102,30 @@ def collect(experiment: Experiment, *pages: str) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def collect_predictions(experiment: Experiment, *pages: str) -> Predictions:
+    """The predictions behind the scores of `collect`, from the store; what is missing is computed.
+
+    Args:
+        experiment: one task.
+        pages: as in `collect`.
+    """
+    task = experiment.task
+    labels = np.array(experiment.data.dev["label"])
+    seeds = experiment.settings.seeds
+    models: dict[Model, dict[int, np.ndarray]] = {
+        MAJORITY: {0: _predicted(experiment.majority())},
+        FROZEN: {0: _predicted(experiment.baseline("frozen"))},
+        FULL: {seed: _predicted(experiment.full_score(seed)) for seed in seeds},
+    }
+    for scored in dict.fromkeys(s for page in GRIDS if page in pages for s in GRIDS[page]):
+        models[scored] = {seed: _predicted(experiment.score(seed, *scored)) for seed in seeds}
+    return Predictions(task.metric, labels, models)
+
+
+def _predicted(score: Score) -> np.ndarray:
+    return np.array(score.predictions)
+
+
 def _rows(
     experiment: Experiment,
     score: Score,
@@ -113,7 +138,7 @@ def _rows(
     row: dict[str, object] = {
         "encoder": experiment.encoder.name,
         "task": experiment.task.name,
-        "preset": experiment.preset.name,
+        "preset": experiment.settings.how,
         "budget": experiment.settings.budget,
         "seed": seed,
         "method": method,

@@ -13,33 +13,37 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
-from lotterylib.encoder import shape_of
 from lotterylib.ablation import ablate_heads
 from lotterylib.baselines import BASELINES, majority_score
-from lotterylib.batches import MAX_LENGTH, Encoded, encode, load_encoded, save_encoded
-from lotterylib.data.glue import TaskData, held_out, load_data
-from lotterylib.data.pretrained import Encoder, find_encoder
+from lotterylib.batches import Encoded, encode, load_encoded, save_encoded
 from lotterylib.data.files import read_json, write_json
-from lotterylib.gates import remove, zero_pruned_weights
-from lotterylib.fast.gpu import computed_on, name_of, set_precision
-from lotterylib.importance import Accumulation, Importance, measure
+from lotterylib.data.glue import TaskData, held_out, load_data
 from lotterylib.data.loading import load_model, load_tokenizer
+from lotterylib.data.pretrained import Encoder, find_encoder
+from lotterylib.encoder import Shape, shape_of
 from lotterylib.fast.cpu import keep_freed_memory
+from lotterylib.fast.gpu import computed_on, find_device, name_of, set_precision
+from lotterylib.finetuning import Progress, Recipe, silent, train
+from lotterylib.gates import remove, zero_pruned_weights
+from lotterylib.importance import Accumulation, Importance, measure
+from lotterylib.runs.artefacts import load_subnetwork, read_score, save_subnetwork, write_score
 from lotterylib.runs.methods import ALL_METHODS
-from lotterylib.scoring import Score, evaluate
-from lotterylib.runs.artefacts import read_score, write_score
 from lotterylib.runs.searches import configuration, find_good, ranking_of
 from lotterylib.runs.settings import Settings
-from lotterylib.encoder import Shape
 from lotterylib.runs.store import Key, RunStore
-from lotterylib.subnetworks import StructuredSubnetwork, Subnetwork, WeightSubnetwork, bad_like, full_subnetwork, random_like
-from lotterylib.runs.artefacts import load_subnetwork, save_subnetwork
+from lotterylib.scoring import Score, evaluate
+from lotterylib.subnetworks import (
+    StructuredSubnetwork,
+    Subnetwork,
+    WeightSubnetwork,
+    bad_like,
+    full_subnetwork,
+    random_like,
+)
 from lotterylib.super_survivors import bad_super, random_super
-from lotterylib.finetuning import Progress, Recipe, silent, train
 
 RESULTS_VERSION = 2
 """Raised whenever a change to the library changes what a stage computes, so that older artefacts
@@ -58,19 +62,23 @@ class Experiment:
     def __init__(self, settings: Settings, encoder: Encoder, data: TaskData) -> None:
         keep_freed_memory()
         self.settings, self.encoder, self.data = settings, encoder, data
-        self.task, self.preset = settings.task, settings.preset
+        self.task = settings.task
         self.store = RunStore(settings.store)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = find_device(settings.device)
         self.recipe = Recipe(
             learning_rate=settings.learning_rate or encoder.learning_rate_on(settings.task.name),
             epochs=settings.epochs,
-            order=settings.batch_order,  # type: ignore[arg-type]
+            batch_size=settings.batch_size,
+            order=settings.batch_order,
+            clip=settings.clip,
+            warmup=settings.warmup,
+            weight_decay=settings.weight_decay,
         )
 
     @property
     def computed_on(self) -> str:
         """The device, with the type of products where that is not float32, for the provenance."""
-        return computed_on(self.device, self.settings.precision)  # type: ignore[arg-type]
+        return computed_on(self.device, self.settings.precision)
 
     @cached_property
     def splits(self) -> tuple[Encoded, Encoded]:
@@ -80,12 +88,15 @@ class Experiment:
 
         def make(folder: Path) -> None:
             for name, part in parts.items():
-                save_encoded(encode(part, self.task, tokenizer), folder / f"{name}.safetensors")
+                save_encoded(
+                    encode(part, self.task, tokenizer, self.settings.max_length),
+                    folder / f"{name}.safetensors",
+                )
 
         config = {
             "data": self.data.fingerprint,
             "tokenizer": self.encoder.tokenizer_sha256,
-            "max_length": MAX_LENGTH,
+            "max_length": self.settings.max_length,
         }
         key = Key(self.encoder.name, self.task.name, "word-pieces", config, seed=0)
         folder = self.store.fetch(key, make)
@@ -111,7 +122,7 @@ class Experiment:
             "weights": self.encoder.sha256,
             "tokenizer": self.encoder.tokenizer_sha256,
             "data": self.data.fingerprint,
-            "max_length": MAX_LENGTH,
+            "max_length": self.settings.max_length,
             "recipe": recipe,
         }
         if self.settings.precision != "auto":
@@ -156,7 +167,7 @@ class Experiment:
     def baseline_key(self, name: str) -> Key:
         """Where the store keeps a baseline."""
         config = {"version": RESULTS_VERSION, "data": self.data.fingerprint}
-        config |= {"weights": self.encoder.sha256, "max_length": MAX_LENGTH}
+        config |= {"weights": self.encoder.sha256, "max_length": self.settings.max_length}
         config["chosen_by"] = self.task.metric
         return Key(self.encoder.name, self.task.name, name, config, seed=0)
 
@@ -179,7 +190,7 @@ class Experiment:
     @property
     def stop_metric(self) -> str:
         """The metric that decides the searches."""
-        official = self.preset.stop_metric == "official"
+        official = self.settings.stop_metric == "official"
         return self.task.official_stop_metric if official else self.task.metric
 
     def search_key(self, seed: int, method: str, number: int = 0) -> Key:
@@ -243,8 +254,8 @@ class Experiment:
     def _subnetwork_key(self, seed: int, method: str, kind: str, number: int = 0) -> Key:
         way = "structured" if ALL_METHODS[method].is_structured else "magnitude"
         option = {
-            ("structured", "random"): self.preset.random_structured,
-            ("magnitude", "bad"): self.preset.bad_magnitude,
+            ("structured", "random"): self.settings.random_structured,
+            ("magnitude", "bad"): self.settings.bad_magnitude,
         }.get((way, kind), "exact")
         drawn = kind in ("random", "bad")
         search = self.search_key(seed, method, 0 if drawn else number)
@@ -285,10 +296,10 @@ class Experiment:
             all_good = [self.subnetwork(s, "structured", "good") for s in self.settings.seeds]
             return (random_super if kind == "random" else bad_super)(all_good, seed)  # type: ignore[arg-type]
         if kind == "random":
-            return random_like(good, seed, self.preset.random_structured, number)
+            return random_like(good, seed, self.settings.random_structured, number)
         if kind == "inverted":
             return good.complement(ALL_METHODS[method].prunes)
-        if isinstance(good, WeightSubnetwork) and self.preset.bad_magnitude == "lowest":
+        if isinstance(good, WeightSubnetwork) and self.settings.bad_magnitude == "lowest":
             ranking = ranking_of(self.finetuned(seed))
             return ranking.largest_pruned(good.capacity - good.size)
         return bad_like(good, seed, number)
@@ -301,12 +312,12 @@ class Experiment:
             "subnetwork": self._subnetwork_key(seed, method, kind, number).digest,
             "phase": phase,
         }
-        if self.preset.empty_layer_bias == "dropped" and ALL_METHODS[method].is_structured:
+        if self.settings.empty_layer_bias == "dropped" and ALL_METHODS[method].is_structured:
             config["empty_layer_bias"] = "dropped"
-        if self.preset.embeddings == "kept" and phase in ("retrained", "longer"):
+        if self.settings.embeddings == "kept" and phase in ("retrained", "longer"):
             config["embeddings"] = "kept"
         if phase == "rewound":
-            config["after"] = self.preset.rewind_share
+            config["after"] = self.settings.rewind_share
         stage = f"{phase.replace(' ', '-')}-{method}-{kind}"
         return Key(self.encoder.name, self.task.name, stage, config, seed)
 
@@ -338,7 +349,7 @@ class Experiment:
             model, recipe, part = self.start(seed, phase)
             weights = subnetwork if isinstance(subnetwork, WeightSubnetwork) else None
             if isinstance(subnetwork, StructuredSubnetwork):
-                remove(model, subnetwork, self.preset.empty_layer_bias == "dropped")
+                remove(model, subnetwork, self.settings.empty_layer_bias == "dropped")
             else:
                 zero_pruned_weights(model, subnetwork)
             losses: list[float] = []
@@ -369,14 +380,14 @@ class Experiment:
         if phase == "from scratch":
             return self.pretrained(seed, pretrained=False), self.recipe, whole
         model = self.pretrained(seed)
-        if self.preset.embeddings == "kept" and phase in ("retrained", "longer"):
+        if self.settings.embeddings == "kept" and phase in ("retrained", "longer"):
             tuned = self.finetuned(seed).base_model.embeddings  # type: ignore[union-attr]
             model.base_model.embeddings.load_state_dict(tuned.state_dict())  # type: ignore[union-attr]
         if phase == "longer":
             longer = dataclasses.replace(self.recipe, epochs=2 * self.recipe.epochs)
             return model, longer, whole
         if phase == "rewound":
-            step = self.preset.rewind_share
+            step = self.settings.rewind_share
             train(model, self.splits[0], self.task, self.recipe, seed, part=(0.0, step))
             return model, self.recipe, (step, 1.0)
         return model, self.recipe, whole
@@ -384,7 +395,8 @@ class Experiment:
 
 def load_task_data(settings: Settings) -> TaskData:
     """The examples that a run's settings name; errors as `data.glue.load_data`."""
-    data = load_data(settings.task, settings.data_dir, settings.train_rows, settings.dev_rows)
+    rows = settings.train_rows, settings.dev_rows
+    data = load_data(settings.task, settings.data_dir, *rows, settings.sampling_seed)
     return held_out(data) if settings.dev_split == "train" else data
 
 

@@ -8,7 +8,6 @@ the run store; what is in the store already is no job. Nothing here imports torc
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import json
 import os
 import re
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from lotterylib.errors import LotteryError, reason_of, unknown
 from lotterylib.runs.pool import Stopped, raise_if_stopped, stoppable
-from lotterylib.runs.settings import Settings, parse_settings
+from lotterylib.runs.settings import given_by, parse_settings
 
 if TYPE_CHECKING:
     from lotterylib.runs.jobs import Plan
@@ -91,25 +90,13 @@ def jobs_for(plan: Plan) -> list[dict[str, Any]]:
                 task, job = experiment.task.name, piece.job
                 name = owner[place] = f"{task}.{job.seed}.{page}"
                 where = {"id": name, "task": task, "seed": job.seed, "page": page, "needs": []}
-                what = {"parameters": _parameters(experiment.settings), "work": []}
+                what = {"parameters": given_by(experiment.settings), "work": []}
                 found.setdefault(name, where | what)["work"].append(list(vars(job).values()))
                 needs.setdefault(name, set()).update(piece.needs)
     for name, places in needs.items():
         before = {owner[place] for place in places if place in owner} - {name}
         found[name]["needs"] = sorted(before)
     return list(found.values())
-
-
-def _parameters(settings: Settings) -> dict[str, Any]:
-    """The settings as `parse_settings` takes them."""
-    names = inspect.signature(parse_settings).parameters
-    return {name: getattr(settings, name) for name in names} | {
-        "task": settings.task.name,
-        "preset": settings.preset.name,
-        "seeds": list(settings.seeds),
-        "draws": ",".join(f"{method}={count}" for method, count in settings.draws),
-        "store": str(settings.store),
-    }
 
 
 def command(file: Path, profile: Path, notebooks: Path, jobs: int) -> list[str]:

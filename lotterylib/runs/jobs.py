@@ -6,13 +6,13 @@ same artefacts, several at once, with progress and time left.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lotterylib.finetuning import Progress, silent
-from lotterylib.runs import pattern_counts
+from lotterylib.runs import lottery, pattern_counts
 from lotterylib.runs.experiment import Experiment
 from lotterylib.runs.methods import ALL_METHODS, CORE, EXTRAS, GRIDS
 from lotterylib.runs.pattern_counts import CONDITIONS, classifier_key, count_patterns, counts_key
@@ -32,10 +32,12 @@ class Job:
 
     Attributes:
         stage: "baseline", "classifier" (of attention maps), "finetune", "search", "importance",
-            "ablation", "patterns", or a phase of `methods.PHASES` and those beside it.
+            "ablation", "patterns", a phase of `methods.PHASES` and those beside it, or, of the
+            whole lottery, "tickets pruned", "tickets search" or "ticket".
         seed: of fine-tuning; 0 for baselines and the classifier, which have none.
         method: a name in `methods.ALL_METHODS`, or empty.
-        kind: "good", "random", "bad" or "inverted"; for other stages their variant, or empty.
+        kind: "good", "random", "bad" or "inverted"; for other stages their variant, such as the
+            number of a ticket, or empty.
     """
 
     stage: str
@@ -76,12 +78,27 @@ def jobs_of(settings: Settings, pages: Collection[str] = CORE) -> Iterator[Job]:
                 yield from _scores(seed, method, scored)
         yield from _measurements(seed, pages)
     if "super" in methods and len(settings.seeds) > 1:
-        inside = settings.preset.attention_in_subnetwork and "07_attention_patterns" in pages
+        inside = settings.attention_in_subnetwork and "07_attention_patterns" in pages
         for seed in settings.seeds:
             yield Job("search", seed, "super")
             yield from _scores(seed, "super", scored)
             for condition in CONDITIONS if inside else ():
                 yield Job("patterns", seed, "super", condition)
+
+
+def ticket_jobs(settings: Settings, tickets: Sequence[int]) -> Iterator[Job]:
+    """The work behind the page on the whole lottery: all tickets as pruned, with the search on the
+    first seed, and some of them retrained on every seed.
+
+    Args:
+        settings: of one task.
+        tickets: those to retrain, in the order in which that is done.
+    """
+    first = settings.seeds[0]
+    yield Job("baseline", 0, kind="frozen")
+    yield from (Job(each, first) for each in ("finetune", "tickets pruned", "tickets search"))
+    for ticket in tickets:
+        yield from (Job("ticket", seed, kind=str(ticket)) for seed in settings.seeds)
 
 
 def _scores(seed: int, method: str, scored: list[tuple[str, str, str]]) -> Iterator[Job]:
@@ -159,10 +176,15 @@ def pieces_of(plan: Plan) -> dict[Path, Piece]:
     """
     found: dict[Path, Piece] = {}
     for experiment, pages in plan:
-        for job in jobs_of(experiment.settings, pages):
-            piece = Piece(experiment, job, key_of(experiment, job))
-            found.setdefault(experiment.store.root / piece.key.path, piece)
+        for place, piece in as_pieces(experiment, jobs_of(experiment.settings, pages)).items():
+            found.setdefault(place, piece)
     return found
+
+
+def as_pieces(experiment: Experiment, jobs: Iterable[Job]) -> dict[Path, Piece]:
+    """Jobs of an experiment by their place in the store."""
+    pieces = [Piece(experiment, job, key_of(experiment, job)) for job in jobs]
+    return {experiment.store.root / piece.key.path: piece for piece in pieces}
 
 
 def compute(experiment: Experiment, job: Job, report: Progress = silent) -> str:
@@ -183,8 +205,16 @@ def compute(experiment: Experiment, job: Job, report: Progress = silent) -> str:
     if job.stage == "classifier":
         pattern_counts.classifier(experiment.store)
         return "trained"
+    if job.stage == "tickets pruned":
+        found = lottery.pruned(experiment, job.seed, report)["score"]
+        return f"{len(found):,} scored"
+    if job.stage == "tickets search":
+        states = lottery.searched(experiment, job.seed, report)
+        return "leaves " + ", ".join(str(state["ticket"]) for state in states)
     if job.stage == "baseline":
         score = experiment.baseline(job.kind, report)
+    elif job.stage == "ticket":
+        score = lottery.retrained(experiment, job.seed, int(job.kind), report)
     elif job.stage == "finetune":
         score = experiment.full_score(job.seed, report)
     else:
@@ -206,6 +236,12 @@ def key_of(experiment: Experiment, job: Job) -> Key:
         return counts_key(experiment, job.seed, job.kind, job.method or "full")
     if job.stage == "classifier":
         return classifier_key()
+    if job.stage == "tickets pruned":
+        return lottery.pruned_key(experiment, job.seed)
+    if job.stage == "tickets search":
+        return lottery.search_key(experiment, job.seed)
+    if job.stage == "ticket":
+        return lottery.retrained_key(experiment, job.seed, int(job.kind))
     if job.stage == "baseline":
         return experiment.baseline_key(job.kind)
     if job.stage == "finetune":

@@ -16,9 +16,10 @@ from transformers import PreTrainedModel
 
 from lotterylib.attention import Slices, maps_of
 from lotterylib.data.files import read_json, write_json
-from lotterylib.gates import gate_values, gated
 from lotterylib.fast.gpu import name_of
-from lotterylib.heterogeneity import correlation, heterogeneous_share, pattern_shares
+from lotterylib.finetuning import Progress
+from lotterylib.gates import gate_values, gated
+from lotterylib.heterogeneity import heterogeneous_share, pattern_shares
 from lotterylib.pattern_cnn import (
     EPOCHS,
     GENERATED_MAPS,
@@ -31,7 +32,6 @@ from lotterylib.pattern_cnn import (
 from lotterylib.patterns import PATTERNS, generate_maps
 from lotterylib.runs.store import Key, RunStore
 from lotterylib.subnetworks import StructuredSubnetwork
-from lotterylib.finetuning import Progress
 
 if TYPE_CHECKING:
     from lotterylib.runs.experiment import Experiment
@@ -65,7 +65,7 @@ def classifier_key() -> Key:
 
 def counts_key(experiment: Experiment, seed: int, condition: str, within: str = "full") -> Key:
     """Where the store keeps the counts of `count_patterns`."""
-    preset = experiment.preset
+    preset = experiment.settings
     tuned = condition.startswith("fine-tuned")
     config = {
         "weights": experiment.finetuned_key(seed).digest if tuned else experiment.encoder.sha256,
@@ -129,7 +129,7 @@ def _count(
 ) -> np.ndarray:
     dev = experiment.splits[1]
     chosen = np.random.default_rng([seed, 3]).permutation(len(dev))[:EXAMPLES]
-    shape, preset = experiment.shape, experiment.preset
+    shape, preset = experiment.shape, experiment.settings
     cnn = classifier(experiment.store)
     counts = np.zeros((shape.layers, shape.heads, len(PATTERNS)), dtype=np.int64)
     with ExitStack() as gates:
@@ -163,7 +163,7 @@ def shares_table(experiment: Experiment) -> pd.DataFrame:
         One row per condition and set of heads ("all", and "super" if there are any), a column per
         pattern.
     """
-    inside = experiment.preset.attention_in_subnetwork
+    inside = experiment.settings.attention_in_subnetwork
     rows = []
     seeds = experiment.settings.seeds
     for condition in CONDITIONS:
@@ -261,8 +261,8 @@ def example_maps(experiment: Experiment, seed: int) -> dict[str, list[np.ndarray
             dev,
             [row],
             norm_weighted=kind == "normed",
-            slices=experiment.preset.attention_slices,
-            token_types=experiment.preset.attention_token_types,
+            slices=experiment.settings.attention_slices,
+            token_types=experiment.settings.attention_token_types,
         )
         found[kind] = [maps[layer, head] for layer, head in places]
     return found

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import mean
 from typing import Literal, get_args
 
 import numpy as np
@@ -23,10 +22,10 @@ from lotterylib.batches import Encoded
 from lotterylib.errors import LotteryError, reason_of
 from lotterylib.fast.gpu import on_gpu
 from lotterylib.finetuning import train
-from lotterylib.runs.costs import COSTS, HEADS, KEPT, REST, STAGES, kind_of
+from lotterylib.runs.costs import COSTS, HEADS, kind_of
 from lotterylib.runs.experiment import Experiment
 from lotterylib.runs.jobs import Piece
-from lotterylib.runs.methods import ALL_METHODS, KINDS
+from lotterylib.runs.lottery import MOST_LAYERS
 from lotterylib.runs.schedule import makespan
 from lotterylib.scoring import EVALUATION_BATCH, evaluate
 
@@ -54,13 +53,13 @@ def measure(experiment: Experiment) -> Pace:
     began = time.perf_counter()
     model = experiment.pretrained(seed=0)
     opening = time.perf_counter() - began
-    rows = _typical(train_split, 2 * recipe.batch_size, recipe.order == "random")
+    rows = _typical(train_split, 2 * recipe.batch_size)
 
     def steps(epochs: int) -> float:
         some = replace(recipe, learning_rate=1e-6, epochs=epochs)
         return _seconds(lambda: train(model, rows, experiment.task, some, seed=0))
 
-    read = _typical(dev_split, 2 * EVALUATION_BATCH, mixed=False)
+    read = _typical(dev_split, 2 * EVALUATION_BATCH)
     more = 10 if on_gpu(model.device) else 1
     try:
         steps(1)  # the first time everything takes longer
@@ -72,12 +71,10 @@ def measure(experiment: Experiment) -> Pace:
     return Pace(training / sum(rows.lengths), reading / sum(read.lengths), opening)
 
 
-def _typical(split: Encoded, rows: int, mixed: bool) -> Encoded:
-    """So many rows, half of them around each quartile of the lengths, or mixed as in the split."""
-    order, count = np.argsort(split.lengths, kind="stable"), len(split)
-    if mixed:
-        return split.subset(order[:: max(1, count // rows)][:rows].tolist())
-    starts = [max(0, int(share * count) - rows // 4) for share in (0.25, 0.75)]
+def _typical(split: Encoded, rows: int) -> Encoded:
+    """So many rows, half of them around each quartile of the lengths."""
+    order = np.argsort(split.lengths, kind="stable")
+    starts = [max(0, int(share * len(split)) - rows // 4) for share in (0.25, 0.75)]
     return split.subset([row for start in starts for row in order[start:][: rows // 2]])
 
 
@@ -98,23 +95,9 @@ def expected_seconds(piece: Piece, pace: Pace) -> float:
     seconds += scorings * pace.reading * sum(dev_split.lengths)
     if piece.job.stage in ("ablation", "patterns"):
         seconds *= experiment.shape.layers * experiment.shape.heads / HEADS
-    return _part_of(piece) * seconds + pace.opening
-
-
-def _part_of(piece: Piece) -> float:
-    """The share of the whole encoder's cost: by what its subnetwork keeps, or, before that is
-    found, by what those of other seeds do.
-    """
-    made, job = piece.experiment, piece.job
-    if job.kind not in (*KINDS, "inverted") or not ALL_METHODS[job.method].is_structured:
-        return 1.0
-    others = [(seed, "structured") for seed in made.settings.seeds]
-    for wanted in ([(job.seed, job.method)], others):
-        found = [each for each in wanted if made.store.is_whole(made.search_key(*each))]
-        if found:
-            kept = mean(made.subnetwork(*each, "good").density(made.shape) for each in found)
-            return REST + (1 - kept if job.kind == "inverted" else kept)
-    return REST + KEPT
+    if piece.job.stage == "tickets pruned":
+        seconds *= 4.0 ** (experiment.shape.layers - MOST_LAYERS)
+    return seconds + pace.opening
 
 
 @dataclass(frozen=True)
@@ -173,13 +156,12 @@ def describe(found: Mapping[Path, Standing], seconds: Mapping[Path, float], proc
         processes: how many jobs are computed at once.
     """
     rows = [
-        (STAGES.get(s.piece.job.stage, "retrained"), s.state, seconds.get(place, 0.0) / processes)
+        (s.piece.job.stage, s.state, seconds.get(place, 0.0) / processes)
         for place, s in found.items()
     ]
     jobs = pd.DataFrame(rows, columns=["stage", "state", "left"])
     table = pd.crosstab(jobs["stage"], jobs["state"]).rename_axis(index=None, columns=None)
-    order = [stage for stage in dict.fromkeys(STAGES.values()) if stage in table.index]
-    table = table.reindex(index=order, columns=get_args(State), fill_value=0)
+    table = table.reindex(index=jobs["stage"].unique(), columns=get_args(State), fill_value=0)
     done = int(table["done"].sum())
     said = f"{done} of {len(found)} jobs are done."
     if done == len(found):

@@ -65,10 +65,6 @@ class TimeLeft(Generic[Name]):
             done += self._seconds[job] * (share or since / (since + self.expected(job)))
         return done / whole
 
-    def expect(self, seconds: Mapping[Name, float]) -> None:
-        """Change what jobs are expected to take if they are not done."""
-        self._seconds |= {job: seconds[job] for job in seconds.keys() & self._needs.keys()}
-
     def expected(self, job: Name) -> float:
         """What a job is expected to take, as far as is known now."""
         seconds, (took, told) = self._seconds[job], self._kind.get(self._kinds[job], (0.0, 0.0))
@@ -157,11 +153,6 @@ class Board(Generic[Name]):
                 self._found = found
 
         return report
-
-    def expect(self, seconds: Mapping[Name, float]) -> None:
-        """As `TimeLeft.expect`."""
-        with self._lock:
-            self._left.expect(seconds)
 
     def drop(self, job: Name) -> None:
         """Show that a job is not being computed any more, though it is not done."""

@@ -7,14 +7,13 @@ can be used for results on dev.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
+from lotterylib.data.files import write_whole
 from lotterylib.errors import LotteryError
 from lotterylib.runs.experiment import Experiment, open_experiment
-from lotterylib.data.files import write_whole
 from lotterylib.runs.run import compute_all
 from lotterylib.runs.settings import Settings
 
@@ -39,7 +38,7 @@ def sweep(tasks: Sequence[Settings], rates: Sequence[float], jobs: int = 0) -> p
         LotteryError: a training failed.
     """
     experiments = [
-        open_experiment(replace(settings, dev_split="train", learning_rate=rate))
+        open_experiment(settings.but(dev_split="train", learning_rate=rate))
         for settings in tasks
         for rate in rates
     ]

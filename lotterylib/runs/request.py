@@ -1,17 +1,21 @@
 """Requests: what the command line asks for, as settings with the pages that are wanted of each.
 
-A task may stand in a request twice, with all seeds for some pages and with fewer for others.
+A task may stand in a request twice, with all seeds for some pages and with fewer for others. What
+is given from outside comes, the later the stronger, from a file, from `--set` and from options.
 Nothing here imports torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import yaml
+
+from lotterylib.errors import LotteryError, unknown
 from lotterylib.runs.methods import CORE, EXTRAS, SEVERAL_SEEDS
-from lotterylib.runs.settings import Settings
+from lotterylib.runs.settings import Settings, names, read_text
 
 Request = Sequence[tuple[Settings, Sequence[str]]]
 
@@ -44,5 +48,66 @@ def in_parts(settings: Settings, wanted: Sequence[str], extra_seeds: int) -> Req
     extras = [page for page in wanted if page not in CORE]
     if not extras or not 0 < extra_seeds < len(settings.seeds):
         return [(settings, wanted)]
-    fewer = replace(settings, seeds=settings.seeds[:extra_seeds])
+    fewer = settings.but(seeds=settings.seeds[:extra_seeds])
     return [(settings, [page for page in wanted if page in CORE]), (fewer, extras)]
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The parameters in a YAML file, with `task` or `tasks` for what to run.
+
+    Raises:
+        LotteryError: a file that cannot be read or is no list of names with values, a name that is
+            no parameter, a value that is none of its type; with file and line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise LotteryError(f"{path}, line {line}: this is not YAML: {error.problem}.") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise LotteryError(f"The file {path} cannot be read: {reason}.") from None
+    if not isinstance(found, dict):
+        raise LotteryError(f"{path} must hold lines such as 'threshold: 0.95'.")
+    accepted = ["tasks", *names()]
+    values = {}
+    for name, value in found.items():
+        try:
+            if name not in accepted:
+                raise unknown("parameter", str(name), accepted)
+            values[name] = read_text(name, value) if _is_text(name, value) else value
+        except LotteryError as error:
+            lines = [i for i, line in enumerate(text.splitlines(), 1) if line.startswith(f"{name}")]
+            raise LotteryError(f"{path}, line {(lines or [1])[0]}: {error}") from None
+    return values
+
+
+def _is_text(name: str, value: object) -> bool:
+    return isinstance(value, str) and name not in ("task", "tasks")
+
+
+def given_from_outside(
+    config: str, assignments: Iterable[str], options: Mapping[str, str | None]
+) -> dict[str, Any]:
+    """The parameters that a command line gives.
+
+    Args:
+        config: the path of a file, or empty.
+        assignments: such as "threshold=0.95".
+        options: texts by name; None for what was not given.
+
+    Raises:
+        LotteryError: as `read_file`; an assignment without a name or a value.
+    """
+    found = read_file(Path(config)) if config else {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise LotteryError(
+                f"The option --set is {assignment!r}: give a name and a value, such as "
+                "threshold=0.95."
+            )
+        found[name.strip()] = read_text(name.strip(), text.strip())
+    given = {name: text for name, text in options.items() if text is not None}
+    return found | {name: read_text(name, text) for name, text in given.items()}

@@ -23,7 +23,6 @@ from lotterylib.runs.plan import (
     Pace,
     Standing,
     describe,
-    expected_seconds,
     measure,
     seconds_left,
 )
@@ -63,25 +62,28 @@ def compute_all(plan: Plan, jobs: int = 0) -> list[Failure]:
     Returns:
         What failed.
     """
-    for experiment, _ in plan:
-        experiment.store.tidy()
-    pieces = pieces_of(plan)
+    return compute_pieces(pieces_of(plan), jobs)
+
+
+def compute_pieces(pieces: Mapping[Path, Piece], jobs: int = 0) -> list[Failure]:
+    """As `compute_all`, for jobs by their place in the store."""
+    first = next(iter(pieces.values())).experiment
+    first.store.tidy()
     missing = {
         p: each for p, each in pieces.items() if not each.experiment.store.is_whole(each.key)
     }
     jobs = jobs or processes()
-    if jobs > 1:  # of fewer jobs too: sums depend on it
-        torch.set_num_threads(threads_of(jobs))
+    use_threads(first.settings, jobs)
     found = {
         place: Standing(piece, "missing" if place in missing else "done")
         for place, piece in pieces.items()
     }
-    pace = measure(plan[0][0]) if missing else Pace()
+    pace = measure(first) if missing else Pace()
     seconds = seconds_left(found, pace)
     print(describe(found, seconds, jobs), file=sys.stderr)
     if not missing:
         return []
-    run = _Run(missing, seconds, pace, jobs)
+    run = _Run(missing, seconds, jobs)
     with run.board:
         run.here() if jobs == 1 or len(missing) == 1 else run.apart(jobs)
     return run.failures
@@ -93,17 +95,16 @@ class _Run:
     Args:
         pieces: by their place in the store.
         seconds: what each is expected to take.
-        pace: that this goes by.
         jobs: how many are computed at once.
     """
 
     def __init__(
-        self, pieces: Mapping[Path, Piece], seconds: Mapping[Path, float], pace: Pace, jobs: int
+        self, pieces: Mapping[Path, Piece], seconds: Mapping[Path, float], jobs: int
     ) -> None:
         needs = {place: piece.needs for place, piece in pieces.items()}
         kinds = {place: kind_of(piece.job) for place, piece in pieces.items()}
         names = {place: piece.name for place, piece in pieces.items()}
-        self.pieces, self.pace, self.began = pieces, pace, time.time()
+        self.pieces, self.began = pieces, time.time()
         self.failures: list[Failure] = []
         self.schedule = Schedule(needs, seconds)
         self.board = Board(TimeLeft(needs, seconds, kinds, jobs), names)
@@ -132,7 +133,7 @@ class _Run:
 
     def apart(self, jobs: int) -> None:
         """Compute the jobs in processes, each as soon as what it needs is done."""
-        threads, running = threads_of(jobs), dict[Future, Path]()
+        running: dict[Future, Path] = {}
         with Workers(jobs) as workers:
             while self.schedule or running:
                 raise_if_stopped()
@@ -143,7 +144,7 @@ class _Run:
                             _compute_apart,
                             piece.experiment.settings,
                             piece.job,
-                            threads,
+                            jobs,
                             self.began,
                         )
                     except BrokenProcessPool:  # while it had nothing to do, or just now
@@ -201,10 +202,6 @@ class _Run:
     def _end(self, place: Path, found: str, took: float | None) -> None:
         self.schedule.done(place)
         self.board.end(place, found, took)
-        if self.pieces[place].job.stage == "search":  # how large its subnetworks are is known now
-            made = self.pieces[place].experiment
-            same = [each for each, piece in self.pieces.items() if piece.experiment is made]
-            self.board.expect({e: expected_seconds(self.pieces[e], self.pace) for e in same})
 
     def _fail(self, place: Path, error: BaseException) -> None:
         """Give up a job, and those that need it."""
@@ -220,9 +217,10 @@ class _Run:
                 self.board.end(each, "", None)
 
 
-def threads_of(jobs: int) -> int:
-    """The threads of each of so many processes."""
-    return max(1, (os.cpu_count() or 1) // jobs)
+def use_threads(settings: Settings, jobs: int) -> None:
+    """Let PyTorch take the threads that each of so many processes has; sums depend on it."""
+    if settings.threads or jobs > 1:
+        torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) // jobs))
 
 
 def _compute(
@@ -235,17 +233,18 @@ def _compute(
 
 
 def _compute_apart(
-    settings: Settings, job: Job, threads: int, failed_since: float
+    settings: Settings, job: Job, jobs: int, failed_since: float
 ) -> tuple[str, float | None]:
-    """In a process of its own."""
-    torch.set_num_threads(threads)
-    experiment = _opened(settings)
+    """In a process of its own, one of so many."""
+    use_threads(settings, jobs)
+    experiment = opened(settings)
     experiment.store.failed_since = failed_since
     return _compute(experiment, job)
 
 
 @lru_cache(maxsize=4)
-def _opened(settings: Settings) -> Experiment:
+def opened(settings: Settings) -> Experiment:
+    """The experiment of these settings, opened once per process."""
     return open_experiment(settings)
 
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +12,15 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from lotterylib.encoder import prunable_weights
 from lotterylib.batches import Encoded
+from lotterylib.encoder import Shape, prunable_weights
+from lotterylib.finetuning import Progress, silent, train
 from lotterylib.gates import zero_pruned_weights
 from lotterylib.importance import Importance, measure
 from lotterylib.magnitude import MagnitudeStep, Ranking, last_kept, rank, search_magnitude
 from lotterylib.runs.methods import ALL_METHODS, Method
-from lotterylib.runs.presets import Preset
+from lotterylib.runs.settings import Settings
 from lotterylib.scoring import evaluate
-from lotterylib.encoder import Shape
 from lotterylib.structured import (
     StructuredStep,
     good_subnetwork,
@@ -35,13 +34,9 @@ from lotterylib.subnetworks import (
     full_subnetwork,
 )
 from lotterylib.super_survivors import super_survivors
-from lotterylib.finetuning import Progress, silent, train
 
 if TYPE_CHECKING:
     from lotterylib.runs.experiment import Experiment
-
-ROUNDS = 3
-"""Prunings of the iterative method, all but the first after a training of what is left."""
 
 HALVES_SEED = 20200558
 """Draws the halves of the dev set and the training rows that a search may see."""
@@ -49,9 +44,9 @@ HALVES_SEED = 20200558
 Trace = list[dict[str, Any]]
 
 
-def preset_of(method: Method, preset: Preset) -> Preset:
-    """The preset with the method's own threshold."""
-    return dataclasses.replace(preset, threshold=method.threshold or preset.threshold)
+def settings_of(method: Method, settings: Settings) -> Settings:
+    """The settings with the method's own threshold."""
+    return settings.but(threshold=method.threshold or settings.threshold)
 
 
 def configuration(
@@ -71,21 +66,21 @@ def configuration(
     if method.way == "matched":
         return {"sizes": digest("structured")}
     if method.way in ("pre-trained", "iterative"):
-        rounds = {"rounds": ROUNDS} if method.way == "iterative" else {}
+        rounds = {"rounds": experiment.settings.rounds} if method.way == "iterative" else {}
         return {"way": method.way, "sizes": digest("magnitude"), **rounds}
-    preset = preset_of(method, experiment.preset)
+    chosen = settings_of(method, experiment.settings)
     names = ["threshold", "heads_step", "heads_alone_step", "importance", "stale_importance"]
     if not method.is_structured:
         names = ["threshold", "magnitude_step", "magnitude_of", "magnitude_max_steps"]
     config: dict[str, Any] = {
         "finetuned": experiment.finetuned_key(seed).digest,
         "stop_metric": experiment.stop_metric,
-        **{name: getattr(preset, name) for name in names},
+        **{name: getattr(chosen, name) for name in names},
     }
     if method.way == "to half":
         return config | {"way": "half", "threshold": 0}
     if method.prunes == ("heads",):
-        config["min_heads_per_layer"] = preset.min_heads_per_layer
+        config["min_heads_per_layer"] = chosen.min_heads_per_layer
     if len(method.prunes) == 1 and method.is_structured:
         config["prunes"] = method.prunes[0]
     if method.searched_on != "dev":
@@ -148,14 +143,14 @@ def find_good(
         return [], _largest(experiment.pretrained(seed), good("magnitude"))
     if method.way == "iterative":
         return [], _iterative(experiment, seed, good("magnitude"), report)
-    preset = preset_of(method, experiment.preset)
+    chosen = settings_of(method, experiment.settings)
     train_split, dev_split = experiment.splits
     rows = searched_rows(method, len(train_split), len(dev_split), number)
     seen = (train_split if method.searched_on == "train" else dev_split).subset(rows.tolist())
     model = experiment.finetuned(seed)
     if method.is_structured:
-        return _structured(experiment, model, seen, method, preset, report)
-    return _magnitude(experiment, model, seen, preset, report)
+        return _structured(experiment, model, seen, method, chosen, report)
+    return _magnitude(experiment, model, seen, chosen, report)
 
 
 def _structured(
@@ -163,7 +158,7 @@ def _structured(
     model: PreTrainedModel,
     seen: Encoded,
     method: Method,
-    preset: Preset,
+    chosen: Settings,
     report: Progress,
 ) -> tuple[Trace, Subnetwork]:
     shape = experiment.shape
@@ -171,7 +166,7 @@ def _structured(
     def look(subnetwork: StructuredSubnetwork) -> tuple[Importance, float]:
         # Only a search that goes on from the state that failed asks for what it had closed.
         importance, score = measure(
-            model, seen, experiment.task, subnetwork, preset.importance, preset.stale_importance
+            model, seen, experiment.task, subnetwork, chosen.importance, chosen.stale_importance
         )
         return importance, score.metrics[experiment.stop_metric]
 
@@ -181,16 +176,16 @@ def _structured(
 
     full = full_subnetwork(shape)
     if method.way == "to half":
-        steps = prune_to_half(look, full, preset.heads_step, on_step)
+        steps = prune_to_half(look, full, chosen.heads_step, on_step)
     else:
         steps = search_structured(
             look,
             full,
-            preset.threshold,
-            preset.heads_step,
-            preset.heads_alone_step,
-            preset.stale_importance,
-            preset.min_heads_per_layer,
+            chosen.threshold,
+            chosen.heads_step,
+            chosen.heads_alone_step,
+            chosen.stale_importance,
+            chosen.min_heads_per_layer,
             method.prunes,
             on_step,
         )
@@ -201,7 +196,7 @@ def _magnitude(
     experiment: Experiment,
     model: PreTrainedModel,
     seen: Encoded,
-    preset: Preset,
+    chosen: Settings,
     report: Progress,
 ) -> tuple[Trace, Subnetwork]:
     dense = {name: value.detach().clone() for name, value in prunable_weights(model).items()}
@@ -220,10 +215,10 @@ def _magnitude(
     steps = search_magnitude(
         look,
         ranking,
-        preset.threshold,
-        preset.magnitude_step,
-        preset.magnitude_of,
-        preset.magnitude_max_steps,
+        chosen.threshold,
+        chosen.magnitude_step,
+        chosen.magnitude_of,
+        chosen.magnitude_max_steps,
         on_step,
     )
     return [asdict(step) for step in steps], ranking.smallest_pruned(last_kept(steps).pruned)
@@ -236,15 +231,15 @@ def _iterative(
     training what is left before every further pruning (Chen et al., 2020).
     """
     assert isinstance(like, WeightSubnetwork)
-    model, kept = experiment.finetuned(seed), like
-    for number in range(1, ROUNDS + 1):
-        remaining = round(like.capacity * (like.size / like.capacity) ** (number / ROUNDS))
+    model, kept, rounds = experiment.finetuned(seed), like, experiment.settings.rounds
+    for number in range(1, rounds + 1):
+        remaining = round(like.capacity * (like.size / like.capacity) ** (number / rounds))
         kept = ranking_of(model).smallest_pruned(like.capacity - remaining)
-        if number == ROUNDS:
+        if number == rounds:
             break
 
         def on_step(share: float, found: str, number: int = number) -> None:
-            report((number - 1 + share) / (ROUNDS - 1), f"round {number} of {ROUNDS}, {found}")
+            report((number - 1 + share) / (rounds - 1), f"round {number} of {rounds}, {found}")
 
         model = experiment.pretrained(seed)
         train(model, experiment.splits[0], experiment.task, experiment.recipe, seed, kept, on_step)

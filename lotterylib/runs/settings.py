@@ -1,166 +1,406 @@
-"""What a run is asked to do, checked as a whole before anything is loaded.
+"""What a run is asked to do: every parameter declared once, checked before anything is loaded.
 
-Notebooks and the command line hand their parameters to `parse_settings`; every mistake is a
-sentence. Nothing here imports torch.
+The command line's options, the notebooks' parameters, `--set`, configuration files and the book's
+reference all come from the fields of `Settings`. Every mistake is a sentence. Nothing here imports
+torch.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    ValidationError,
+)
+from pydantic.fields import FieldInfo
 
 from lotterylib.data.pretrained import ENCODERS
 from lotterylib.errors import LotteryError, unknown
-from lotterylib.runs.presets import Preset, find_budget, find_preset
+from lotterylib.runs.presets import BUDGETS, PRESETS
 from lotterylib.tasks import Task, find_task
 
-BATCH_ORDERS = ("buckets", "random")
-PRECISIONS = ("auto", "float32", "bfloat16")
-DEV_SPLITS = ("dev", "train")
-DRAWN = ("structured", "magnitude")
 BUDGET_SEEDS = "budget"
+DRAWN = ("structured", "magnitude")
+MOST_DRAWS = 1000
+GROUPS = {
+    "what": "what is run",
+    "amount": "how much",
+    "training": "training (section 3.1)",
+    "search": "the searches (sections 3.2 and 3.3)",
+    "subnetworks": "subnetworks and retraining (section 4.2)",
+    "attention": "attention (section 5.2)",
+    "machine": "the machine",
+}
+"""The parts of the experiment that parameters belong to, in words."""
+
 _TOO_LARGE = 2**63
-_MOST_DRAWS = 1000
 
 
-@dataclass(frozen=True)
-class Settings:
+def _parse_seeds(seeds: object) -> tuple[int, ...]:
+    if isinstance(seeds, str):
+        seeds = seeds.split(",")
+    elif isinstance(seeds, int) and not isinstance(seeds, bool):
+        seeds = [seeds]
+    if not isinstance(seeds, Iterable) or isinstance(seeds, dict):
+        raise LotteryError(
+            f"The parameter seeds is {seeds!r}: give whole numbers, such as 1337,42."
+        )
+    numbers = tuple(_parse_seed(part) for part in seeds if not _is_blank(part))
+    if not numbers:
+        raise LotteryError("The list of seeds is empty: give at least one whole number.")
+    if len(set(numbers)) < len(numbers):
+        raise LotteryError(f"The seeds {', '.join(map(str, numbers))} repeat one.")
+    return numbers
+
+
+def _parse_seed(part: object) -> int:
+    text = "" if isinstance(part, int) and abs(part) >= _TOO_LARGE else str(part).strip()
+    if text and (isinstance(part, bool | float) or not text.isdecimal()):
+        raise LotteryError(f"The seed {part!r} is not a whole number from 0 up.")
+    if not 0 < len(text) <= 20:  # Python refuses to print or read thousands of digits
+        raise LotteryError(f"A seed is too long: seeds end at {2**32 - 1}.")
+    number = int(text)
+    if number >= 2**32:
+        raise LotteryError(f"The seed {number} is too large: seeds end at {2**32 - 1}.")
+    return number
+
+
+def _is_blank(part: object) -> bool:
+    return isinstance(part, str) and not part.strip()
+
+
+def _parse_draws(draws: object) -> tuple[tuple[str, int], ...]:
+    wrong = LotteryError(
+        f"The parameter draws is {draws!r}: give a whole number from 1 to {MOST_DRAWS}, or one by "
+        "method, such as structured=5,magnitude=2."
+    )
+    if isinstance(draws, bool) or not isinstance(draws, int | str):
+        raise wrong
+    parts = [part.partition("=") for part in str(draws).split(",")]
+    if len(parts) == 1 and not parts[0][1]:
+        parts = [(method, "=", parts[0][0]) for method in DRAWN]
+    found = {}
+    for method, _, text in parts:
+        if method.strip() not in DRAWN:
+            raise unknown("method in draws", method.strip(), DRAWN)
+        number = text.strip()
+        if not (number.isdecimal() and len(number) < 5 and 1 <= int(number) <= MOST_DRAWS):
+            raise wrong
+        found[method.strip()] = int(number)
+    return tuple(sorted(found.items()))
+
+
+def _of(group: str, default: Any, about: str, **bounds: float) -> Any:
+    """A field: its group, its default (None for the preset's or the budget's), what it is."""
+    extra = {"group": group}
+    return Field(default, description=about, json_schema_extra=extra, **bounds)  # type: ignore[call-overload]
+
+
+class Settings(BaseModel):
     """A run's settings, resolved: nothing is left to a default.
 
-    Attributes:
-        task, encoder, preset: what is run, and how.
-        budget: the name of the budget that the numbers below started from.
-        seeds: of fine-tuning; at least one, no two alike.
-        train_rows, dev_rows: rows to use, 0 for all.
-        epochs: passes over the training rows.
-        learning_rate: 0.0 for the encoder's own.
-        batch_order: "buckets" or "random".
-        precision: what products are computed in, see `gpu.set_precision`.
-        dev_split: "dev" for the task's own dev rows, "train" for a slice of the training rows that
-            is then not trained on, so that choices can be made without a look at dev.
-        draws: by method, how many random and how many bad subnetworks of a size are drawn per seed.
-        halves: how many random halves of dev the searches on half of dev are tried on.
-        data_dir: a GLUE directory, or empty.
-        store: the folder of the run store.
+    The description of a field says what it is; `reference` lists all of them.
     """
 
-    task: Task
-    encoder: str
-    preset: Preset
-    budget: str
-    seeds: tuple[int, ...]
-    train_rows: int
-    dev_rows: int
-    epochs: int
-    learning_rate: float
-    batch_order: str
-    precision: str
-    dev_split: str
-    draws: tuple[tuple[str, int], ...]
-    halves: int
-    data_dir: str
-    store: Path
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+    # What is run
+    task: InstanceOf[Task] = Field(description="the task", json_schema_extra={"group": "what"})
+    encoder: str = _of("what", "minilm", "a name from 'lottery list', or a model directory")
+    preset: str = _of("what", "paper", "how: paper (as printed), official (as the authors' code)")
+    budget: str = _of("what", "laptop", "how much: smoke, laptop or full")
+    data_dir: str = _of("what", "", "a GLUE directory; empty for the Hugging Face hub")
+    store: InstanceOf[Path] = _of("what", Path("runs"), "the folder where finished work is kept")
+
+    # How much
+    seeds: Annotated[tuple[int, ...], BeforeValidator(_parse_seeds)] = _of(
+        "amount", BUDGET_SEEDS, "of fine-tuning, such as 1337,42; budget for the budget's own"
+    )
+    train_rows: int = _of("amount", 0, "training rows; 0 for the budget's", ge=0)
+    dev_rows: int = _of("amount", 0, "dev rows; 0 for the budget's", ge=0)
+    sampling_seed: int = _of("amount", 0, "which rows are drawn where not all are used", ge=0)
+    draws: Annotated[tuple[tuple[str, int], ...], BeforeValidator(_parse_draws)] = _of(
+        "amount", "1", "random and bad subnetworks per seed, of both methods or by method"
+    )
+    halves: int = _of(
+        "amount", 1, "random halves of dev for the searches on one", ge=1, le=MOST_DRAWS
+    )
+    rounds: int = _of("amount", 3, "prunings of the method that trains in between", ge=2, le=100)
+
+    # Training (section 3.1)
+    epochs: int = _of("training", 0, "passes over the training rows; 0 for the budget's", ge=0)
+    learning_rate: float = _of("training", 0.0, "the highest; 0 for the encoder's own", ge=0)
+    batch_size: int = _of("training", 32, "examples per step", ge=1)
+    batch_order: Literal["buckets", "random"] = _of(
+        "training", "buckets", "buckets (similar lengths together) or random (as in the paper)"
+    )
+    warmup: float = _of("training", 0.0, "share of the steps in which the rate rises", ge=0, lt=1)
+    weight_decay: float = _of("training", 0.0, "of AdamW", ge=0)
+    clip: float = _of("training", 1.0, "the largest norm of a step's gradient", gt=0)
+    max_length: int = _of("training", 128, "tokens per example at most", ge=8)
+
+    # The searches (sections 3.2 and 3.3)
+    threshold: float = _of(
+        "search", 0.9, "share of the full score that a good subnetwork keeps", gt=0, le=1
+    )
+    heads_step: float = _of("search", 0.1, "share of all heads pruned at a step", gt=0, le=1)
+    heads_alone_step: float = _of("search", 0.05, "likewise once heads go alone", gt=0, le=1)
+    importance: Literal["example", "batch", "cumulative"] = _of(
+        "search",
+        "example",
+        "absolute gradients are averaged of: example, batch or cumulative batches",
+    )
+    stale_importance: bool = _of(
+        "search", False, "a new phase starts from importance in the failed state"
+    )
+    min_heads_per_layer: int = _of(
+        "search", 0, "heads that a search for heads alone leaves in every layer", ge=0
+    )
+    magnitude_step: float = _of("search", 0.1, "share of weights pruned at a step", gt=0, le=1)
+    magnitude_of: Literal["remaining", "initial"] = _of(
+        "search", "remaining", "whether that is of the remaining or of the initial weights"
+    )
+    magnitude_max_steps: int = _of("search", 60, "after which the search stops", ge=1)
+    stop_metric: Literal["reported", "official"] = _of(
+        "search", "reported", "the metric that stops a search: reported or official (STS-B)"
+    )
+    dev_split: Literal["dev", "train"] = _of(
+        "search", "dev", "rows that are scored: dev, or train for a slice held out of training"
+    )
+
+    # Subnetworks and retraining (section 4.2)
+    random_structured: Literal["exact", "bernoulli"] = _of(
+        "subnetworks", "exact", "size of random ones: exact, or bernoulli (on average)"
+    )
+    bad_magnitude: Literal["sampled", "lowest"] = _of(
+        "subnetworks", "sampled", "bad weights sampled from the pruned, or the lowest of all"
+    )
+    empty_layer_bias: Literal["kept", "dropped"] = _of(
+        "subnetworks", "kept", "the bias of W_O in a layer without heads: kept or dropped"
+    )
+    embeddings: Literal["reset", "kept"] = _of(
+        "subnetworks", "reset", "at retraining: reset (pre-trained) or kept (fine-tuned)"
+    )
+    rewind_share: float = _of(
+        "subnetworks", 0.1, "share of fine-tuning after which rewinding takes weights", gt=0, lt=1
+    )
+
+    # Attention (section 5.2)
+    attention_slices: Literal["columns", "rows"] = _of(
+        "attention", "columns", "of W_O that count as a head's: columns or rows"
+    )
+    attention_token_types: bool = _of(
+        "attention", True, "attention is measured with the token types of pairs"
+    )
+    attention_in_subnetwork: bool = _of(
+        "attention", False, "super-survivors measured in the model pruned to them"
+    )
+
+    # The machine
+    precision: Literal["auto", "float32", "bfloat16"] = _of(
+        "machine", "auto", "of products: auto (half on a GPU only), float32 or bfloat16"
+    )
+    device: str = _of("machine", "auto", "auto (a GPU if there is one), cpu, cuda or cuda:1")
+    threads: int = _of("machine", 0, "per process; 0 to share the processors", ge=0, le=1024)
+
+    def but(self, **changes: Any) -> Settings:
+        """The same settings with some changed; the values are taken as they are."""
+        return self.model_copy(update=changes)
+
+    @property
+    def how(self) -> str:
+        """The preset, and what was set otherwise than it says, in a few words."""
+        row = PRESETS[self.preset]
+        changed = []
+        for name, field in type(self).model_fields.items():
+            if group_of(field) in ("search", "subnetworks", "attention"):
+                value = getattr(self, name)
+                if value != row.get(name, field.default):
+                    changed.append(f"{name}={value}")
+        return ", ".join([self.preset, *changed])
 
     def draws_of(self, method: str, kind: str) -> int:
         """How many subnetworks of a kind are drawn for a method; those that are not drawn count as
         one, and so do the authors' bad ones of single weights.
         """
-        fixed = method == "magnitude" and kind == "bad" and self.preset.bad_magnitude == "lowest"
+        fixed = method == "magnitude" and kind == "bad" and self.bad_magnitude == "lowest"
         return 1 if kind not in ("random", "bad") or fixed else dict(self.draws).get(method, 1)
 
 
-def parse_settings(
-    task: str,
-    encoder: str = "minilm",
-    preset: str = "paper",
-    budget: str = "laptop",
-    seeds: str | Iterable[int] = BUDGET_SEEDS,
-    train_rows: int = 0,
-    dev_rows: int = 0,
-    epochs: int = 0,
-    learning_rate: float = 0.0,
-    batch_order: str = "buckets",
-    precision: str = "auto",
-    dev_split: str = "dev",
-    draws: str | int = 1,
-    halves: int = 1,
-    data_dir: str = "",
-    store: str = "runs",
-) -> Settings:
-    """Check parameters and resolve them against preset and budget.
+def group_of(field: FieldInfo) -> str:
+    """To which part of the experiment a field belongs."""
+    return str(field.json_schema_extra["group"])  # type: ignore[index, call-overload]
+
+
+def names() -> list[str]:
+    """The names of all parameters."""
+    return list(Settings.model_fields)
+
+
+def parse_settings(task: str, **given: Any) -> Settings:
+    """Check parameters and resolve them against preset, budget and defaults.
 
     Args:
-        seeds: "budget" for the budget's, or whole numbers, as a list or separated by commas.
-        train_rows, dev_rows, epochs, learning_rate: 0 for the budget's and the encoder's.
-        draws: a number for both methods, or such as "structured=5,magnitude=2".
-        others: as in `Settings`.
+        task: a name in `tasks.TASKS`.
+        given: fields of `Settings`. Seeds are whole numbers, as a list or separated by commas, or
+            "budget"; 0 for rows, epochs and the learning rate is the budget's and the encoder's;
+            None for any is its default.
 
     Raises:
         LotteryError: the first thing that is wrong, with what would be accepted.
     """
-    given = {
-        "task": (task, str),
-        "encoder": (encoder, str),
-        "preset": (preset, str),
-        "budget": (budget, str),
-        "batch_order": (batch_order, str),
-        "precision": (precision, str),
-        "dev_split": (dev_split, str),
-        "halves": (halves, int),
-        "data_dir": (data_dir, str),
-        "store": (store, str),
-        "train_rows": (train_rows, int),
-        "dev_rows": (dev_rows, int),
-        "epochs": (epochs, int),
-        "learning_rate": (learning_rate, float),
-    }
-    for name, (value, kind) in given.items():
-        _check_type(name, value, kind)
-    amount = find_budget(budget)
+    for name in given:
+        if name not in Settings.model_fields:
+            raise unknown("parameter", name, names())
+    values: dict[str, Any] = {"task": task, "preset": "paper", "budget": "laptop"}
+    values |= {name: value for name, value in given.items() if value is not None}
+    for name, value in values.items():
+        if isinstance(value, int) and abs(value) >= _TOO_LARGE:  # Python refuses to print some
+            raise LotteryError(f"The parameter {name} is too large a number.")
+        if name in ("task", "store") and not isinstance(value, str):
+            raise _wrong_type(name, value, "a text")
+    preset, budget = values["preset"], values["budget"]
+    for name, table in (("preset", PRESETS), ("budget", BUDGETS)):
+        if not isinstance(values[name], str):
+            raise _wrong_type(name, values[name], "a text")
+        if values[name] not in table:
+            raise unknown(name, values[name], table)
+    amounts = BUDGETS[budget]
+    neutral = {"seeds": BUDGET_SEEDS, "train_rows": 0, "dev_rows": 0, "epochs": 0}
+    for name, value in neutral.items():
+        asked = values.get(name, value)
+        if type(asked) is type(value) and asked == value:
+            values[name] = amounts[name]
+    merged: dict[str, Any] = PRESETS[preset] | values
+    merged["task"] = find_task(merged["task"])
+    _check_places(merged)
+    merged["store"] = Path(merged.get("store", "runs"))
+    merged.setdefault("draws", 1)
+    try:
+        return Settings(**merged)
+    except ValidationError as error:
+        raise _sentence(error.errors()[0]) from None
+
+
+def _check_places(values: Mapping[str, Any]) -> None:
+    encoder, data_dir = values.get("encoder", "minilm"), values.get("data_dir", "")
+    store = values.get("store", "runs")
+    for name, value in (("encoder", encoder), ("data_dir", data_dir)):
+        if not isinstance(value, str):
+            raise _wrong_type(name, value, "a text")
     if encoder not in ENCODERS and not os.path.isdir(encoder):  # Path's own raises on some
         raise unknown("encoder", encoder, [*ENCODERS, "or the path of a model directory"])
-    if batch_order not in BATCH_ORDERS:
-        raise unknown("batch_order", batch_order, BATCH_ORDERS)
-    if precision not in PRECISIONS:
-        raise unknown("precision", precision, PRECISIONS)
-    if dev_split not in DEV_SPLITS:
-        raise unknown("dev_split", dev_split, DEV_SPLITS)
-    if not 1 <= halves <= _MOST_DRAWS:
-        raise LotteryError(f"The parameter halves is {halves}: it must be from 1 to {_MOST_DRAWS}.")
     if data_dir and not os.path.isdir(data_dir):
         raise LotteryError(f"The data directory {data_dir} does not exist.")
     if not store:
         raise LotteryError("The parameter store is empty: name the folder for the run store.")
     if not _is_path(store):
         raise LotteryError(f"The parameter store is {store!r}, which cannot be a folder's path.")
-    for name in ("train_rows", "dev_rows", "epochs", "learning_rate"):
-        if not 0 <= given[name][0] < math.inf:  # type: ignore[operator]
-            raise LotteryError(
-                f"The parameter {name} is {given[name][0]}: it must not be negative or infinite."
-            )
-    return Settings(
-        task=find_task(task),
-        encoder=encoder,
-        preset=find_preset(preset),
-        budget=budget,
-        seeds=_parse_seeds(seeds, amount.seeds),
-        train_rows=train_rows or amount.train_rows,
-        dev_rows=dev_rows or amount.dev_rows,
-        epochs=epochs or amount.epochs,
-        learning_rate=float(learning_rate),
-        batch_order=batch_order,
-        precision=precision,
-        dev_split=dev_split,
-        draws=_parse_draws(draws),
-        halves=halves,
-        data_dir=data_dir,
-        store=Path(store),
+
+
+def _is_path(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except ValueError:
+        return False
+    return "\0" not in text
+
+
+_WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def _wrong_type(name: str, value: object, wanted: str) -> LotteryError:
+    return LotteryError(
+        f"The parameter {name} is {value!r}, of type {type(value).__name__}: it must be {wanted}."
     )
+
+
+def _sentence(error: Any) -> LotteryError:
+    """What pydantic found, as one sentence."""
+    if error["type"] == "value_error":
+        return error["ctx"]["error"]
+    name, value = str(error["loc"][0]), error["input"]
+    field = Settings.model_fields[name]
+    kind = field.annotation
+    if get_origin(kind) is Literal:
+        if isinstance(value, str):
+            return unknown(name, value, get_args(kind))
+        return _wrong_type(name, value, "a text")
+    if error["type"] in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
+        return LotteryError(f"The parameter {name} is {value}: it must {_range(field)}.")
+    if error["type"] == "finite_number" or (isinstance(value, float) and not math.isfinite(value)):
+        return LotteryError(f"The parameter {name} is {value}: it must {_range(field)}.")
+    return _wrong_type(name, value, _WORDS.get(kind, "a text"))  # type: ignore[arg-type]
+
+
+def _range(field: FieldInfo) -> str:
+    bounds = {}
+    for each in field.metadata:
+        for name in ("ge", "gt", "le", "lt"):
+            if (value := getattr(each, name, None)) is not None:
+                bounds[name] = value
+    if bounds == {"ge": 0}:
+        return "not be negative or infinite"
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    return "be " + " and ".join(f"{words[name]} {value:g}" for name, value in bounds.items())
+
+
+def read_text(name: str, text: str) -> Any:
+    """The value of a parameter that was given as text, on the command line or in a file.
+
+    Raises:
+        LotteryError: no such parameter, or a text that is no value of its type.
+    """
+    if name not in Settings.model_fields:
+        raise unknown("parameter", name, names())
+    kind = Settings.model_fields[name].annotation
+    try:
+        if kind is int:
+            return int(text)
+        if kind is float:
+            return float(text)
+    except ValueError:
+        raise LotteryError(
+            f"The parameter {name} is {text!r}: it must be {_WORDS[kind]}."  # type: ignore[index]
+        ) from None
+    if kind is bool:
+        known = {"true": True, "yes": True, "false": False, "no": False}
+        if text.lower() not in known:
+            raise LotteryError(f"The parameter {name} is {text!r}: it must be true or false.")
+        return known[text.lower()]
+    return text
+
+
+def given_by(settings: Settings) -> dict[str, Any]:
+    """The settings as the plain parameters that lead to them: those that tell a run from others
+    always, the rest where they are not what preset and defaults say.
+    """
+    found: dict[str, Any] = {
+        "task": settings.task.name,
+        "seeds": ",".join(map(str, settings.seeds)),
+        "store": str(settings.store),
+    }
+    always = ("encoder", "preset", "budget", "train_rows", "dev_rows", "epochs", "data_dir")
+    row = PRESETS[settings.preset]
+    for name, field in Settings.model_fields.items():
+        value = getattr(settings, name)
+        if name == "draws":
+            text = ",".join(f"{method}={count}" for method, count in value)
+            found |= {} if text == "magnitude=1,structured=1" else {"draws": text}
+        elif name not in found and (name in always or value != row.get(name, field.default)):
+            found[name] = value
+    return {name: found[name] for name in Settings.model_fields if name in found}
 
 
 def check_names(given: Iterable[str], accepted: Iterable[str]) -> None:
@@ -169,31 +409,45 @@ def check_names(given: Iterable[str], accepted: Iterable[str]) -> None:
     Raises:
         LotteryError: naming the nearest accepted one.
     """
-    names = list(accepted)
+    known = list(accepted)
     for name in given:
-        if name not in names:
-            raise unknown("parameter", name, names)
+        if name not in known:
+            raise unknown("parameter", name, known)
 
 
-def check_parameters(namespace: dict[str, Any], least_seeds: int = 1) -> Settings:
+_ASSIGNED = re.compile(r"^(\w+)\s*(?::[^=]+)?=", re.M)
+
+
+def injected_names(namespace: Mapping[str, Any]) -> list[str]:
+    """What papermill put into a notebook: the names that its cell of parameters assigns.
+
+    Args:
+        namespace: the notebook's `globals()`, with the cells that have run under `In`.
+    """
+    cells = namespace.get("In", [])
+    sources = [cell for cell in cells if isinstance(cell, str) and cell.startswith("# Parameters")]
+    return [name for source in sources for name in _ASSIGNED.findall(source)]
+
+
+def check_parameters(namespace: Mapping[str, Any], least_seeds: int = 1) -> Settings:
     """Settings from a notebook's variables; the first thing every notebook does.
 
-    papermill injects a misspelt parameter as one more variable and goes on with the default, so a
-    variable whose name is nearly a parameter's is refused too.
+    papermill injects a misspelt parameter as one more variable and goes on with the default, so
+    whatever it injected must be a parameter, and a variable whose name is nearly one is refused.
 
     Args:
         namespace: the notebook's `globals()`.
         least_seeds: how many seeds the notebook needs.
 
     Raises:
-        LotteryError: as `parse_settings`, for a variable that looks like a misspelt parameter, or
-            for too few seeds.
+        LotteryError: as `parse_settings`; for a variable that is a misspelt parameter; or for too
+            few seeds.
     """
-    names = [name for name in parse_settings.__annotations__ if name != "return"]
     if "task" not in namespace:
         raise LotteryError("The parameter task is missing.")
-    refuse_misspelt(namespace, names)
-    settings = parse_settings(**{name: namespace[name] for name in names if name in namespace})
+    check_names(injected_names(namespace), names())
+    refuse_misspelt(namespace, names())
+    settings = parse_settings(**{name: namespace[name] for name in names() if name in namespace})
     if len(settings.seeds) < least_seeds:
         raise LotteryError(
             f"This page compares seeds and needs at least {least_seeds} of them, not "
@@ -215,93 +469,61 @@ def refuse_misspelt(namespace: Iterable[str], names: Sequence[str]) -> None:
 
 
 def describe(settings: Settings) -> dict[str, str]:
-    """The settings as short texts, for a page."""
-    texts = {field.name: str(getattr(settings, field.name)) for field in fields(settings)}
-    texts["task"], texts["preset"] = settings.task.title, settings.preset.name
-    texts["seeds"] = ", ".join(map(str, settings.seeds))
-    texts["draws"] = ", ".join(f"{method} {count}" for method, count in settings.draws)
-    texts["learning_rate"] = (
-        f"{settings.learning_rate:g}" if settings.learning_rate else "encoder's"
-    )
+    """The settings as short texts, for a page: what tells a run from others, and what is not as
+    preset and defaults have it.
+    """
+    given = {name: str(value) for name, value in given_by(settings).items()}
+    given["task"], given["seeds"] = settings.task.title, ", ".join(map(str, settings.seeds))
+    rate = settings.learning_rate
+    given["learning_rate"] = f"{rate:g}" if rate else "encoder's"
+    given["batch_order"] = settings.batch_order
     for name in ("train_rows", "dev_rows"):
-        texts[name] = "all" if texts[name] == "0" else texts[name]
-    del texts["store"], texts["data_dir"]
-    return texts
+        given[name] = "all" if given[name] == "0" else given[name]
+    return {name: given[name] for name in names() if name in given and name not in _PLACES}
 
 
-def _parse_seeds(seeds: object, default: tuple[int, ...]) -> tuple[int, ...]:
-    if isinstance(seeds, str):
-        if seeds == BUDGET_SEEDS:
-            return default
-        seeds = seeds.split(",")
-    elif isinstance(seeds, int) and not isinstance(seeds, bool):
-        seeds = [seeds]
-    if not isinstance(seeds, Iterable) or isinstance(seeds, dict):
-        raise LotteryError(
-            f"The parameter seeds is {seeds!r}: give whole numbers, such as 1337,42."
+_PLACES = ("store", "data_dir")
+
+
+def parameter_cell() -> str:
+    """The source of the notebooks' cell of parameters: each typed, with its default and what it is.
+
+    What a preset may set is None there, so that the preset's value holds unless another is given.
+    """
+    by_preset = {name for row in PRESETS.values() for name in row}
+    lines = []
+    for row in reference():
+        kind = {"whole number": "int", "number": "float", "true or false": "bool"}.get(row["type"])
+        default = {"": "None"}.get(row["default"], row["default"])
+        if not kind:
+            default = f'"{row["default"]}"'
+        if row["name"] == "task":
+            default = '"acceptability"'
+        if row["name"] in by_preset:
+            default = "None"
+        about = row["about"]
+        if row["accepted"] and not all(word in about for word in row["accepted"].split(", ")):
+            about += f": {row['accepted']}"
+        lines.append(f"{row['name']}: {kind or 'str'} = {default}  # {about}")
+    return "\n".join(lines)
+
+
+def reference() -> list[dict[str, str]]:
+    """Every parameter for people: `name`, `group`, `type`, `default`, `accepted`, `about`."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        kind = field.annotation
+        accepted = ", ".join(get_args(kind)) if get_origin(kind) is Literal else ""
+        words = "text" if accepted else _WORDS.get(kind, "text").removeprefix("a ")  # type: ignore[arg-type]
+        default = "" if field.is_required() else str(field.default)
+        rows.append(
+            {
+                "name": name,
+                "group": group_of(field),
+                "type": words,
+                "default": default,
+                "accepted": accepted,
+                "about": str(field.description),
+            }
         )
-    numbers = tuple(_parse_seed(part) for part in seeds if not _is_blank(part))
-    if not numbers:
-        raise LotteryError("The list of seeds is empty: give at least one whole number.")
-    if len(set(numbers)) < len(numbers):
-        raise LotteryError(f"The seeds {', '.join(map(str, numbers))} repeat one.")
-    return numbers
-
-
-def _parse_draws(draws: object) -> tuple[tuple[str, int], ...]:
-    wrong = LotteryError(
-        f"The parameter draws is {draws!r}: give a whole number from 1 to {_MOST_DRAWS}, or one by "
-        "method, such as structured=5,magnitude=2."
-    )
-    if isinstance(draws, bool) or not isinstance(draws, int | str):
-        raise wrong
-    parts = [part.partition("=") for part in str(draws).split(",")]
-    if len(parts) == 1 and not parts[0][1]:
-        parts = [(method, "=", parts[0][0]) for method in DRAWN]
-    found = {}
-    for method, _, text in parts:
-        if method.strip() not in DRAWN:
-            raise unknown("method in draws", method.strip(), DRAWN)
-        number = text.strip()
-        if not (number.isdecimal() and len(number) < 5 and 1 <= int(number) <= _MOST_DRAWS):
-            raise wrong
-        found[method.strip()] = int(number)
-    return tuple(sorted(found.items()))
-
-
-def _is_blank(part: object) -> bool:
-    return isinstance(part, str) and not part.strip()
-
-
-def _parse_seed(part: object) -> int:
-    text = "" if isinstance(part, int) and abs(part) >= _TOO_LARGE else str(part).strip()
-    if text and (isinstance(part, bool | float) or not text.isdecimal()):
-        raise LotteryError(f"The seed {part!r} is not a whole number from 0 up.")
-    if not 0 < len(text) <= 20:  # Python refuses to print or read thousands of digits
-        raise LotteryError(f"A seed is too long: seeds end at {2**32 - 1}.")
-    number = int(text)
-    if number >= 2**32:
-        raise LotteryError(f"The seed {number} is too large: seeds end at {2**32 - 1}.")
-    return number
-
-
-def _is_path(text: str) -> bool:
-    try:
-        os.fsencode(text)
-    except ValueError:
-        return False
-    return "\0" not in text
-
-
-def _check_type(name: str, value: object, kind: type) -> None:
-    right = isinstance(value, (int, float) if kind is float else kind) and not (
-        isinstance(value, bool)
-    )
-    if isinstance(value, int) and abs(value) >= _TOO_LARGE:  # Python itself refuses to print some
-        raise LotteryError(f"The parameter {name} is too large a number.")
-    if not right:
-        wanted = {str: "a text", int: "a whole number", float: "a number"}[kind]
-        raise LotteryError(
-            f"The parameter {name} is {value!r}, of type {type(value).__name__}: "
-            f"it must be {wanted}."
-        )
+    return rows

@@ -30,8 +30,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from lotterylib.errors import LotteryError, reason_of
 from lotterylib.data.files import MANIFEST, checksums, damage_of, read_json, write_json
+from lotterylib.errors import LotteryError, reason_of
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{,99}")
 

@@ -101,7 +101,6 @@ def until(condition, seconds=60):
 
 def _make_small():
     """Few short texts, a classifier with next to nothing to learn, forked workers."""
-    from lotterylib import batches
     from lotterylib.data import glue as data
     from lotterylib.runs import pattern_counts, pool, store
 
@@ -111,7 +110,6 @@ def _make_small():
         active_children=multiprocessing.active_children,
     )
     data.BUNDLED_ROWS = {"train": 60, "validation": 60}
-    batches.MAX_LENGTH = 24
     pattern_counts.GENERATED_MAPS = 100
     pattern_counts.EPOCHS = 1
     store._commit = lambda: "0123456789ab"

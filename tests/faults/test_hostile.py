@@ -424,11 +424,11 @@ def test_any_labels_are_those_of_the_maps_or_a_sentence(edits, length, tmp_path)
 def test_parameters_that_look_like_code_stay_texts(tmp_path, monkeypatch):
     from papermill.parameterize import parameterize_notebook
 
-    from lotterylib.report.pages import parameters_of
+    from lotterylib.runs.settings import given_by
 
     harm = "'); open('harm', 'w').close(); ('"
     made = parse_settings("rte", encoder="tiny", store=f'runs{harm}\n"""\\$(touch harm)`x`')
-    parameters = parameters_of(made)
+    parameters = given_by(made)
     template = nbformat.read(TEMPLATES[0], as_version=4)
     template.metadata["papermill"] = {}
     for cell in template.cells:

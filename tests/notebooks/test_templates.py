@@ -19,8 +19,8 @@ from lotterylib.report.imported import import_masks
 from lotterylib.report.pages import (
     AUDIT,
     OVERVIEW,
+    TICKETS,
     page_path,
-    parameters_of,
     render,
     templates,
     write_contents,
@@ -28,14 +28,15 @@ from lotterylib.report.pages import (
 from lotterylib.report.published import publish
 from lotterylib.runs.experiment import open_experiment
 from lotterylib.runs.jobs import ALL
+from lotterylib.runs.lottery import retrained, tickets_in_order
 from lotterylib.runs.presets import PAPER_SEEDS
-from lotterylib.runs.settings import parse_settings
+from lotterylib.runs.settings import given_by, names, parameter_cell, parse_settings
 from lotterylib.runs.store import RunStore
 from lotterylib.tasks import TASKS
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 TEMPLATES = templates(NOTEBOOKS)
-OF_A_TASK = [path for path in TEMPLATES if path.name not in (OVERVIEW, AUDIT)]
+OF_A_TASK = [path for path in TEMPLATES if path.name not in (OVERVIEW, AUDIT, TICKETS)]
 SMOKE = {"encoder": "tiny", "budget": "smoke"}
 
 
@@ -72,7 +73,9 @@ def test_template_keeps_the_agreed_shape(template):
     assert 1.15 <= (len(cells) - len(code)) / len(code) <= 1.7
     lengths = [len(lines_of(cell)) for cell in code]
     assert statistics.median(lengths) <= 6
-    assert max(lengths) <= 30
+    # The cell of parameters is as long as there are parameters.
+    own = [c for c in code if "parameters" not in c.metadata.get("tags", [])]
+    assert max(len(lines_of(cell)) for cell in own) <= 30
     assert cells[0].source.startswith("# ")
     assert sum(bool(re.match("# ", cell.source)) for cell in cells if cell.cell_type != "code") == 1
 
@@ -100,17 +103,27 @@ def test_every_page_of_a_task_has_a_template_and_the_other_way_round():
     assert {path.name for path in TEMPLATES} - {path.name for path in OF_A_TASK} == {
         OVERVIEW,
         AUDIT,
+        TICKETS,
     }
 
 
 def test_every_parameter_is_typed_and_explained(template):
     described = papermill.inspect_notebook(str(template))
-    of_a_task = list(parameters_of(parse_settings("cola")))
-    wanted = {OVERVIEW: ["encoder", "pages"], AUDIT: ["run_store"]}.get(template.name, of_a_task)
+    of_a_task = names()
+    wanted = {OVERVIEW: ["encoder", "pages"], AUDIT: ["run_store", "pages"]}.get(
+        template.name, of_a_task
+    )
     assert list(described) == wanted
     for name, parameter in described.items():
-        assert parameter["inferred_type_name"] in ("str", "int", "float"), name
-        assert len(parameter["help"]) > 10, name
+        assert parameter["inferred_type_name"] in ("str", "int", "float", "bool"), name
+        assert len(parameter["help"]) >= 8, name
+
+
+def test_the_cell_of_parameters_is_what_the_declaration_gives(template):
+    cells = nbformat.read(template, as_version=4).cells
+    (cell,) = (c for c in cells if "parameters" in c.metadata.get("tags", []))
+    if template in OF_A_TASK or template.name == TICKETS:
+        assert cell.source == parameter_cell()
 
 
 @pytest.fixture(scope="module")
@@ -120,13 +133,13 @@ def rendered(tmp_path_factory):
     for task in ("acceptability", "similarity"):
         settings = parse_settings(task, **SMOKE, store=str(root / "runs"))
         for path in OF_A_TASK:
-            render(path, page_path(root / "pages", "tiny", task, path), parameters_of(settings))
+            render(path, page_path(root / "pages", "tiny", task, path), given_by(settings))
         publish([(open_experiment(settings), ALL)], root / "pages" / "tiny" / task)
     overview = {"encoder": "tiny", "pages": str(root / "pages")}
     render(NOTEBOOKS / OVERVIEW, root / "pages" / "tiny" / "overview" / OVERVIEW, overview)
     write_authors_masks(root / "authors")
     import_masks(root / "authors", RunStore(root / "runs"))
-    audit = {"run_store": str(root / "runs")}
+    audit = {"run_store": str(root / "runs"), "pages": str(root / "pages")}
     render(NOTEBOOKS / AUDIT, root / "pages" / "authors" / "audit" / AUDIT, audit)
     return root
 
@@ -141,6 +154,22 @@ def write_authors_masks(root):
         folder.mkdir(parents=True)
         np.save(folder / "head_mask.npy", (draw.random((12, 12)) < 0.6).astype(float))
         np.save(folder / "mlp_mask.npy", (draw.random(12) < 0.6).astype(float))
+
+
+def test_an_audit_of_heads_alone_is_whole(tmp_path):
+    """Few seeds of one task, heads alone: a page nevertheless, which says what it is of."""
+    for seed in (7, 42):
+        folder = tmp_path / "authors" / "masks" / "heads" / "RTE" / f"seed_{seed}"
+        folder.mkdir(parents=True)
+        np.save(folder / "head_mask.npy", (np.arange(144) < 100 + seed).reshape(12, 12))
+    import_masks(tmp_path / "authors", RunStore(tmp_path / "runs"))
+    parameters = {"run_store": str(tmp_path / "runs"), "pages": str(tmp_path / "pages")}
+    render(NOTEBOOKS / AUDIT, tmp_path / AUDIT, parameters)
+    told = json.dumps([o for cell in code_cells(check_ran(tmp_path / AUDIT)) for o in cell.outputs])
+    assert "* heads alone: 1 task, 2 seeds" in told
+    assert "0 of 1 comparisons give the known values" in told
+    # 107 and 142 of 144 heads lie within each other too often by chance
+    assert "on 0 of 0 tasks (0 after Holm), and on 1 the test has no way to tell" in told
 
 
 def check_ran(page):
@@ -169,6 +198,19 @@ def test_the_overview_and_the_audit_ran_to_the_end(rendered):
     assert "0 of 7 comparisons give the known values" in told  # the masks are random
 
 
+def test_the_whole_lottery_tells_of_the_tickets_that_were_retrained(tmp_path):
+    settings = parse_settings("acceptability", **SMOKE, seeds=[3], store=str(tmp_path / "runs"))
+    for ticket in tickets_in_order(3)[:2]:
+        retrained(open_experiment(settings), 3, ticket)
+    page = tmp_path / TICKETS
+    render(NOTEBOOKS / TICKETS, page, given_by(settings))
+    notebook = check_ran(page)
+    assert notebook.cells[0].source.startswith("# Acceptability (generated): the whole lottery")
+    text = json.dumps([output for cell in code_cells(notebook) for output in cell.outputs])
+    assert "So far 2 of 20 tickets of half the units have been retrained" in text
+    assert len(list((tmp_path / "runs").glob("*/*/ticket-retrained-*"))) == 2
+
+
 def test_pages_name_task_encoder_data_preset_device_and_seconds(rendered):
     page = rendered / "pages" / "tiny" / "similarity" / "04_subnetworks.ipynb"
     notebook = nbformat.read(page, as_version=4)
@@ -184,7 +226,7 @@ def test_a_second_run_computes_nothing_and_gives_the_same_page(rendered):
     path = next(path for path in OF_A_TASK if path.stem == "04_subnetworks")
     page = page_path(rendered / "pages", "tiny", task, path)
     first = page.read_bytes()
-    render(path, page, parameters_of(parse_settings(task, **SMOKE, store=str(store))))
+    render(path, page, given_by(parse_settings(task, **SMOKE, store=str(store))))
     after = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
     assert after == before
     assert page.read_bytes() == first
@@ -192,7 +234,7 @@ def test_a_second_run_computes_nothing_and_gives_the_same_page(rendered):
 
 def test_a_wrong_parameter_ends_the_notebook_before_anything_is_loaded(tmp_path):
     page = tmp_path / "page.ipynb"
-    parameters = parameters_of(parse_settings("cola", **SMOKE, store=str(tmp_path / "runs")))
+    parameters = given_by(parse_settings("cola", **SMOKE, store=str(tmp_path / "runs")))
     with pytest.raises(LotteryError, match=r"cell 3: LotteryError: Unknown task 'colla'.*'cola'"):
         render(OF_A_TASK[0], page, parameters | {"task": "colla"})
     assert not page.exists()
@@ -202,7 +244,7 @@ def test_a_wrong_parameter_ends_the_notebook_before_anything_is_loaded(tmp_path)
 
 
 def test_an_unknown_parameter_is_refused_before_the_notebook_runs(tmp_path):
-    parameters = parameters_of(parse_settings("cola", **SMOKE))
+    parameters = given_by(parse_settings("cola", **SMOKE))
     with pytest.raises(LotteryError, match=r"Unknown parameter 'sed'\..*'seeds'"):
         render(OF_A_TASK[0], tmp_path / "page.ipynb", parameters | {"sed": 1})
 

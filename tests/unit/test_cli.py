@@ -1,20 +1,21 @@
 """The command line: what it refuses, how fast it could, and what it leaves behind."""
 
-import dataclasses
 import os
 import subprocess
 import sys
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 
 from lotterylib import commands
 from lotterylib.cli import main
 from lotterylib.errors import LotteryError
+from lotterylib.report import pages
 from lotterylib.runs import run as running
 from lotterylib.runs.methods import CORE, EXTRAS, SEVERAL_SEEDS
-from lotterylib.runs.presets import BUDGETS
+from lotterylib.runs.presets import EXTRA_SEEDS
 
 TINY = ["--encoder", "tiny", "--budget", "smoke", "--jobs", "1", "--no-pages"]
 
@@ -39,7 +40,7 @@ def refuse(capsys, *arguments):
         (["run", "--sed", "1"], "Did you mean '--seeds'?"),
         (["run", "--seeds", ","], "The list of seeds is empty"),
         (["run", "--seeds", "1,x"], "'x' is not a whole number"),
-        (["run", "--epochs", "two"], "invalid int value: 'two'"),
+        (["run", "--epochs", "two"], "The parameter epochs is 'two': it must be a whole number."),
         (["run", "--train-rows", "-3"], "train_rows is -3: it must not be negative"),
         (["run", "cola", "--data-dir", "nowhere"], "The data directory nowhere does not exist."),
         (["run", "--notebooks", "nowhere"], "holds no notebook templates"),
@@ -178,9 +179,8 @@ def test_pages_that_are_not_asked_for_are_not_made(planned):
 
 
 def test_further_pages_have_the_budgets_few_seeds_unless_seeds_are_named(planned, monkeypatch):
-    assert BUDGETS["laptop"].extra_seeds == 1
-    few = dataclasses.replace(BUDGETS["smoke"], extra_seeds=1)
-    monkeypatch.setitem(BUDGETS, "smoke", few)
+    assert EXTRA_SEEDS == {"laptop": 1}
+    monkeypatch.setitem(EXTRA_SEEDS, "smoke", 1)
     plans, _ = planned("acceptability", "--with", "variants")
     assert [(len(seeds), pages) for _, seeds, pages in plans] == [
         (2, list(CORE)),
@@ -273,9 +273,45 @@ def test_imported_masks_are_counted_and_kept(capsys, tmp_path):
     for _ in range(2):  # the second time changes nothing
         assert main(["import-masks", str(folder), "--no-pages", "--store", str(store)]) == 0
         said = capsys.readouterr()
-        assert said.out == "2 subnetworks found by searching for structured, of 1 tasks.\n"
+        assert said.out == "heads and MLPs together: 2 subnetworks, of 1 tasks.\n"
         assert len(list(store.rglob("good.safetensors"))) == 2
     assert not (tmp_path / "book").exists()
+
+
+@pytest.mark.parametrize(
+    ("family", "file", "shape"),
+    [("heads", "head_mask.npy", (12, 12)), ("mlps", "mlp_mask.npy", 12)],
+)
+def test_a_folder_of_a_single_search_gets_its_page(
+    capsys, monkeypatch, tmp_path, family, file, shape
+):
+    for seed in (42, 86):
+        place = tmp_path / "masks" / family / "RTE" / f"seed_{seed}"
+        place.mkdir(parents=True)
+        np.save(place / file, np.ones(shape))
+    rendered = []
+    monkeypatch.setattr(pages, "render", lambda *arguments: rendered.append(arguments))
+    store, results = str(tmp_path / "runs"), str(tmp_path / "results")
+    options = ["--store", store, "--pages", results]
+    assert main(["import-masks", str(tmp_path), *options]) == 0
+    ((template, page, parameters),) = rendered
+    assert template.name == page.name == "12_audit.ipynb"
+    assert parameters == {"run_store": store, "pages": results}
+    assert f"The audit is in {page}." in capsys.readouterr().out
+    (row,) = pd.read_csv(page.parent / "audit.csv").to_dict("records")
+    assert (row["family"], row["task"], row["seeds"]) == (family, "rte", 2)
+
+
+def test_masks_that_no_search_found_make_no_page(capsys, tmp_path):
+    for seed in (42, 86):
+        place = tmp_path / "masks" / "heads_mlps_random" / "RTE" / f"seed_{seed}"
+        place.mkdir(parents=True)
+        np.save(place / "head_mask.npy", np.ones((12, 12)))
+        np.save(place / "mlp_mask.npy", np.ones(12))
+    options = ["--store", str(tmp_path / "runs"), "--pages", str(tmp_path / "results")]
+    assert main(["import-masks", str(tmp_path), *options]) == 0
+    assert "needs masks that a search found, so no page is made" in capsys.readouterr().out
+    assert not (tmp_path / "results").exists()
 
 
 @pytest.mark.parametrize("content", ["nothing", "halves", "a file"])

@@ -13,8 +13,8 @@ from lotterylib.importance import Importance
 from lotterylib.report import comparisons, paper
 from lotterylib.report.results import COLUMNS
 from lotterylib.runs.methods import ALL_METHODS
-from lotterylib.runs.presets import find_preset
 from lotterylib.runs.searches import HALVES_SEED
+from lotterylib.runs.settings import parse_settings
 from lotterylib.scoring import score_predictions
 from lotterylib.structured import search_structured
 from lotterylib.subnetworks import StructuredSubnetwork, WeightSubnetwork, full_subnetwork
@@ -30,8 +30,7 @@ HEAD, MLP, ALWAYS, ENCODER = 38, 58, 8, 276
 def made_up(task="sst2", seeds=SEEDS, heads_step=0.5, **methods):
     """As much of an experiment as the tables ask for."""
     return SimpleNamespace(
-        settings=SimpleNamespace(seeds=tuple(seeds)),
-        preset=SimpleNamespace(heads_step=heads_step, importance="example"),
+        settings=SimpleNamespace(seeds=tuple(seeds), heads_step=heads_step, importance="example"),
         shape=SHAPE,
         task=find_task(task),
         **methods,
@@ -127,12 +126,12 @@ def test_units_of_the_loss_do_not_matter():
 
 @pytest.mark.parametrize(("layers", "heads"), [(12, 12), (6, 12), (3, 4), (2, 2)])
 def test_the_first_step_is_that_of_the_search(layers, heads, rng):
-    preset = find_preset("paper")
+    settings = parse_settings("rte")
     shape = Shape(layers, heads, hidden=12 * heads, intermediate=8, total=10**6)
     drawn = Importance(rng.random((layers, heads)), rng.random(layers))
     states = search_structured(lambda _: (drawn, 1.0), full_subnetwork(shape))
     pruned = layers * heads - states[1].subnetwork.heads.sum()
-    assert comparisons.first_step(SimpleNamespace(shape=shape, preset=preset)) == pruned
+    assert comparisons.first_step(SimpleNamespace(shape=shape, settings=settings)) == pruned
 
 
 # Subnetworks

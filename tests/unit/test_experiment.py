@@ -93,7 +93,7 @@ def test_one_seed_has_no_super_survivors(tmp_path):
 def test_nothing_is_computed_twice(done, monkeypatch):
     made, found = done
     assert all(is_done(made, job) for job in jobs_of(made.settings))
-    again = small_experiment(made.settings.store, preset=made.preset.name, seeds=[3, 1])
+    again = small_experiment(made.settings.store, preset=made.settings.preset, seeds=[3, 1])
 
     def fail(*_, **__):
         raise AssertionError("computed again")
@@ -116,7 +116,7 @@ def test_nothing_is_computed_twice(done, monkeypatch):
 
 def test_good_random_and_bad_are_of_one_size(done):
     made, _ = done
-    exact = made.preset.random_structured == "exact"
+    exact = made.settings.random_structured == "exact"
     for method in ("structured", "magnitude", "super"):
         good, random, bad = (made.subnetwork(3, method, kind) for kind in KINDS)
         if method == "magnitude":
@@ -149,7 +149,7 @@ def test_the_magnitude_subnetworks_hold_the_largest_and_the_smallest_weights(don
     inside, outside = magnitudes("good")
     if len(inside) and len(outside):
         assert inside.min() >= outside.max()
-    if made.preset.bad_magnitude == "lowest":
+    if made.settings.bad_magnitude == "lowest":
         inside, outside = magnitudes("bad")
         if len(inside) and len(outside):
             assert inside.max() <= outside.min()
@@ -252,7 +252,7 @@ def test_a_preset_changes_the_stages_that_it_touches_and_no_others(tmp_path):
         same = key_of(paper, job).path == key_of(official, job).path
         assert same == (job.stage in ("finetune", "importance"))
     slower = small_experiment(tmp_path, seeds=[3, 1])
-    slower.preset = dataclasses.replace(slower.preset, magnitude_step=0.05)
+    slower.settings = slower.settings.but(magnitude_step=0.05)
     for job in jobs_of(paper.settings):
         same = key_of(paper, job).path == key_of(slower, job).path
         assert same == (job.method != "magnitude")
@@ -411,12 +411,12 @@ def test_retraining_starts_from_the_pre_trained_weights(halves, method):
 
 def test_retraining_can_keep_the_embeddings_of_the_fine_tuned_model(halves):
     made = halves()
-    made.preset = dataclasses.replace(made.preset, embeddings="kept")
+    made.settings = made.settings.but(embeddings="kept")
     model, tuned = made.pretrained(3), made.finetuned(3)
     model.base_model.embeddings.load_state_dict(tuned.base_model.embeddings.state_dict())
     found = written(made, "structured", "good", "retrained")
     assert found == trained(made, model, made.subnetwork(3, "structured", "good"))
-    made.preset = dataclasses.replace(made.preset, embeddings="reset")
+    made.settings = made.settings.but(embeddings="reset")
     assert found != written(made, "structured", "good", "retrained")
 
 
@@ -486,7 +486,7 @@ def test_phases_have_keys_of_their_own(tmp_path):
     phases = ("pruned", "retrained", "longer", "rewound", "from scratch")
     keys = [made.score_key(3, "structured", "good", phase) for phase in phases]
     assert len({key.digest for key in keys}) == len(phases)
-    made.preset = dataclasses.replace(made.preset, rewind_share=0.2)
+    made.settings = made.settings.but(rewind_share=0.2)
     again = [made.score_key(3, "structured", "good", phase) for phase in phases]
     assert [a.digest == b.digest for a, b in zip(again, keys, strict=True)] == [1, 1, 1, 0, 1]
 

@@ -15,6 +15,7 @@ from lotterylib.importance import Importance
 from lotterylib.overlap import TaskOverlap
 from lotterylib.patterns import PATTERNS
 from lotterylib.report import figures, paper
+from lotterylib.report.lottery import Marks
 from lotterylib.runs.methods import ALL_METHODS
 
 SEEDS = (1, 2, 3)
@@ -101,6 +102,8 @@ BOTH = CELLS | {
     for kind in ("good", "random", "bad")
     for phase in ("pruned", "retrained")
 }
+TICKETS = pd.Series([0.5, 0.8], index=[12, 3])
+MARKS = Marks(full=0.9, frozen=0.7, majority=0.5, half=3, good=7)
 EVERY = {
     "confusion_heatmap": lambda: figures.confusion_heatmap({"a": np.eye(5, dtype=int)}),
     "importance_and_ablation": lambda: figures.importance_and_ablation(
@@ -113,6 +116,9 @@ EVERY = {
     "overlap_heatmap": lambda: figures.overlap_heatmap(OVERLAP),
     "overview_bars": lambda: figures.overview_bars(results_of(CELLS), "minilm", "structured"),
     "pattern_bars": lambda: figures.pattern_bars(shares_of([0.2] * 5)),
+    "retrained_by_highest": lambda: figures.retrained_by_highest(
+        TICKETS, np.array([0, 2]), 2, MARKS, "accuracy"
+    ),
     "score_dots": lambda: figures.score_dots(
         results_of(CELLS), [("good", "structured", "good", "pruned")]
     ),
@@ -123,7 +129,14 @@ EVERY = {
         np.array([0, 0.5, 1]), np.array([0.1, 0.2, 0.3])
     ),
     "survival_heatmap": lambda: figures.survival_heatmap(np.ones((2, 3, 4)), np.ones((2, 3))),
+    "ticket_distribution": lambda: figures.ticket_distribution(
+        {"pruned": TICKETS, "retrained": TICKETS}, MARKS, "accuracy"
+    ),
     "training_curves": lambda: figures.training_curves({1: [0.7, 0.6], 2: [0.7, 0.5]}),
+    "printed_beside_true": figures.printed_beside_true,
+    "units_of_best_and_worst": lambda: figures.units_of_best_and_worst(
+        {phase: np.ones((2, 2, 3)) for phase in ("pruned", "retrained")}
+    ),
     "ways_beside_paper": lambda: figures.ways_beside_paper({"SST-2": results_of(BOTH)}),
 }
 
@@ -601,3 +614,20 @@ def test_a_method_beside_the_papers_two_is_named_in_words(method):
     assert title == f"{ALL_METHODS[method].title}, 40% of the encoder"
     over = figures.overview_bars(results, "minilm", method).axes[0].get_title()
     assert over == "SST-2\n40% of the encoder"
+
+
+def test_the_printed_bar_stands_beside_the_true_one():
+    (axes,) = figures.printed_beside_true().axes
+    titles = [label.get_text() for label in axes.get_xticklabels()]
+    printed, true = (bars for bars in axes.containers if hasattr(bars, "patches"))
+    for number, title in enumerate(titles):
+        for bars, kind in ((printed, "good"), (true, "random")):
+            mean, sd = paper.score(title, "structured", kind, "retrained")
+            bar = bars.patches[number]
+            assert bar.get_height() == mean
+            assert abs(bar.get_x() + bar.get_width() / 2 - number) < 0.3
+            low, high = bars.errorbar.lines[2][0].get_segments()[number][:, 1]
+            assert (low, high) == pytest.approx((mean - sd, mean + sd))
+    assert len(titles) == len(printed.patches) == len(true.patches) == 9
+    assert "random: the score of the good" in printed.get_label()
+    assert true.get_label() == "released score of the random ones"

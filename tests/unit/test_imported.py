@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import shutil
 import subprocess
 import sys
 import warnings
@@ -15,13 +16,24 @@ from transformers import BertConfig, BertForSequenceClassification
 import lotterylib.runs.store
 from lotterylib.encoder import shape_of
 from lotterylib.errors import LotteryError
-from lotterylib.report.imported import BERT_BASE, FOLDERS, import_masks, load_imported, read_masks
-from lotterylib.runs.presets import PAPER_SEEDS
+from lotterylib.report.imported import BERT_BASE, FAMILIES, import_masks, load_imported, read_masks
 from lotterylib.runs.store import Key, RunStore
 from lotterylib.tasks import TASKS
 
 GLUE = ("CoLA", "SST-2", "MRPC", "QQP", "STS-B", "MNLI", "QNLI", "RTE", "WNLI")
 LAYERS, HEADS = 3, 4
+LAYOUT = {
+    "heads_mlps": ("head_mask", "mlp_mask"),
+    "heads": ("head_mask",),
+    "mlps": ("mlp_mask",),
+    "heads_mlps_random": ("head_mask", "mlp_mask"),
+    "heads_mlps_bad_1": ("head_mask", "mlp_mask"),
+    "heads_mlps_super": ("head_mask", "mlp_mask"),
+    "heads_mlps_super_midling": ("head_mask", "mlp_mask"),
+    "heads_mlps_super_bizzaro": ("head_mask", "mlp_mask"),
+}
+"""The authors' folders, as they call them, and what each seed has."""
+NAMES = ["structured", "heads", "mlps", "random", "bad", "super", "super-random", "super-bad"]
 
 
 @pytest.fixture(autouse=True)
@@ -37,13 +49,9 @@ def store(tmp_path):
 
 @pytest.fixture
 def repository(tmp_path):
-    """A repository in the authors' layout: two tasks, two seeds, all three searches."""
+    """A repository in the authors' layout: two tasks, two seeds, all families."""
     draw = np.random.default_rng(0)
-    for method, names in (
-        ("heads_mlps", ("head_mask", "mlp_mask")),
-        ("heads", ("head_mask",)),
-        ("mlps", ("mlp_mask",)),
-    ):
+    for method, names in LAYOUT.items():
         for task in ("CoLA", "STS-B"):
             for seed in (42, 7):
                 for name in names:
@@ -63,19 +71,17 @@ def mask_of(repository, method="heads_mlps", task="CoLA", seed=42, name="head_ma
 
 
 def by_name(found):
-    return {(each.method, each.task, each.seed): each.subnetwork for each in found}
+    return {(each.family, each.task, each.seed): each.subnetwork for each in found}
 
 
 def test_masks_become_subnetworks(repository):
     found = read_masks(repository)
-    assert [(each.method, each.task, each.seed) for each in found] == [
-        (method, task, seed)
-        for method in ("structured", "heads", "mlps")
-        for task in ("cola", "stsb")
-        for seed in (7, 42)
+    assert [(each.family, each.task, each.seed) for each in found] == [
+        (method, task, seed) for method in NAMES for task in ("cola", "stsb") for seed in (7, 42)
     ]
+    folders = dict(zip(NAMES, LAYOUT, strict=True))
     for each in found:
-        folder, title = FOLDERS[each.method], TASKS[each.task].tsv_folder
+        folder, title = folders[each.family], TASKS[each.task].tsv_folder
         for name, mask in (
             ("head_mask", each.subnetwork.heads),
             ("mlp_mask", each.subnetwork.mlps),
@@ -110,7 +116,7 @@ def test_zeros_and_ones_of_any_type_of_number_will_do(repository, dtype):
 
 def test_whatever_else_the_repository_holds_is_left_alone(repository):
     wanted = read_masks(repository)
-    for extra in ("heads_mlps_bad_1", "heads_mlps_hans/HANS/seed_1", "global"):
+    for extra in ("heads_mlps_bad", "heads_mlps_hans/HANS/seed_1", "global"):
         (repository / "masks" / extra).mkdir(parents=True)
         (repository / "masks" / extra / "head_mask.npy").write_bytes(b"nonsense")
     (repository / "masks" / "heads_mlps" / "notes.txt").write_text("notes")
@@ -131,7 +137,7 @@ def test_masks_of_mlps_alone_are_of_the_encoder_that_the_other_masks_are_of(repo
 def test_what_is_imported_is_loaded_again(repository, store):
     imported = import_masks(repository, store)
     loaded = load_imported(store.root)
-    assert list(loaded) == ["structured", "heads", "mlps"]
+    assert list(loaded) == NAMES
     assert list(loaded["structured"]) == ["cola", "stsb"]
     assert list(loaded["structured"]["cola"]) == [7, 42]
     flat = {
@@ -140,6 +146,7 @@ def test_what_is_imported_is_loaded_again(repository, store):
         for task, seeds in tasks.items()
         for seed, subnetwork in seeds.items()
     }
+    assert len(flat) == len(imported)
     assert flat == by_name(imported)
 
 
@@ -148,10 +155,10 @@ def test_imports_lie_in_the_run_store_under_their_source(repository, store):
         assert each.key == Key(
             "bert-base-uncased-authors",
             each.task,
-            f"imported-{each.method}",
+            f"imported-{each.family}",
             {
                 "source": "sai-prasanna/bert-experiments",
-                "method": each.method,
+                "method": each.family,
                 "sha256": each.sha256,
             },
             each.seed,
@@ -161,15 +168,15 @@ def test_imports_lie_in_the_run_store_under_their_source(repository, store):
 
 
 def test_the_digest_changes_with_any_bit_of_its_task_and_with_nothing_else(repository):
-    before = {(each.method, each.task): each.sha256 for each in read_masks(repository)}
+    before = {(each.family, each.task): each.sha256 for each in read_masks(repository)}
     assert len(set(before.values())) == len(before)
     path = mask_of(repository, seed=7, name="mlp_mask")
     np.save(path, 1 - np.load(path))
-    after = {(each.method, each.task): each.sha256 for each in read_masks(repository)}
+    after = {(each.family, each.task): each.sha256 for each in read_masks(repository)}
     assert {name for name in before if before[name] != after[name]} == {("structured", "cola")}
     for task in ("CoLA", "STS-B"):
         rename(mask_of(repository, "mlps", task, name="mlp_mask").parent, "seed_43")
-    renamed = {(each.method, each.task): each.sha256 for each in read_masks(repository)}
+    renamed = {(each.family, each.task): each.sha256 for each in read_masks(repository)}
     assert {name[0] for name in after if after[name] != renamed[name]} == {"mlps"}
 
 
@@ -179,7 +186,26 @@ def test_importing_twice_changes_nothing(repository, store):
     import_masks(repository, store)
     after = {path: path.stat().st_mtime_ns for path in store.root.rglob("*.safetensors")}
     assert before == after
-    assert len(before) == 12
+    assert len(before) == len(NAMES) * 2 * 2
+
+
+@pytest.mark.parametrize("family", NAMES)
+def test_any_family_may_come_alone_or_be_lacking(repository, store, family):
+    folder = repository / "masks" / dict(zip(NAMES, LAYOUT, strict=True))[family]
+    shutil.move(folder, repository / "aside")
+    assert [each for each in read_masks(repository) if each.family == family] == []
+    shutil.rmtree(repository / "masks")
+    shutil.move(repository / "aside", folder)
+    import_masks(repository, store)
+    assert list(load_imported(store.root)) == [family]
+
+
+def test_which_parts_a_family_chooses_from():
+    parts = {name: family.parts for name, family in FAMILIES.items()}
+    assert parts.pop("heads") == ("heads",)
+    assert parts.pop("mlps") == ("mlps",)
+    assert set(parts.values()) == {("heads", "mlps")}
+    assert [name for name, family in FAMILIES.items() if family.found] == NAMES[:3]
 
 
 def test_nothing_was_imported(tmp_path):
@@ -388,90 +414,9 @@ def test_masks_and_their_statistics_need_no_torch():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-# Heads and MLPs in the order of the paper's seeds; mean and standard deviation of the percentage in
-# the titles of the paper's Figure 2; mean share of the encoder's weights in percent.
-PUBLISHED = {
-    "cola": ([95, 81, 116, 102, 67], [11, 12, 10, 11, 10], 65, 5, 81),
-    "sst2": ([88, 74, 67, 60, 46], [8, 7, 8, 9, 7], 47, 5, 59),
-    "mrpc": ([88, 81, 95, 81, 102], [8, 9, 11, 9, 9], 57, 5, 72),
-    "qqp": ([67, 67, 88, 102, 67], [8, 9, 9, 9, 8], 53, 5, 66),
-    "stsb": ([74, 74, 81, 88, 67], [8, 7, 8, 5, 9], 47, 5, 59),
-    "mnli": ([95, 102, 95, 88, 95], [9, 9, 9, 7, 8], 55, 5, 69),
-    "qnli": ([81, 95, 88, 74, 88], [9, 9, 9, 9, 8], 55, 2, 69),
-    "rte": ([18, 116, 74, 74, 88], [11, 11, 7, 8, 9], 54, 9, 68),
-    "wnli": ([0, 0, 144, 0, 0], [0, 0, 0, 0, 0], 7, 12, 7),
-}
-# The same shares to four decimals: title and its deviation, encoder and its deviation.
-SHARES = {
-    "cola": (0.6451, 0.0456, 0.8134, 0.0587),
-    "sst2": (0.4704, 0.0486, 0.5885, 0.0626),
-    "mrpc": (0.5711, 0.0547, 0.7181, 0.0704),
-    "qqp": (0.5251, 0.0476, 0.6588, 0.0613),
-    "stsb": (0.4708, 0.054, 0.5889, 0.0695),
-    "mnli": (0.5466, 0.0459, 0.6866, 0.0592),
-    "qnli": (0.5463, 0.0217, 0.6861, 0.0279),
-    "rte": (0.5434, 0.0948, 0.6824, 0.1221),
-    "wnli": (0.0653, 0.1158, 0.0667, 0.1491),
-}
-HEADS_ALONE = {
-    "cola": [116, 88, 130, 102, 88],
-    "sst2": [32, 46, 32, 32, 60],
-    "mrpc": [60, 74, 74, 74, 60],
-    "qqp": [60, 46, 60, 46, 60],
-    "stsb": [32, 46, 32, 32, 32],
-    "mnli": [88, 60, 74, 60, 74],
-    "qnli": [88, 88, 60, 88, 60],
-    "rte": [32, 74, 46, 18, 74],
-    "wnli": [12, 12, 12, 88, 12],
-}
-MLPS_ALONE = {
-    "cola": [10, 12, 10, 11, 10],
-    "sst2": [8, 8, 8, 7, 5],
-    "mrpc": [8, 7, 10, 11, 9],
-    "qqp": [5, 5, 5, 6, 5],
-    "stsb": [6, 6, 7, 8, 6],
-    "mnli": [7, 10, 7, 7, 7],
-    "qnli": [6, 7, 6, 6, 7],
-    "rte": [8, 11, 8, 8, 9],
-    "wnli": [0, 0, 0, 0, 0],
-}
-
-
-def of_task(folder, method, task):
-    found = by_name(read_masks(folder))
-    if not any(name[0] == method for name in found):
-        pytest.skip(f"there is no masks/{FOLDERS[method]} in LOTTERY_AUTHORS_DIR")
-    return [found[method, task, seed] for seed in PAPER_SEEDS]
-
-
-@pytest.mark.parametrize("task", PUBLISHED)
-def test_the_authors_masks_have_the_published_sizes(authors_dir, task):
-    good = of_task(authors_dir, "structured", task)
-    heads, mlps, title, spread, encoder = PUBLISHED[task]
-    assert [each.heads.sum() for each in good] == heads
-    assert [each.mlps.sum() for each in good] == mlps
-    printed = np.array([each.printed_share(BERT_BASE) for each in good])
-    density = np.array([each.density(BERT_BASE) for each in good])
-    assert round(100 * printed.mean()) == title
-    assert round(100 * printed.std(ddof=1)) == spread
-    assert round(100 * density.mean()) == encoder
-    # The authors remove a layer's bias of W_O with its last head; `density` counts it as kept.
-    bare = np.array([(~each.heads.any(1)).sum() * BERT_BASE.hidden for each in good])
-    printed -= bare / BERT_BASE.total
-    density -= bare / BERT_BASE.encoder_parameters
-    found = (printed.mean(), printed.std(ddof=1), density.mean(), density.std(ddof=1))
-    assert [round(value, 4) for value in found] == list(SHARES[task])
-
-
-@pytest.mark.parametrize("task", PUBLISHED)
-def test_the_authors_separate_masks_have_the_published_sizes(authors_dir, task):
-    assert [s.heads.sum() for s in of_task(authors_dir, "heads", task)] == HEADS_ALONE[task]
-    assert [s.mlps.sum() for s in of_task(authors_dir, "mlps", task)] == MLPS_ALONE[task]
-
-
 def test_the_authors_masks_survive_the_run_store(authors_dir, store):
     found = import_masks(authors_dir, store)
     loaded = load_imported(store.root)
-    assert {each.task for each in found} == set(PUBLISHED)
+    assert {TASKS[each.task].tsv_folder for each in found} == set(GLUE)
     for each in found:
-        assert loaded[each.method][each.task][each.seed] == each.subnetwork
+        assert loaded[each.family][each.task][each.seed] == each.subnetwork

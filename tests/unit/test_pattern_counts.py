@@ -1,7 +1,5 @@
 """Counts of patterns: every map of every head once, measured where the preset says."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -48,7 +46,6 @@ def about_half(made, seed, name, report, number=0):
 def _small():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lotterylib.data.glue, "BUNDLED_ROWS", {"train": 60, "validation": 60})
-        patch.setattr(lotterylib.batches, "MAX_LENGTH", 24)
         patch.setattr(lotterylib.runs.experiment, "find_good", about_half)
         patch.setattr(pattern_counts, "EXAMPLES", 23)  # more than one batch of 20
         patch.setattr(pattern_counts, "classifier", lambda store: None)
@@ -72,11 +69,12 @@ def opened(tmp_path_factory):
             seeds=seeds,
             train_rows=16,
             dev_rows=30,
+            max_length=24,
             learning_rate=3e-3,
             store=str(root),
         )
         made = open_experiment(settings)
-        made.preset = dataclasses.replace(made.preset, **fields)
+        made.settings = made.settings.but(**fields)
         return made
 
     return make
@@ -101,7 +99,7 @@ def close(counts, wanted):
 
 @pytest.mark.parametrize("condition", CONDITIONS)
 def test_counts_sum_to_examples_times_heads(opened, condition):
-    for preset in PRESETS:
+    for preset in ("paper", "official"):
         counts = count_patterns(opened(preset), 3, condition)
         assert counts.dtype == np.int64
         assert counts.shape == (3, 4, len(PATTERNS))
@@ -121,7 +119,7 @@ def test_counts_equal_a_slow_count_under_the_papers_preset(opened, condition):
 
 @pytest.mark.parametrize("condition", CONDITIONS)
 def test_the_official_preset_takes_rows_and_no_token_types(opened, condition):
-    official, paper = PRESETS["official"], PRESETS["paper"]
+    official, paper = (parse_settings("rte", preset=p) for p in ("official", "paper"))
     options = {"slices": official.attention_slices, "token_types": official.attention_token_types}
     assert options == {"slices": "rows", "token_types": False}
     assert (paper.attention_slices, paper.attention_token_types) == ("columns", True)
@@ -194,10 +192,8 @@ def test_only_the_official_preset_measures_inside_and_only_super_survivors(
 
     monkeypatch.setattr(pattern_counts, "count_patterns", count)
     shares_table(opened(preset))
-    of_super = "super" if PRESETS[preset].attention_in_subnetwork else "full"
+    of_super = "super" if preset == "official" else "full"
     assert asked == ["full", "full", of_super, of_super] * 4
-    assert PRESETS["official"].attention_in_subnetwork
-    assert not PRESETS["paper"].attention_in_subnetwork
 
 
 def test_one_seed_has_no_super_survivors(opened):
@@ -217,7 +213,7 @@ def test_keys_differ_where_maps_do(opened):
             ("attention_in_subnetwork", False),
             ("importance", False),
         ):
-            other = opened(**{field: getattr(PRESETS["official"], field)})
+            other = opened(**{field: PRESETS["official"][field]})
             assert (counts_key(other, 3, condition).digest != base.digest) == changes
         inside = counts_key(made, 3, condition, "super")
         assert inside.path != counts_key(made, 3, condition, "structured").path != base.path

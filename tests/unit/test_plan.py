@@ -7,7 +7,7 @@ from lotterylib.errors import LotteryError
 from lotterylib.finetuning import silent
 from lotterylib.runs import pattern_counts
 from lotterylib.runs.costs import COSTS, kind_of
-from lotterylib.runs.jobs import ALL, Job, compute, jobs_of, key_of, pieces_of
+from lotterylib.runs.jobs import ALL, Job, compute, jobs_of, key_of, pieces_of, ticket_jobs
 from lotterylib.runs.plan import (
     Pace,
     describe,
@@ -45,7 +45,8 @@ def test_what_is_expected_of_a_job_goes_by_the_lengths_of_the_tasks_own_rows(mad
 
 @pytest.mark.parametrize("task", ["similarity", "acceptability"])
 def test_every_job_is_in_the_table_of_costs(task):
-    kinds = {kind_of(job) for job in jobs_of(parse_settings(task, preset="official"), ALL)}
+    settings = parse_settings(task, preset="official")
+    kinds = {kind_of(job) for job in (*jobs_of(settings, ALL), *ticket_jobs(settings, [7]))}
     assert kinds <= set(COSTS)
     assert set(COSTS) - kinds <= {"guess"}
 
@@ -101,9 +102,9 @@ def test_the_table_counts_jobs_by_stage_and_tells_the_time_of_so_many_processes(
     *lines, last = describe(found, left, 2).splitlines()
     assert [line.split() for line in lines] == [
         ["done", "running", "failed", "missing", "time", "left"],
-        ["baselines", "0", "0", "0", "1", "00:30"],
-        ["fine-tuning", "1", "0", "0", "1", "00:30"],
-        ["searches", "1", "0", "0", "3", "01:30"],
+        ["baseline", "0", "0", "0", "1", "00:30"],
+        ["finetune", "1", "0", "0", "1", "00:30"],
+        ["search", "1", "0", "0", "3", "01:30"],
         ["pruned", "1", "0", "0", "11", "05:30"],
         ["retrained", "0", "0", "0", "12", "06:00"],
     ]  # 28 jobs of a minute, which need not wait for each other for long

@@ -136,11 +136,9 @@ def test_an_error_ends_the_processes():
 def test_a_signal_that_a_library_takes_for_an_error_still_ends_the_run():
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     try:
-        with pytest.raises(Stopped) as caught, stoppable():
-            try:
+        with pytest.raises(Stopped) as caught, stoppable():  # noqa: PT012
+            with suppress(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGTERM)
-            except KeyboardInterrupt:
-                pass
             signal.raise_signal(signal.SIGINT)  # once is enough
             with pytest.raises(Stopped):
                 raise_if_stopped()

@@ -21,22 +21,12 @@ TOOK = {Job(*job): seconds for *job, seconds in RECORD["jobs"]}
 
 
 class Recorded:
-    """An experiment of which only lengths and, once a search is done, sizes are known."""
+    """An experiment of which only lengths are known."""
 
     recipe = SimpleNamespace(epochs=RECORD["epochs"])
     splits = tuple(SimpleNamespace(lengths=[count]) for count in RECORD["tokens"])
     shape = SimpleNamespace(layers=6, heads=12)
     settings = parse_settings("acceptability", seeds=sorted({job.seed for job in TOOK} - {0}))
-
-    def __init__(self):
-        self.searched = set()
-        self.store = SimpleNamespace(is_whole=lambda key: key in self.searched)
-
-    def search_key(self, seed, method):
-        return f"{seed} {method}"
-
-    def subnetwork(self, seed, method, _kind):
-        return SimpleNamespace(density=lambda _shape: RECORD["kept"][f"{seed} {method}"])
 
 
 def told(processes, pace=1.0, order=None):
@@ -63,9 +53,6 @@ def told(processes, pace=1.0, order=None):
         now, _, _, job, began = heapq.heappop(busy)
         schedule.done(job)
         clock.done(job, now - began)
-        if job.stage == "search":
-            made.searched.add(made.search_key(job.seed, job.method))
-            clock.expect({each: expected(each) for each in TOOK})
         running = {job: (now - began, 0.0) for *_, job, began in busy}
         lines.append((now, clock.left(running, now)))
     return lines, now

@@ -43,7 +43,6 @@ def run(tmp_path_factory):
     """A published run, its pages, and what was computed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lotterylib.data.glue, "BUNDLED_ROWS", {"train": 60, "validation": 60})
-        patch.setattr(lotterylib.batches, "MAX_LENGTH", 24)
         patch.setattr(lotterylib.runs.experiment, "find_good", about_half)
         patch.setattr(lotterylib.runs.pattern_counts, "classifier", lambda store: None)
         patch.setattr(
@@ -58,6 +57,7 @@ def run(tmp_path_factory):
             seeds=[3, 1],
             train_rows=16,
             dev_rows=16,
+            max_length=24,
             store=str(tmp_path_factory.mktemp("runs")),
         )
         made = open_experiment(settings)
@@ -113,14 +113,14 @@ def test_the_same_run_publishes_the_same_bytes(run, tmp_path):
     folder = pages / "tiny" / "similarity"
     publish([(made, PAGES)], tmp_path)
     names = {path.name for path in folder.iterdir()}
-    assert names == {"results.csv", "subnetworks.json", "patterns.csv"}
+    assert names == {"results.csv", "predictions.parquet", "subnetworks.json", "patterns.csv"}
     for name in names:
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
 
 def test_a_run_in_parts_publishes_each_row_once(run, tmp_path):
     made, _ = run
-    fewer = open_experiment(dataclasses.replace(made.settings, seeds=(1,)))
+    fewer = open_experiment(made.settings.but(seeds=(1,)))
     publish([(made, ["04_subnetworks"]), (fewer, ["02_structured_pruning"])], tmp_path / "a" / "b")
     whole = collect(made, "04_subnetworks")
     pd.testing.assert_frame_equal(

@@ -2,7 +2,6 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,7 +92,7 @@ def test_pages_that_are_there_stay_wanted(tmp_path):
     assert pages_wanted(mine, [], tmp_path) == list(CORE)
     (tmp_path / "10_variants.ipynb").touch()
     assert pages_wanted(mine, ["extensions"], tmp_path) == [*CORE, "10_variants", "11_extensions"]
-    alone = replace(mine, seeds=(3,))
+    alone = mine.but(seeds=(3,))
     assert set(CORE) - set(pages_wanted(alone, [], tmp_path)) == {
         "05_stability",
         "06_super_survivors",
@@ -108,7 +107,7 @@ def test_further_pages_can_have_fewer_seeds(tmp_path):
     assert in_parts(mine, list(CORE), 1) == [(mine, list(CORE))]
     (core, pages), (fewer, others) = in_parts(mine, [*CORE, *extras], 1)
     assert (core, pages, others) == (mine, list(CORE), extras)
-    assert (mine.seeds, fewer) == ((3, 1), replace(mine, seeds=(3,)))
+    assert (mine.seeds, fewer) == ((3, 1), mine.but(seeds=(3,)))
 
 
 def test_what_two_parts_of_a_run_share_is_computed_once(tmp_path, capsys):
@@ -132,11 +131,13 @@ def test_pages_of_another_budget_are_not_replaced(tmp_path):
     folder = tmp_path / "tiny" / "acceptability"
     folder.mkdir(parents=True)
     (folder / "results.csv").write_text(
-        "encoder,task,preset,budget,train_rows,epochs\ntiny,acceptability,paper,smoke,17,1\n"
+        "encoder,task,preset,budget,train_rows,epochs\n"
+        f'tiny,acceptability,"{mine.settings.how}",smoke,17,1\n'
     )
     with pytest.raises(LotteryError, match="17 training rows and 1 epochs; name another folder"):
         check_pages([mine], tmp_path)
     (folder / "results.csv").write_text(
-        "encoder,task,preset,budget,train_rows,epochs\ntiny,acceptability,paper,smoke,16,1\n"
+        "encoder,task,preset,budget,train_rows,epochs\n"
+        f'tiny,acceptability,"{mine.settings.how}",smoke,16,1\n'
     )
     check_pages([mine], tmp_path)

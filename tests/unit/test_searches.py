@@ -1,7 +1,6 @@
 """How each method finds its good subnetwork, on a small model whose every part matters."""
 
 import copy
-import dataclasses
 from itertools import pairwise
 
 import numpy as np
@@ -18,13 +17,12 @@ from lotterylib.importance import Importance, measure
 from lotterylib.magnitude import pruned_counts
 from lotterylib.runs.experiment import open_experiment
 from lotterylib.runs.methods import ALL_METHODS
-from lotterylib.runs.presets import PRESETS
 from lotterylib.runs.searches import (
     configuration,
     find_good,
-    preset_of,
     ranking_of,
     searched_rows,
+    settings_of,
 )
 from lotterylib.runs.settings import parse_settings
 from lotterylib.scoring import evaluate
@@ -43,7 +41,6 @@ def made(tmp_path_factory):
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lotterylib.data.glue, "BUNDLED_ROWS", {"train": 60, "validation": 60})
-        patch.setattr(lotterylib.batches, "MAX_LENGTH", 24)  # word pieces: quick
         settings = parse_settings(
             "similarity",
             encoder="tiny",
@@ -51,13 +48,14 @@ def made(tmp_path_factory):
             seeds=SEEDS,
             train_rows=60,
             dev_rows=40,
+            max_length=24,
             epochs=3,
             learning_rate=3e-3,
             store=str(tmp_path_factory.mktemp("runs")),
         )
         made = open_experiment(settings)
         assert max(made.splits[0].lengths) == 24
-    made.preset = dataclasses.replace(made.preset, magnitude_max_steps=20)
+    made.settings = made.settings.but(magnitude_max_steps=20)
 
     def relabelled(split):
         said = [evaluate(made.finetuned(seed), split, made.task).predictions for seed in SEEDS]
@@ -72,7 +70,7 @@ def made(tmp_path_factory):
 def changed(made, **fields):
     """The same experiment under another preset: same models, examples and store."""
     other = copy.copy(made)
-    other.preset = dataclasses.replace(made.preset, **fields)
+    other.settings = made.settings.but(**fields)
     return other
 
 
@@ -182,8 +180,9 @@ def test_importance_is_measured_as_the_preset_says(made, accumulation, monkeypat
 @pytest.mark.parametrize("preset", ["paper", "official"])
 def test_weights_go_in_the_presets_steps(made, preset):
     share = {"paper": 0.1, "official": 0.05}[preset]
-    assert PRESETS[preset].magnitude_step == share
-    trace, _ = found(changed(made, magnitude_step=PRESETS[preset].magnitude_step), "magnitude")
+    step = parse_settings("rte", preset=preset).magnitude_step
+    assert step == share
+    trace, _ = found(changed(made, magnitude_step=step), "magnitude")
     total = sum(p.numel() for p in prunable_weights(made.pretrained(3)).values())
     assert [row["pruned"] for row in trace] == list(pruned_counts(total, share, len(trace) - 1))
     assert len(trace) > 2
@@ -205,10 +204,10 @@ def test_the_stop_metric_decides_the_searches(made, choice, metric, method):
 
 
 def test_a_method_has_its_own_threshold_or_the_presets():
-    preset = PRESETS["official"]
+    preset = parse_settings("rte", preset="official")
     for name, method in ALL_METHODS.items():
         threshold = {"95": 0.95, "80": 0.8}.get(name[-2:], 0.9)
-        assert preset_of(method, preset) == dataclasses.replace(preset, threshold=threshold)
+        assert settings_of(method, preset) == preset.but(threshold=threshold)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -402,7 +401,7 @@ def test_iterative_pruning_goes_back_and_trains_between_equal_ratios(made):
 
 def test_one_round_is_magnitude_pruning_of_the_fine_tuned_model(made, monkeypatch):
     before = made.search_key(3, "iterative")
-    monkeypatch.setattr(lotterylib.runs.searches, "ROUNDS", 1)
+    made = changed(made, rounds=1)
     _, kept = found(made, "iterative")
     assert kept == good(made, "magnitude")
     assert made.search_key(3, "iterative").digest != before.digest
@@ -445,7 +444,7 @@ def test_configurations_name_what_they_depend_on(made):
 def test_super_survivors_depend_on_all_seeds_in_any_order(made):
     def key(*seeds):
         other = copy.copy(made)
-        other.settings = dataclasses.replace(made.settings, seeds=seeds)
+        other.settings = made.settings.but(seeds=seeds)
         return other.search_key(3, "super").digest
 
     assert key(3, 1) == key(1, 3) == made.search_key(1, "super").digest

@@ -9,10 +9,14 @@ from hypothesis import strategies as st
 
 from lotterylib.errors import LotteryError
 from lotterylib.runs.presets import BUDGETS, PAPER_SEEDS, PRESETS
+from lotterylib.runs.request import given_from_outside, read_file
 from lotterylib.runs.settings import (
+    DRAWN,
     check_names,
     check_parameters,
     describe,
+    given_by,
+    names,
     parse_settings,
 )
 from lotterylib.tasks import TASKS
@@ -68,9 +72,9 @@ def test_what_would_be_accepted_is_listed(name):
     assert all(accepted in str(error.value) for accepted in tables[name])
 
 
-wrong = [(name, value) for name in TEXTS for value in (None, 3, True, ["rte"], Path("x"))]
-wrong += [(name, value) for name in COUNTS for value in (True, False, "3", 3.0, None, [1])]
-wrong += [("learning_rate", value) for value in (True, "1e-4", None, [1e-4])]
+wrong = [(name, value) for name in TEXTS for value in (3, True, ["rte"], Path("x"))]
+wrong += [(name, value) for name in COUNTS for value in (True, False, "3", 3.5, [1])]
+wrong += [("learning_rate", value) for value in (True, "1e-4", [1e-4])]
 
 
 @pytest.mark.parametrize(("name", "value"), wrong)
@@ -122,7 +126,6 @@ def test_a_missing_data_directory_is_refused(tmp_path):
         ([2**32], "4294967296 is too large"),
         (True, "parameter seeds is True"),
         (1.5, "parameter seeds is 1.5"),
-        (None, "parameter seeds is None"),
         ({1: 2}, "parameter seeds is"),
     ],
 )
@@ -164,9 +167,7 @@ def test_any_text_for_seeds_gives_seeds_or_a_sentence(text):
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_what_is_not_given_is_the_budgets(budget):
     amount, result = BUDGETS[budget], parsed(budget=budget)
-    assert result.seeds == amount.seeds
-    assert (result.train_rows, result.dev_rows) == (amount.train_rows, amount.dev_rows)
-    assert result.epochs == amount.epochs
+    assert {name: getattr(result, name) for name in amount} == amount
     assert result.budget == budget
     changed = parsed(budget=budget, train_rows=7, dev_rows=8, epochs=9, seeds=[3])
     assert (changed.train_rows, changed.dev_rows, changed.epochs) == (7, 8, 9)
@@ -178,7 +179,7 @@ def test_names_become_rows_of_the_tables(tmp_path):
         task="STS-B", preset="official", learning_rate=1, data_dir=str(tmp_path), store="elsewhere"
     )
     assert result.task is TASKS["stsb"]
-    assert result.preset is PRESETS["official"]
+    assert (result.preset, result.importance) == ("official", "cumulative")
     assert result.learning_rate == 1.0
     assert type(result.learning_rate) is float
     assert result.store == Path("elsewhere")
@@ -257,10 +258,6 @@ def test_a_description_is_short_texts_without_paths(tmp_path):
     assert described == {
         "task": "RTE",
         "encoder": "minilm",
-        "precision": "auto",
-        "dev_split": "dev",
-        "draws": "magnitude 1, structured 1",
-        "halves": "1",
         "preset": "paper",
         "budget": "full",
         "seeds": ", ".join(map(str, PAPER_SEEDS)),
@@ -279,3 +276,84 @@ def test_a_page_that_compares_seeds_says_how_many_it_needs():
     with pytest.raises(LotteryError, match="needs at least 2 of them, not 1"):
         check_parameters(asked, least_seeds=2)
     assert len(check_parameters(asked | {"seeds": "1,2"}, least_seeds=2).seeds) == 2
+
+
+def test_a_preset_is_a_row_of_choices_and_each_can_be_made_otherwise():
+    official = parsed(preset="official", threshold=0.95, importance="batch")
+    assert (official.threshold, official.importance) == (0.95, "batch")
+    assert official.stale_importance is True
+    assert official.how == "official, threshold=0.95, importance=batch"
+    assert parsed(preset="official").how == "official"
+    assert parsed(learning_rate=1e-3, halves=2).how == "paper"
+
+
+def test_none_is_the_default_whatever_the_parameter():
+    nothing = dict.fromkeys(name for name in names() if name != "task")
+    assert parsed(**nothing) == parsed()
+    assert parsed(**nothing | {"preset": "official"}) == parsed(preset="official")
+
+
+@pytest.mark.parametrize("changes", [{}, {"preset": "official", "threshold": 0.95}, {"draws": 3}])
+def test_what_is_given_by_settings_leads_to_them(changes):
+    made = parsed(**changes)
+    assert parse_settings(**given_by(made)) == made
+    assert set(changes) <= set(given_by(made))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("threshold", 0.0, "threshold is 0.0: it must be above 0 and at most 1"),
+        ("warmup", 1.0, "warmup is 1.0: it must be at least 0 and below 1"),
+        ("halves", 0, "halves is 0: it must be at least 1 and at most 1000"),
+        ("batch_size", 0, "batch_size is 0: it must be at least 1"),
+        ("stale_importance", "yes", "of type str: it must be true or false"),
+        ("precision", "half", "Unknown precision 'half'. Accepted: auto, float32, bfloat16"),
+        ("draws", "structred=2", "Unknown method in draws 'structred'. Did you mean 'structured'"),
+        ("draws", 0, "The parameter draws is 0: give a whole number from 1"),
+    ],
+)
+def test_every_bound_is_told(name, value, said):
+    with pytest.raises(LotteryError) as error:
+        parsed(**{name: value})
+    assert said in str(error.value)
+
+
+def test_draws_are_by_method_and_only_of_what_is_drawn():
+    both, one = parsed(draws=3), parsed(draws="structured=5")
+    assert [both.draws_of(m, k) for m in DRAWN for k in ("good", "random", "bad")] == [1, 3, 3] * 2
+    assert (one.draws_of("structured", "bad"), one.draws_of("magnitude", "bad")) == (5, 1)
+    fixed = parsed(draws=3, preset="official")
+    assert (fixed.draws_of("magnitude", "random"), fixed.draws_of("magnitude", "bad")) == (3, 1)
+
+
+def test_whatever_papermill_injects_must_be_a_parameter():
+    cells = ["", "task = 'cola'", "# Parameters\nthreshold = 0.95\nthrshold_of_mine = 1\n"]
+    with pytest.raises(LotteryError, match="Unknown parameter 'thrshold_of_mine'"):
+        check_parameters({"task": "cola", "In": cells, "thrshold_of_mine": 1})
+    cells[2] = "# Parameters\nthreshold = 0.95\n"
+    assert check_parameters({"task": "cola", "In": cells, "threshold": 0.95}).threshold == 0.95
+
+
+def test_a_file_of_parameters_is_read_with_its_lines(tmp_path):
+    file = tmp_path / "run.yml"
+    file.write_text("tasks: [rte, cola]\nlearning_rate: 1e-4\nseeds: 1,2\nthreshold: 0.95\n")
+    found = {"tasks": ["rte", "cola"], "learning_rate": 1e-4, "seeds": "1,2", "threshold": 0.95}
+    assert read_file(file) == found
+    over = given_from_outside(str(file), ["threshold=0.8", "epochs=2"], {"epochs": "4"})
+    assert over == found | {"threshold": 0.8, "epochs": 4}
+    for text, said in (
+        ("threshold: 0.9\nthreshhold: 1", "line 2: Unknown parameter 'threshhold'. Did you mean"),
+        ("epochs: two", "line 1: The parameter epochs is 'two': it must be a whole number"),
+        ("a: b: c", "line 1: this is not YAML"),
+        ("- rte", "must hold lines such as"),
+    ):
+        file.write_text(text)
+        with pytest.raises(LotteryError) as error:
+            read_file(file)
+        assert said in str(error.value)
+        assert str(file) in str(error.value)
+    with pytest.raises(LotteryError, match="give a name and a value"):
+        given_from_outside("", ["threshold"], {})
+    with pytest.raises(LotteryError, match="cannot be read"):
+        read_file(tmp_path / "none.yml")

@@ -1,4 +1,4 @@
-"""Agreement of seeds: slow references, hand-computed cases, and the authors' own numbers."""
+"""Agreement of seeds: slow references and hand-computed cases."""
 
 import itertools
 from dataclasses import fields
@@ -11,9 +11,9 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from lotterylib.agreement import (
-    PARTS,
     Agreement,
     agreement,
+    least_overlap_p,
     pairs_table,
     stability_table,
     stack,
@@ -273,69 +273,50 @@ def test_requests_that_cannot_be_met():
         assert str(caught.value).endswith(".")
 
 
-# What follows holds for the masks that the authors published: kappa, Q, p, Jaccard, recomputed from
-# them; kappa, alpha and the number of similar pairs are also what their notebook
-# `statistics_on_pruning.ipynb` printed (cells 6, 7, 8, 44, 45; none for the MLPs' kappa).
-NAN = float("nan")
-HEADS = {
-    "cola": (0.2281, 55.891, 2.114e-11, 0.5615, 0.22920627475942013, 3),
-    "sst2": (0.3245, 40.496, 3.418e-08, 0.4649, 0.32545842217484, 2),
-    "mrpc": (0.2153, 12.526, 0.01384, 0.5409, 0.21637124992829693, 7),
-    "qqp": (0.1912, 35.945, 2.971e-07, 0.4585, 0.1923483546980309, 4),
-    "stsb": (0.2215, 9.133, 0.05787, 0.4668, 0.2226213727678572, 9),
-    "mnli": (0.2576, 4.083, 0.3948, 0.5965, 0.25860365198711066, 9),
-    "qnli": (0.3015, 10.486, 0.033, 0.5557, 0.30249353262431733, 6),
-    "rte": (0.1799, 172.746, 2.692e-36, 0.4104, 0.1810617760617761, 2),
-    "wnli": (-0.25, 576.0, 2.422e-123, 0.0, -0.24826388888888884, 0),
-}
-MLPS = {
-    "cola": (0.4444, 4.667, 0.3232, 0.8955, 0.4537037037037036, 9),
-    "sst2": (0.0476, 1.077, 0.8979, 0.5009, 0.06349206349206349, 10),
-    "mrpc": (0.0217, 2.286, 0.6834, 0.6364, 0.03804347826086951, 9),
-    "qqp": (0.015, 0.5, 0.9735, 0.5729, 0.03146374829001364, 10),
-    "stsb": (0.0834, 3.538, 0.4721, 0.4807, 0.09870740305522918, 10),
-    "mnli": (0.1667, 1.524, 0.8224, 0.6067, 0.18055555555555558, 10),
-    "qnli": (0.1477, 0.4, 0.9825, 0.6327, 0.16193181818181823, 10),
-    "rte": (-0.118, 5.333, 0.2548, 0.5856, -0.0993788819875776, 9),
-    "wnli": (NAN, NAN, NAN, 0.0, NAN, 0),
-}
-# Overlap of heads and its expectation (one decimal; recomputed, the expectation exactly), and
-# p-value of the overlap of MLPs (an independent run of the permutation test).
-OVERLAPS = {
-    "cola": (66.6, 58.5, 0.003),
-    "sst2": (42.8, 30.8, 0.33),
-    "mrpc": (62.8, 55.4, 0.39),
-    "qqp": (49.3, 42.1, 0.47),
-    "stsb": (48.9, 40.9, 0.18),
-    "mnli": (71.0, 62.6, 0.07),
-    "qnli": (60.9, 50.3, 0.09),
-    "rte": (44.5, 36.3, 0.94),
-    "wnli": (0.0, 0.0, 1.0),
-}
+# The smallest p-value there could be
 
 
-@pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("task", HEADS)
-def test_the_authors_masks_give_the_authors_numbers(authors, task, part):
-    found = stability_table(authors[task]).loc[part]
-    kappa, q, p, jaccard, alpha, similar = (HEADS if part == "heads" else MLPS)[task]
-    assert round(found.kappa, 4) == pytest.approx(kappa, nan_ok=True, abs=1e-12)
-    assert round(found.cochran_q, 3) == pytest.approx(q, nan_ok=True, abs=1e-12)
-    assert float(f"{found.cochran_p:.4g}") == pytest.approx(p, nan_ok=True, rel=1e-12)
-    assert round(found.jaccard, 4) == jaccard
-    assert found.alpha == pytest.approx(alpha, nan_ok=True, abs=1e-13)
-    assert found.similar_pairs == similar
-    assert (found.seeds, found.pairs) == (5, 10)
+def nested(sizes, items):
+    return np.arange(items) < np.array(sizes)[:, None]
 
 
-@pytest.mark.parametrize("task", OVERLAPS)
-def test_the_authors_heads_overlap_beyond_chance_and_their_mlps_only_in_cola(authors, task):
-    table = stability_table(authors[task])
-    heads, mlps = table.loc["heads"], table.loc["mlps"]
-    overlap, chance, p = OVERLAPS[task]
-    assert round(heads.overlap, 1) == overlap
-    assert round(heads.chance, 1) == chance
-    assert heads.overlap_p == (1 if task == "wnli" else 1 / 2001)
-    spread = np.sqrt(2 * p * (1 - p) / 2000)  # of two runs of 2,000 permutations
-    assert mlps.overlap_p == pytest.approx(p, abs=4 * spread + 0.005)
-    assert (mlps.overlap_p < 0.05) == (task == "cola")
+@pytest.mark.parametrize(
+    ("sizes", "items", "least"),
+    [
+        ((3, 3), 6, 1 / 20),  # one of 20 ways to draw 3 of 6
+        ((2, 4), 5, 6 / 10),  # 2 of 5 within the 4: 6 of 10 ways
+        ((1, 2, 3), 4, (3 / 6) * (2 / 4)),  # the 2 within the 3, the 1 within the 2
+        ((5, 5), 5, 1.0),
+        ((0, 0, 0), 7, 1.0),
+        ((0, 3), 6, 1.0),
+        ((70, 75), 144, 1 / 2001),  # too many ways for 2,000 permutations to tell
+    ],
+)
+def test_the_least_p_value_is_the_chance_that_masks_lie_within_each_other(sizes, items, least):
+    draw = np.random.default_rng(0)
+    masks = draw.permuted(nested(sizes, items), axis=1)
+    assert least_overlap_p(masks) == pytest.approx(least)
+
+
+@settings(max_examples=30, deadline=None)
+@given(some_masks.filter(lambda masks: masks.shape[0] <= 3 and masks.shape[1] <= 4))
+def test_no_arrangement_overlaps_more_often_than_the_least_p_value(masks):
+    """Against all arrangements of the masks' items, one by one."""
+    items = masks.shape[1]
+    orders = [np.array(order) for order in itertools.permutations(range(items))]
+    totals = [
+        sum((a & b).sum() for a, b in itertools.combinations([masks[0], *shuffled], 2))
+        for shuffled in itertools.product(*[[mask[o] for o in orders] for mask in masks[1:]])
+    ]
+    share = np.mean(np.array(totals) == max(totals))
+    assert least_overlap_p(masks, permutations=10**6) == pytest.approx(max(share, 1 / (1 + 10**6)))
+
+
+def test_the_least_p_value_is_reached_by_masks_that_lie_within_each_other():
+    masks = nested((4, 5, 6), 10)
+    found = agreement(masks, permutations=4000).overlap_p
+    least = least_overlap_p(masks, 4000)
+    assert found == pytest.approx(least, abs=4 * np.sqrt(least / 4000) + 1 / 4000)
+    for row in (masks[:1], masks.astype(int), masks[:, :0]):
+        with pytest.raises(LotteryError):
+            least_overlap_p(row)

@@ -21,6 +21,7 @@ from lotterylib.report.figures.masks import (
 from lotterylib.report.figures.scores import (
     draw_subnetwork_bars,
     overview_bars,
+    printed_beside_true,
     score_dots,
     search_curves,
     seen_and_unseen,
@@ -29,6 +30,11 @@ from lotterylib.report.figures.scores import (
     ways_beside_paper,
 )
 from lotterylib.report.figures.style import METRIC_NAMES
+from lotterylib.report.figures.tickets import (
+    retrained_by_highest,
+    ticket_distribution,
+    units_of_best_and_worst,
+)
 
 __all__ = [
     "METRIC_NAMES",
@@ -42,12 +48,16 @@ __all__ = [
     "overlap_heatmap",
     "overview_bars",
     "pattern_bars",
+    "printed_beside_true",
+    "retrained_by_highest",
     "score_dots",
     "search_curves",
     "seen_and_unseen",
     "subnetwork_bars",
     "survival_and_pattern",
     "survival_heatmap",
+    "ticket_distribution",
     "training_curves",
+    "units_of_best_and_worst",
     "ways_beside_paper",
 ]

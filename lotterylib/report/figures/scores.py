@@ -279,3 +279,38 @@ def seen_and_unseen(table: pd.DataFrame, metric: str) -> Figure:
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     return figure
+
+
+def printed_beside_true() -> Figure:
+    """The bar that the paper's Figure 2a prints for random subnetworks, retrained, beside the true.
+
+    Per task: the printed bar, which is that of the good subnetworks, and the released score of the
+    random ones; lines at each bar's end are standard deviations over five seeds.
+    """
+    tasks = list(paper.scores()["task"].unique())
+    figure, (axes,) = new_axes(1, 7.2, 4.0)
+    for side, (kind, label, colour) in enumerate(
+        zip(
+            ("good", "random"),
+            ("printed as random: the score of the good ones", "released score of the random ones"),
+            (sns.color_palette("colorblind")[7], sns.color_palette("colorblind")[0]),
+            strict=True,
+        )
+    ):
+        means, deviations = zip(
+            *(paper.score(task, "structured", kind, "retrained") for task in tasks), strict=True
+        )
+        axes.bar(
+            np.arange(len(tasks)) - 0.2 + 0.4 * side,
+            means,
+            width=0.38,
+            color=colour,
+            label=label,
+            yerr=deviations,
+            error_kw={"elinewidth": 1, "ecolor": "0.2", "capsize": 2},
+        )
+    axes.set_xticks(range(len(tasks)), [TASKS[task].title for task in tasks])
+    axes.grid(axis="x", visible=False)
+    axes.set(ylabel="score, as reported for each task", ylim=(0, 1.05))
+    figure.legend(loc="outside lower center", ncols=1, frameon=False)
+    return figure

@@ -1,0 +1,119 @@
+"""What the differences between the paper's text and the authors' code change, where it was run.
+
+`paper.differences` lists them. The preset `paper+<option>` makes one choice the other way; where a
+run with it stands beside a run with the preset `paper`, on the same task, seeds and data, what it
+changes can be told.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from lotterylib.report import paper
+from lotterylib.report.imported import SOURCE
+from lotterylib.runs.methods import PHASES
+from lotterylib.runs.presets import PRESETS
+
+_SAME = (
+    *("encoder", "task", "budget", "seed", "method", "subnetwork", "phase", "metric"),
+    *("examples", "train_rows", "epochs"),
+)
+NOT_RUN = "not run yet"
+NO_SCORES = "changes attention patterns, no size and no score"
+NO_OPTION = "nothing to switch"
+
+
+def differences_table(results: pd.DataFrame) -> pd.DataFrame:
+    """The differences, each with its effect on the subnetwork that it is about.
+
+    Args:
+        results: the results table, of any presets and tasks.
+
+    Returns:
+        `paper.differences`, and `effect`: per option the mean difference in size (points of the
+        encoder) and in score (pruned, retrained) from the preset `paper`, and over how many tasks
+        and seeds; or why there is none.
+    """
+    table = paper.differences()
+    table["effect"] = [
+        "; ".join(
+            f"{option}: {effect}" if len(options) > 1 else effect
+            for option, effect in zip(options, effects, strict=True)
+        )
+        if options
+        else NO_OPTION
+        for options, effects in (
+            (options, [_effect(results, option, affects) for option in options])
+            for options, affects in zip(table["option"].str.split(), table["affects"], strict=True)
+        )
+    ]
+    return table
+
+
+def _effect(results: pd.DataFrame, option: str, affects: str) -> str:
+    if not affects:
+        return NO_SCORES
+    pairs = matched(results, option, *affects.split())
+    if pairs.empty:
+        return NOT_RUN
+    size = 100 * (pairs["density"] - pairs["density_paper"]).groupby(pairs["phase"]).mean().mean()
+    told = [f"size {size:+.1f} points"]
+    for phase in PHASES:
+        rows = pairs[pairs["phase"] == phase]
+        if len(rows):
+            told.append(f"{phase} {(rows['value'] - rows['value_paper']).mean():+.3f}")
+    tasks, seeds = pairs[["encoder", "task"]].drop_duplicates(), pairs["seed"].nunique()
+    counted = f"{len(tasks)} task{'s' * (len(tasks) > 1)}, {seeds} seed{'s' * (seeds > 1)}"
+    return f"{', '.join(told)} ({counted})"
+
+
+def matched(results: pd.DataFrame, option: str, method: str, kind: str) -> pd.DataFrame:
+    """Reported scores of a subnetwork with the preset `paper+<option>`, each beside the one with
+    `paper` of the same task, seed and data.
+
+    Returns:
+        The rows of the first, with `value_paper` and `density_paper` of the second.
+    """
+    rows = results[
+        results["reported"].astype(bool)
+        & (results["method"] == method)
+        & (results["subnetwork"] == kind)
+        & results["phase"].isin(PHASES)
+    ]
+    by_paper = rows[rows["preset"] == "paper"][[*_SAME, "value", "density"]]
+    otherwise = rows[rows["preset"] == f"paper+{option}"]
+    return otherwise.merge(by_paper, on=list(_SAME), suffixes=("", "_paper"))
+
+
+def describe_differences(table: pd.DataFrame) -> str:
+    """The rows of `differences_table` as a list for a page."""
+    lines = []
+    for row in table.itertuples():
+        switch = ", ".join(map(_switch, str(row.option).split()))
+        lines.append(
+            f"{row.number}. **{_capital(row.topic)}.** Paper: {row.paper}. Code: {row.code}. "
+            f"Here: {row.here}."
+            + (f" Switch: {switch}. Effect: {row.effect}." if switch else "")
+            + f" *Evidence: {str(row.evidence).replace(f'{SOURCE}@f02280f, ', '')}.*"
+        )
+    return "\n".join(lines)
+
+
+def describe_misprints() -> str:
+    """The rows of `paper.misprints` as a list for a page, less the procedures, which are among the
+    differences.
+    """
+    table = paper.misprints().query("kind != 'procedure'")
+    return "\n".join(
+        f"* **{_capital(row.where)}.** Printed: {row.printed}. Instead: {row.should_be}. {row.why}"
+        for row in table.itertuples()
+    )
+
+
+def _switch(option: str) -> str:
+    preset = f"paper+{option}"
+    return f"`{preset}`" if preset in PRESETS else f"`{option}` of the preset"
+
+
+def _capital(text: object) -> str:
+    return f"{str(text)[0].upper()}{str(text)[1:]}"

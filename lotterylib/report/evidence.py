@@ -1,0 +1,320 @@
+"""Evidence: the rules that turn paired predictions into intervals and verdicts.
+
+A claim about a task is a weighted sum of scores, such as good less random. Two things could have
+come out otherwise: the seeds and the dev examples. The variance that each brings is measured: that
+of the examples by a bootstrap, which draws the same ones for all models of the sum, and that of the
+seeds from their scores. Noise of single seeds on single examples is in both, so it is taken out
+once (plain resampling in two ways counts it three times: Owen, 2007, "The pigeonhole bootstrap").
+Few seeds determine their variance badly, so intervals and p-values are Student's, with
+Satterthwaite's degrees of freedom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+LEVEL = 0.05
+"""Of all tests, after Holm's correction over the tasks of a claim."""
+
+MARGIN = 0.1
+"""A subnetwork matches the full model if it loses less than this share of the way from the majority
+class to the full model; the searches themselves give away as much of the score (section 3)."""
+
+TRAINABLE = 0.5
+"""A subnetwork is trainable if it recovers more than this share of that way, and beats a linear
+layer on the frozen encoder."""
+
+RESAMPLES = 2000
+_SEED = 20200561
+
+Model = tuple[str, str, str]
+"""A method, a kind of subnetwork and a phase, as in the results table."""
+
+FULL: Model = ("none", "full", "fine-tuned")
+MAJORITY: Model = ("none", "majority", "none")
+FROZEN: Model = ("none", "frozen", "linear layer")
+
+Terms = Sequence[tuple[float, Model]]
+"""A weighted sum of scores."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What all models of a task predicted on its dev set.
+
+    Attributes:
+        metric: the metric that the paper reports: "accuracy", "matthews" or "pearson".
+        labels: of the dev examples, int or float[examples].
+        models: per model and seed its predictions, like the labels; baselines have one seed.
+    """
+
+    metric: str
+    labels: np.ndarray
+    models: Mapping[Model, Mapping[int, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A weighted sum of scores with what is known of its uncertainty.
+
+    Attributes:
+        value: the mean over seeds.
+        low, high: bounds of the 95 % interval over seeds and examples; nan where not defined.
+        p: two-sided, of a sum of zero; nan where not defined.
+        student: bounds of Student's 95 % interval over seeds alone.
+        seeds: how many.
+        over: what the interval covers, in words.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+    student: tuple[float, float]
+    seeds: int
+    over: str
+
+
+def weighted_scores(
+    predictions: np.ndarray, labels: np.ndarray, weights: np.ndarray, metric: str
+) -> np.ndarray:
+    """Scores under weights of the examples, as if each stood there so many times.
+
+    Args:
+        predictions: [models, examples], class codes or values.
+        labels: [examples].
+        weights: float[resamples, examples].
+        metric: "accuracy", "matthews" or "pearson".
+
+    Returns:
+        float64[resamples, models]; correlations of constants are 0.
+    """
+    total = weights.sum(1)[:, None]
+    if metric == "accuracy":
+        return weights @ (predictions == labels).T.astype(float) / total
+    if metric == "matthews":
+        right = weights @ (predictions == labels).T.astype(float)
+        both = squares = trues = 0.0
+        for code in np.unique(np.concatenate([labels, predictions.ravel()])):
+            guessed = weights @ (predictions == code).T.astype(float)
+            true = weights @ (labels == code).astype(float)[:, None]
+            both, squares, trues = both + guessed * true, squares + guessed**2, trues + true**2
+        return _divided(right * total - both, (total**2 - squares) * (total**2 - trues))
+    x, y = predictions.T.astype(float), labels.astype(float)[:, None]
+    x, y = x - x.mean(0), y - y.mean()  # sums of squares of small numbers lose no digits
+    sums = [weights @ part / total for part in (x, y, x * y, x * x, y * y)]
+    product = (sums[3] - sums[0] ** 2) * (sums[4] - sums[1] ** 2)
+    return _divided(sums[2] - sums[0] * sums[1], product)
+
+
+def _divided(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    safe = below > 1e-18
+    return np.where(safe, above / np.sqrt(np.where(safe, below, 1.0)), 0.0)
+
+
+def estimate(found: Predictions, terms: Terms) -> Estimate:
+    """A weighted sum of scores with its interval over seeds and examples.
+
+    Args:
+        found: the predictions.
+        terms: weights and models; those with one seed are held against every seed of the others.
+    """
+    seeds = _common_seeds([found.models[model] for _, model in terms])
+    weights = _example_weights(len(found.labels))
+    sums = np.zeros((len(weights), len(seeds)))
+    for factor, model in terms:
+        runs = found.models[model]
+        part = np.array([runs[seed] for seed in (seeds if len(runs) > 1 else runs)])
+        sums += factor * weighted_scores(part, found.labels, weights, found.metric)
+    own, resampled = sums[0], sums[1:]
+    if len(seeds) < 2:
+        return _undefined(float(own.mean()), own)
+    of_seeds = own.var(ddof=1) / len(seeds)
+    of_examples = resampled.mean(1).var(ddof=1)
+    alone = resampled.var(0, ddof=1).mean() / len(seeds)  # had each seed examples of its own
+    common = max(0.0, (len(seeds) * alone - of_examples) / (len(seeds) - 1))
+    variance = max(of_seeds, of_examples, of_seeds + of_examples - common)
+    freedom = (len(seeds) - 1) * (variance / of_seeds) ** 2 if of_seeds > 0 else np.inf
+    return _student(own, np.sqrt(variance), freedom, "seeds and examples", found.metric)
+
+
+@lru_cache(maxsize=2)
+def _example_weights(examples: int) -> np.ndarray:
+    """How often each example is drawn in each resample, after a row of ones: float64."""
+    draw = np.random.default_rng(_SEED)
+    drawn = draw.multinomial(examples, np.full(examples, 1 / examples), RESAMPLES)
+    return np.concatenate([np.ones((1, examples)), drawn])
+
+
+def estimate_by_seeds(scores: Mapping[Model, pd.Series], terms: Terms, metric: str) -> Estimate:
+    """A weighted sum of scores of which no predictions are known: an interval over seeds alone.
+
+    Args:
+        scores: per model its scores, by seed.
+        terms: as in `estimate`.
+        metric: which the scores are in.
+    """
+    runs = [{int(seed): value for seed, value in scores[m].items()} for _, m in terms]  # type: ignore[call-overload]
+    seeds = _common_seeds(runs)
+    sums = np.zeros(len(seeds))
+    for (factor, _), run in zip(terms, runs, strict=True):
+        values = [run[seed] for seed in seeds] if len(run) > 1 else [*run.values()] * len(seeds)
+        sums += factor * np.array(values)
+    if len(seeds) < 2:
+        return _undefined(float(sums.mean()), sums)
+    error = sums.std(ddof=1) / np.sqrt(len(seeds))
+    return _student(sums, error, len(seeds) - 1, "seeds", metric)
+
+
+def _common_seeds(runs: Sequence[Mapping[int, object]]) -> list[int]:
+    several = [run for run in runs if len(run) > 1]
+    if not several:
+        return list(runs[0])
+    return [seed for seed in several[0] if all(seed in run for run in several)]
+
+
+def _undefined(value: float, sums: np.ndarray) -> Estimate:
+    nan = float("nan")
+    return Estimate(value, nan, nan, nan, (nan, nan), len(sums), "one seed")
+
+
+def _student(sums: np.ndarray, error: float, freedom: float, over: str, metric: str) -> Estimate:
+    """The estimate of a mean with a standard error and its degrees of freedom."""
+    value = float(sums.mean())
+    alone = stats.t.ppf(1 - LEVEL / 2, len(sums) - 1) * sums.std(ddof=1) / np.sqrt(len(sums))
+    student = (value - alone, value + alone) if alone > 0 else (np.nan, np.nan)
+    reach = stats.t.ppf(1 - LEVEL / 2, freedom)
+    low, high = value - reach * error, value + reach * error
+    span = 1.0 if metric == "accuracy" else 2.0  # between a metric's lowest and highest value
+    if not error > 1e-12 or low < -span or high > span:
+        return Estimate(value, np.nan, np.nan, np.nan, student, len(sums), over)
+    p = float(2 * stats.t.sf(abs(value) / error, freedom))
+    return Estimate(value, float(low), float(high), p, student, len(sums), over)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper's abstract about one method on one task.
+
+    Attributes:
+        letter: under which the book lists it.
+        name: in words.
+        rule: when it holds, in words.
+        sums: weighted sums of scores, all of which must exceed zero; for both conditions of a claim
+            that has two.
+        shown: the sum whose value is shown.
+    """
+
+    letter: str
+    name: str
+    rule: str
+    sums: tuple[Terms, ...]
+    shown: Terms
+
+
+def claims_of(method: str) -> list[Claim]:
+    """The claims that scores can decide, for a method."""
+    good, random, bad = ((method, kind, "retrained") for kind in ("good", "random", "bad"))
+    line = [(-(1 - MARGIN), FULL), (-MARGIN, MAJORITY)]
+    way = [(-TRAINABLE, FULL), (-(1 - TRAINABLE), MAJORITY)]
+    return [
+        Claim(
+            "a",
+            "good subnetworks, retrained, match the full model",
+            f"they lose less than {MARGIN:.0%} of the way from majority class to full model",
+            (((1.0, good), *line),),
+            ((1.0, good), (-1.0, FULL)),
+        ),
+        Claim(
+            "b",
+            "random subnetworks, retrained, do worse than good ones",
+            "good less random is above zero, paired by seed and example",
+            (((1.0, good), (-1.0, random)),),
+            ((1.0, good), (-1.0, random)),
+        ),
+        Claim(
+            "b",
+            "bad subnetworks, retrained, do worse than good ones",
+            "good less bad is above zero, paired by seed and example",
+            (((1.0, good), (-1.0, bad)),),
+            ((1.0, good), (-1.0, bad)),
+        ),
+        Claim(
+            "c",
+            "even bad subnetworks remain trainable",
+            f"they recover more than {TRAINABLE:.0%} of the way from majority class to full model, "
+            "and beat a linear layer on the frozen encoder",
+            (((1.0, bad), *way), ((1.0, bad), (-1.0, FROZEN))),
+            ((1.0, bad), (-1.0, FROZEN)),
+        ),
+    ]
+
+
+def judge(estimates: Sequence[Estimate]) -> tuple[float, int]:
+    """The p-value of a claim whose sums must all exceed zero, and which way it points.
+
+    To say yes all must be shown to be above zero (the largest p counts); to say no one that is
+    below suffices (the smallest of those counts).
+
+    Returns:
+        p, nan if it is not defined for one of them; and 1 or -1.
+    """
+    below = [each.p for each in estimates if each.value <= 0]
+    if any(np.isnan(each.p) for each in estimates):
+        return float("nan"), -1 if below else 1
+    return (min(below), -1) if below else (max(each.p for each in estimates), 1)
+
+
+def verdict(p: float, direction: int) -> str:
+    """The verdict of a corrected p-value and its direction: yes, no, undecided or not defined."""
+    if np.isnan(p):
+        return "not defined"
+    return "undecided" if p >= LEVEL else "yes" if direction > 0 else "no"
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """Holm's correction over one family; nan stays nan and does not count."""
+    values = np.asarray(p_values, dtype=float)
+    corrected = np.full(len(values), np.nan)
+    there = ~np.isnan(values)
+    if there.any():
+        corrected[there] = multipletests(values[there], LEVEL, method="holm")[1]
+    return corrected
+
+
+def save_predictions(found: Predictions, path: Path) -> None:
+    """Write predictions as parquet: a row per model and seed, and one of the labels."""
+    integer = found.metric != "pearson"
+
+    def packed(values: np.ndarray) -> np.ndarray:
+        return np.asarray(values, np.int8) if integer else np.round(values, 4).astype(np.float32)
+
+    rows = [("", "labels", found.metric, 0, packed(found.labels))]
+    rows += [
+        (*model, seed, packed(values))
+        for model, runs in found.models.items()
+        for seed, values in runs.items()
+    ]
+    names = ["method", "subnetwork", "phase", "seed", "predictions"]
+    pd.DataFrame(rows, columns=names).to_parquet(path, index=False, compression="zstd")
+
+
+def load_predictions(path: Path) -> Predictions:
+    """Read what `save_predictions` wrote."""
+    models: dict[Model, dict[int, np.ndarray]] = {}
+    labels, metric = np.zeros(0), "accuracy"
+    table = pd.read_parquet(path)
+    for *model, seed, values in table.to_numpy().tolist():
+        if model[1] == "labels":
+            labels, metric = np.asarray(values), str(model[2])
+        else:
+            models.setdefault((model[0], model[1], model[2]), {})[int(seed)] = np.asarray(values)
+    return Predictions(metric, labels, models)

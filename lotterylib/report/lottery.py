@@ -1,0 +1,373 @@
+"""The whole lottery, told: where the search's ticket stands among all, and what losers lack.
+
+All functions that are handed a table read nothing else. Where not all tickets have been retrained
+yet, those that have are a random sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import eq, gt, lt
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
+
+from lotterylib.runs.experiment import Experiment
+from lotterylib.runs.lottery import (
+    pruned_key,
+    retrained_key,
+    search_key,
+    searched,
+    ticket_table,
+)
+from lotterylib.tickets import units_of
+
+LOST = 0.5
+"""A retrained ticket loses that does not get beyond this share of the way from the majority class
+to a linear layer on the frozen encoder: training it was worth less than not training it."""
+
+PARTS = ("attention block", "MLP")
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What the tickets of one seed are held against, in the reported metric.
+
+    Attributes:
+        full, frozen, majority: scores of the full model, of the linear layer on the frozen encoder,
+            and of the majority class.
+        half: the ticket of half the units on the search's way; None if it passes by none.
+        good: the last ticket on its way that keeps its share of the full score.
+        threshold: that share.
+    """
+
+    full: float
+    frozen: float
+    majority: float
+    half: int | None
+    good: int
+    threshold: float = 0.9
+
+    @property
+    def losing(self) -> float:
+        """A retrained ticket loses that does not get above this score."""
+        return self.majority + LOST * max(0.0, self.frozen - self.majority)
+
+
+def marks_of(experiment: Experiment, seed: int) -> Marks:
+    """The marks of a seed; what the store lacks of them is computed."""
+    metric, path = experiment.task.metric, searched(experiment, seed)
+    threshold, layers = experiment.settings.threshold, experiment.shape.layers
+    fallen = [state["score"] < threshold * path[0]["score"] for state in path]
+    kept = fallen.index(True) if any(fallen) else len(path)
+    halves = [state["ticket"] for state in path if state["ticket"].bit_count() == layers]
+    return Marks(
+        full=experiment.full_score(seed).metrics[metric],
+        frozen=experiment.baseline("frozen").metrics[metric],
+        majority=experiment.majority().metrics[metric],
+        half=halves[0] if halves else None,
+        good=path[max(0, kept - 1)]["ticket"],
+        threshold=threshold,
+    )
+
+
+def table_of(experiment: Experiment) -> pd.DataFrame:
+    """`runs.lottery.ticket_table` of the first seed, whose retrained scores are `retrained`."""
+    seed = experiment.settings.seeds[0]
+    return ticket_table(experiment, [seed]).rename(columns={f"retrained_{seed}": "retrained"})
+
+
+def layers_in(table: pd.DataFrame) -> int:
+    """How many layers the encoder has whose tickets these are."""
+    return (int(table["ticket"].max()).bit_length() + 1) // 2
+
+
+def scores_of_halves(table: pd.DataFrame, column: str) -> pd.Series:
+    """The scores of the tickets of half the units, as far as there are any, indexed by ticket.
+
+    Args:
+        table: of one seed.
+        column: "pruned" or "retrained".
+    """
+    return table[table["units"] == layers_in(table)].set_index("ticket")[column].dropna()
+
+
+def highest(tickets: np.ndarray | pd.Index, layers: int, part: int = 0) -> np.ndarray:
+    """The highest layer that keeps its attention block (`part` 0) or its MLP (1): int64[tickets],
+    0 for none.
+    """
+    kept = units_of(np.asarray(tickets), layers)[:, part]
+    return (kept * np.arange(1, layers + 1)).max(axis=1)
+
+
+def losers(table: pd.DataFrame, marks: Marks) -> pd.Series:
+    """Which of the retrained tickets of half the units lose: booleans, indexed by ticket."""
+    return scores_of_halves(table, "retrained") <= marks.losing
+
+
+# Where the search's ticket stands
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a ticket compares with the others of its size: how many score higher, the same, lower."""
+
+    score: float
+    higher: int
+    same: int
+    lower: int
+    best: float
+
+    @property
+    def others(self) -> int:
+        """With how many it is compared."""
+        return self.higher + self.same + self.lower
+
+
+def standing(table: pd.DataFrame, ticket: int | None, column: str) -> Standing | None:
+    """Where a ticket stands among those of half the units; None if it has no score.
+
+    Args:
+        table: of one seed.
+        ticket: the one that was picked.
+        column: "pruned" or "retrained".
+    """
+    scores = scores_of_halves(table, column).round(5)
+    if ticket is None or ticket not in scores.index or len(scores) < 2:
+        return None
+    mine, others = float(scores.loc[ticket]), scores.drop(ticket)
+    higher, same, lower = (compare(others, mine).sum() for compare in (gt, eq, lt))
+    return Standing(mine, int(higher), int(same), int(lower), float(others.max()))
+
+
+def path_table(path: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """The search's way, a row for each state: how many `units` are left, the `ticket`, its `score`,
+    and the units that go next.
+    """
+    rows = []
+    for state, following in zip(path, [*path[1:], None], strict=True):
+        gone = 0 if following is None else state["ticket"] ^ following["ticket"]
+        names = _unit_names(len(state["mlps"]))
+        rows.append(
+            {
+                "units": state["ticket"].bit_count(),
+                "ticket": state["ticket"],
+                "score": f"{state['score']:.3f}",
+                "next to go": ", ".join(n for bit, n in enumerate(names) if gone >> bit & 1),
+            }
+        )
+    return pd.DataFrame(rows).set_index("units")
+
+
+def _unit_names(layers: int) -> list[str]:
+    """In the order of the bits."""
+    return [f"{part} of layer {number}" for part in PARTS for number in range(1, layers + 1)]
+
+
+# What losers lack
+
+
+def losers_by_highest(table: pd.DataFrame, marks: Marks) -> pd.DataFrame:
+    """How many retrained tickets lose, by the highest layer that keeps its attention block.
+
+    Returns:
+        A row for each such layer, 0 where none does: `tickets`, `losers` and the `share` of losers.
+    """
+    lost = losers(table, marks)
+    layer = pd.Series(highest(lost.index, layers_in(table)), lost.index, name="layer")
+    counts = lost.groupby(layer).agg(["size", "sum", "mean"])
+    return counts.set_axis(["tickets", "losers", "share"], axis=1)
+
+
+def rules(table: pd.DataFrame, marks: Marks) -> pd.DataFrame:
+    """How well simple rules tell winners from losers: an attention block (or an MLP) at or above a
+    layer, and so many of them at least.
+
+    Returns:
+        A row for each rule, those with the fewest exceptions first: `rule`, `part` (0 or 1),
+        `losers_with` (that lose although they meet it), `winners_without` (that win although they
+        do not) and `exceptions`, which are both.
+    """
+    layers, lost = layers_in(table), losers(table, marks)
+    counted = units_of(lost.index.to_numpy(), layers).sum(axis=2)
+    rows = []
+    for part, name in enumerate(PARTS):
+        top = highest(lost.index, layers, part)
+        for number in range(1, layers + 1):
+            where = "in the last layer" if number == layers else f"in layer {number} or above"
+            meets = {
+                f"an {name} {where}" if number > 1 else f"an {name}": top >= number,
+                f"at least {number} {name}s": counted[:, part] >= number,
+            }
+            if number == 1:  # the same in other words
+                meets.popitem()
+            for rule, met in meets.items():
+                missed, spared = int((lost & met).sum()), int((~lost & ~met).sum())
+                rows.append((rule, part, missed, spared, missed + spared))
+    columns = ["rule", "part", "losers_with", "winners_without", "exceptions"]
+    found = pd.DataFrame(rows, columns=columns)
+    return found.sort_values("exceptions", kind="stable", ignore_index=True)
+
+
+def constant_without(table: pd.DataFrame) -> pd.DataFrame:
+    """How often tickets of any size are constant predictors as pruned, without a unit and with it.
+
+    Returns:
+        A row for each unit, in the order of the bits: `unit`, `without` and `with`, both shares
+        of constant predictors.
+    """
+    layers = layers_in(table)
+    kept = units_of(table["ticket"].to_numpy(), layers).reshape(len(table), -1)
+    constant = table["constant"].to_numpy(dtype=bool)
+    return pd.DataFrame(
+        {
+            "unit": _unit_names(layers),
+            "without": [constant[~each].mean() for each in kept.T],
+            "with": [constant[each].mean() for each in kept.T],
+        }
+    )
+
+
+def units_of_extremes(table: pd.DataFrame, column: str, share: float = 0.1) -> np.ndarray:
+    """How many of the best and of the worst tickets of half the units keep each unit.
+
+    Args:
+        table: of one seed.
+        column: "pruned" or "retrained".
+        share: how many of them count as the best, and as many as the worst; those that score like
+            the last of them do too.
+
+    Returns:
+        float64[2, 2, layers]: shares of the best and of the worst, of attention blocks and MLPs.
+    """
+    scores = scores_of_halves(table, column)
+    kept = units_of(scores.index.to_numpy(), layers_in(table))
+    low, high = scores.quantile([share, 1 - share])
+    return np.stack([kept[scores >= high].mean(axis=0), kept[scores <= low].mean(axis=0)])
+
+
+# In sentences
+
+
+def describe_pruned(table: pd.DataFrame, marks: Marks) -> str:
+    """What the scores of all tickets as pruned say."""
+    found = standing(table, marks.half, "pruned")
+    kept = table[table["pruned"] >= marks.threshold * marks.full]
+    small = f"{len(kept):,} of all {len(table):,} tickets keep {marks.threshold:.0%} of the full "
+    small += f"model's {marks.full:.3f}. "
+    if len(kept):
+        small += (
+            f"The smallest of them has {_count(kept['units'].min(), 'unit')}; the search stops "
+        )
+        small += f"at {_count(marks.good.bit_count(), 'unit')}."
+    return "\n".join(
+        (
+            f"* **The search's ticket as pruned:** {_compare(found)}",
+            f"* **Small tickets:** {small}",
+            f"* **The unit that is missed most:** {_missed_most(table)}",
+        )
+    )
+
+
+def _missed_most(table: pd.DataFrame) -> str:
+    shares = constant_without(table).set_index("unit")
+    unit = str((shares["without"] - shares["with"]).idxmax())
+    if not shares["without"][unit] > shares["with"][unit]:
+        return "none makes tickets give the same answer everywhere more often when it is missing."
+    return (
+        f"without the {unit}, {shares['without'][unit]:.1%} of all tickets give the same answer "
+        f"everywhere; with it, {shares['with'][unit]:.1%} do."
+    )
+
+
+def describe_retrained(table: pd.DataFrame, marks: Marks) -> str:
+    """What the scores of the retrained tickets of half the units say."""
+    scores, lost = scores_of_halves(table, "retrained"), losers(table, marks)
+    if len(scores) < 2:
+        return "Too few tickets have been retrained yet."
+    found = standing(table, marks.half, "retrained")
+    lines = [
+        f"* **The search's ticket retrained:** {_compare(found)}",
+        f"* **Losers:** {lost.sum()} of {len(lost)} retrained tickets {_share_lost(table, lost)} "
+        f"end at or below {marks.losing:.3f}, half of the way from the majority class "
+        f"({marks.majority:.3f}) to a linear layer on the frozen encoder ({marks.frozen:.3f}). "
+        f"{(scores > marks.frozen).sum()} end above that layer.",
+    ]
+    if lost.any() and not lost.all():
+        lines.append(f"* **What losers lack:** {_lacking(rules(table, marks), int(lost.sum()))}")
+    pruned = scores_of_halves(table, "pruned").reindex(scores.index).dropna()
+    if pruned.nunique() > 1 and scores.nunique() > 1:
+        r = stats.spearmanr(pruned, scores[pruned.index]).statistic
+        lines.append(
+            f"* **Pruned and retrained:** the two scores of {len(pruned)} tickets have a rank "
+            f"correlation of {r:.2f}."
+        )
+    return "\n".join(lines)
+
+
+def _lacking(tried: pd.DataFrame, lost: int) -> str:
+    best = tried.iloc[0]
+    other = tried[tried["part"] != best["part"]].iloc[0]
+    return (
+        f"of {len(tried)} simple rules, the one with the fewest exceptions is that a ticket wins "
+        f"if it has {best['rule']}. Its exceptions are {_count(best['losers_with'], 'loser')} with "
+        f"it and {_count(best['winners_without'], 'winner')} without. The best rule on "
+        f"{PARTS[other['part']]}s ({other['rule']}) has {_count(other['exceptions'], 'exception')}"
+        f", and that all tickets win has {lost}."
+    )
+
+
+def time_taken(experiment: Experiment, table: pd.DataFrame) -> pd.DataFrame:
+    """What there is of the first seed's stages: `pieces`, `seconds` in all, and the `device`."""
+    seed = experiment.settings.seeds[0]
+    tickets = scores_of_halves(table, "retrained").index
+    stages = {
+        "all tickets as pruned": [pruned_key(experiment, seed)],
+        "the search": [search_key(experiment, seed)],
+        "retrained tickets": [retrained_key(experiment, seed, ticket) for ticket in tickets],
+    }
+    rows = []
+    for stage, keys in stages.items():
+        made = [experiment.store.provenance(key) for key in keys if experiment.store.has(key)]
+        devices = ", ".join(dict.fromkeys(each["device"] for each in made))
+        seconds = round(sum(each["seconds"] for each in made))
+        rows.append({"what": stage, "pieces": len(made), "seconds": seconds, "device": devices})
+    return pd.DataFrame(rows).set_index("what")
+
+
+def describe_progress(table: pd.DataFrame) -> str:
+    """How many of the tickets have been retrained."""
+    half = int((table["units"] == layers_in(table)).sum())
+    done = len(scores_of_halves(table, "retrained"))
+    if done == half:
+        return f"All {half} tickets of half the units have been retrained."
+    return (
+        f"So far {done} of {half} tickets of half the units have been retrained, in a random "
+        "order; what is said of them is a sample's."
+    )
+
+
+def _compare(found: Standing | None) -> str:
+    if found is None:
+        return "none of half the units has a score on the search's way."
+    percent = f"{(found.lower + found.same / 2) / found.others:.1%}"
+    return (
+        f"it scores {found.score:.3f}. It beats {found.lower} of the {found.others} other tickets "
+        f"of its size, ties with {found.same} and loses to {found.higher}: {percent} are beaten, "
+        f"ties counted half. The best of the others scores {found.best:.3f}."
+    )
+
+
+def _share_lost(table: pd.DataFrame, lost: pd.Series) -> str:
+    if len(lost) == (table["units"] == layers_in(table)).sum():
+        return f"({lost.mean():.0%})"
+    low, high = proportion_confint(lost.sum(), len(lost), method="wilson")
+    return f"({lost.mean():.0%}; of all, by a 95% interval, {low:.0%} to {high:.0%})"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

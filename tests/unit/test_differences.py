@@ -1,0 +1,149 @@
+"""The differences between text and code: the list is whole, and effects are computed by pairs."""
+
+import pandas as pd
+import pytest
+
+from lotterylib.report import paper
+from lotterylib.report.differences import (
+    NO_OPTION,
+    NO_SCORES,
+    NOT_RUN,
+    describe_differences,
+    describe_misprints,
+    differences_table,
+)
+from lotterylib.report.results import COLUMNS
+from lotterylib.runs.methods import ALL_METHODS, KINDS
+from lotterylib.runs.presets import PRESETS
+from lotterylib.runs.settings import names
+
+
+def row(preset, seed, value, density, phase="pruned", **others):
+    cell = {
+        "encoder": "minilm",
+        "task": "cola",
+        "preset": preset,
+        "budget": "laptop",
+        "seed": seed,
+        "method": "magnitude",
+        "subnetwork": "bad",
+        "phase": phase,
+        "metric": "matthews",
+        "value": value,
+        "reported": True,
+        "density": density,
+        "examples": 400,
+        "train_rows": 1000,
+        "epochs": 3,
+    }
+    return cell | others
+
+
+def effect_of(topic, rows):
+    results = pd.DataFrame(rows, columns=list(COLUMNS))
+    return differences_table(results).set_index("topic")["effect"][topic]
+
+
+def test_the_list_has_every_difference_and_every_option():
+    table = paper.differences()
+    assert table["number"].tolist() == list(range(1, 26))
+    assert table["topic"].is_unique
+    wordy = ["topic", "paper", "code", "evidence", "here"]
+    assert table[wordy].map(lambda cell: isinstance(cell, str) and len(cell) > 1).all(axis=None)
+    assert table["evidence"].str.startswith("sai-prasanna/bert-experiments@f02280f, ").all()
+    options = {option for cell in table["option"] for option in cell.split()}
+    assert options <= set(names())
+    # whatever can be switched alone is in the list, the step of the second phase beside it
+    alone = {name.removeprefix("paper+") for name in PRESETS if name.startswith("paper+")}
+    assert alone <= options
+    assert options - alone <= {"heads_alone_step"}
+    for affects in filter(None, table["affects"]):
+        method, kind = affects.split()
+        assert method in ALL_METHODS
+        assert kind in KINDS
+    assert not (table["affects"].ne("") & table["option"].eq("")).any()
+
+
+def test_what_nobody_had_listed_is_there():
+    text = " ".join(paper.differences()["code"])
+    for words in (
+        "that of the network that failed last",
+        "at least one head in every layer",
+        "the bias of its output goes too",
+        "two of 16 with their gradients added up",
+    ):
+        assert words in text
+
+
+def test_without_runs_nothing_is_claimed():
+    table = differences_table(pd.DataFrame(columns=list(COLUMNS))).set_index("number")
+    assert table["effect"][3] == NOT_RUN
+    assert table["effect"][2] == NO_OPTION
+    assert table["effect"][17] == NO_SCORES
+    assert table["effect"][1] == f"magnitude_step: {NOT_RUN}; magnitude_of: {NOT_RUN}"
+    assert set(table["effect"][table["option"] == ""]) == {NO_OPTION}
+
+
+def test_an_effect_is_the_mean_difference_of_matched_runs():
+    rows = [
+        row("paper", 1, 0.50, 0.40),
+        row("paper", 2, 0.60, 0.50),
+        row("paper", 1, 0.70, 0.40, "retrained"),
+        row("paper+bad_magnitude", 1, 0.40, 0.41),
+        row("paper+bad_magnitude", 2, 0.46, 0.53),
+        row("paper+bad_magnitude", 1, 0.75, 0.41, "retrained"),
+        # none of these has a partner
+        row("paper+bad_magnitude", 3, 0.99, 0.99),
+        row("paper+bad_magnitude", 1, 0.99, 0.99, metric="accuracy"),
+        row("paper+bad_magnitude", 1, 0.99, 0.99, task="rte"),
+        row("paper+bad_magnitude", 1, 0.99, 0.99, encoder="mpnet"),
+        row("paper+bad_magnitude", 1, 0.99, 0.99, train_rows=500),
+        row("paper+bad_magnitude", 1, 0.99, 0.99, epochs=6),
+        row("paper+bad_magnitude", 1, 0.99, 0.99, examples=200),
+        row("paper+bad_magnitude", 1, 0.99, 0.99, budget="full"),
+        row("paper+bad_magnitude", 1, 0.99, 0.99, reported=False),
+        row("paper", 1, 0.99, 0.99, reported=False),
+        # and these are about something else
+        row("paper+importance", 1, 0.99, 0.99),
+        row("paper+bad_magnitude", 1, 0.99, 0.99, subnetwork="good"),
+        row("paper", 1, 0.10, 0.10, subnetwork="good"),
+        row("paper+bad_magnitude", 1, 0.99, 0.99, phase="longer"),
+        row("paper", 1, 0.10, 0.10, phase="longer"),
+    ]
+    # pruned: -0.10 and -0.14, 1 and 3 points; retrained: +0.05, 1 point
+    told = effect_of("bad subnetworks of weights", rows)
+    assert told == "size +1.5 points, pruned -0.120, retrained +0.050 (1 task, 2 seeds)"
+    assert effect_of("importance", rows) == NOT_RUN
+
+
+def test_runs_of_several_tasks_are_counted():
+    rows = [
+        row(preset, 1, value, density, "pruned", task=task)
+        for task in ("cola", "rte")
+        for preset, value, density in (("paper", 0.5, 0.4), ("paper+bad_magnitude", 0.4, 0.4))
+    ]
+    told = effect_of("bad subnetworks of weights", rows)
+    assert told == "size +0.0 points, pruned -0.100 (2 tasks, 1 seed)"
+
+
+def test_a_difference_reads_as_an_entry_of_a_list():
+    table = differences_table(pd.DataFrame(columns=list(COLUMNS)))
+    lines = describe_differences(table).split("\n")
+    assert len(lines) == 25
+    assert lines[2] == (
+        "3. **Bad subnetworks of weights.** Paper: drawn from what was pruned, filled up with "
+        "others. Code: the weights of smallest magnitude, without a draw. Here: drawn, as the "
+        "text. Switch: `paper+bad_magnitude`. Effect: not run yet. *Evidence: "
+        "src/find_global_weight_mask.py, lines 26 to 66 and 422.*"
+    )
+    assert "Switch" not in lines[11]
+    for line in lines:  # only presets that there are are named as presets
+        for name in line.split("`")[1::2]:
+            assert name in PRESETS or name in set(names())
+
+
+@pytest.mark.parametrize("kind", ["misprint", "definition", "open", "procedure"])
+def test_misprints_are_listed_and_procedures_left_to_the_differences(kind):
+    text = describe_misprints()
+    for entry in paper.misprints().query("kind == @kind").itertuples():
+        assert (entry.why in text) == (kind != "procedure")

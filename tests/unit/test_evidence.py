@@ -1,0 +1,146 @@
+"""The rules of evidence: intervals over seeds and dev examples, and verdicts that need them."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import accuracy_score, matthews_corrcoef
+from statsmodels.stats.multitest import multipletests
+
+from lotterylib.report.evidence import (
+    FROZEN,
+    FULL,
+    MAJORITY,
+    Estimate,
+    Predictions,
+    claims_of,
+    estimate,
+    holm,
+    judge,
+    load_predictions,
+    save_predictions,
+    verdict,
+    weighted_scores,
+)
+
+GOOD, BAD = (("structured", kind, "retrained") for kind in ("good", "bad"))
+
+
+def noisy(draw, labels, right, seeds=5):
+    return {s: np.where(draw.random(len(labels)) < right, labels, 1 - labels) for s in range(seeds)}
+
+
+@pytest.fixture
+def found():
+    draw = np.random.default_rng(0)
+    labels = (draw.random(400) < 0.6).astype(int)
+    models = {FULL: noisy(draw, labels, 0.9), GOOD: noisy(draw, labels, 0.89)}
+    models |= {BAD: noisy(draw, labels, 0.7), ("structured", "random", "retrained"): models[GOOD]}
+    models |= {MAJORITY: {0: np.ones(400, dtype=int)}, FROZEN: {0: noisy(draw, labels, 0.8)[0]}}
+    return Predictions("accuracy", labels, models)
+
+
+@pytest.mark.parametrize(
+    ("metric", "reference"),
+    [
+        ("accuracy", accuracy_score),
+        ("matthews", matthews_corrcoef),
+        ("pearson", lambda truth, guess: stats.pearsonr(guess, truth).statistic),
+    ],
+)
+def test_weighted_scores_are_those_of_repeated_examples(metric, reference, rng):
+    labels = rng.integers(0, 3, 40) if metric != "pearson" else rng.random(40)
+    guesses = rng.integers(0, 3, (2, 40)) if metric != "pearson" else rng.random((2, 40))
+    weights = rng.multinomial(40, np.full(40, 1 / 40), 3)
+    found = weighted_scores(guesses, labels, weights.astype(float), metric)
+    rows = [np.repeat(np.arange(40), counts) for counts in weights]
+    wanted = [[reference(labels[r], guess[r]) for guess in guesses] for r in rows]
+    np.testing.assert_allclose(found, wanted, atol=1e-9)
+
+
+def test_constants_have_no_correlation():
+    weights = np.ones((1, 4))
+    for metric in ("matthews", "pearson"):
+        assert weighted_scores(np.ones((1, 4)), np.array([0, 1, 1, 0]), weights, metric) == 0
+
+
+def test_the_variance_is_that_of_seeds_and_examples_without_what_both_share(found):
+    gap = estimate(found, ((1.0, GOOD), (-1.0, BAD)))
+    right = np.array(
+        [
+            (found.models[GOOD][s] == found.labels).astype(float)
+            - (found.models[BAD][s] == found.labels)
+            for s in range(5)
+        ]
+    )
+    assert gap.value == pytest.approx(right.mean())
+    of_seeds = right.mean(1).var(ddof=1) / 5
+    of_examples = right.mean(0).var(ddof=1) / 400
+    both = (right - right.mean(0) - right.mean(1)[:, None] + right.mean()).var() / 2000 * 5 / 4
+    variance = max(of_seeds, of_examples, of_seeds + of_examples - both)
+    reach = stats.t.ppf(0.975, 4 * (variance / of_seeds) ** 2) * np.sqrt(variance)
+    assert (gap.high - gap.low) / 2 == pytest.approx(reach, rel=0.1)
+    assert gap.student == pytest.approx(
+        stats.t.interval(0.95, 4, right.mean(), stats.sem(right.mean(1)))
+    )
+
+
+def test_what_is_not_defined_has_no_interval(found):
+    nothing = estimate(found, ((1.0, GOOD), (-1.0, GOOD)))
+    assert np.isnan([nothing.low, nothing.high, nothing.p]).all()
+    one = {m: {0: runs[0]} for m, runs in found.models.items()}
+    alone = estimate(Predictions("accuracy", found.labels, one), ((1.0, GOOD), (-1.0, BAD)))
+    assert np.isnan(alone.low)
+    assert alone.value != 0
+    few = Predictions(
+        "accuracy", np.array([0, 1]), {GOOD: {0: np.array([0, 1]), 1: np.array([1, 0])}}
+    )
+    assert np.isnan(estimate(few, ((1.0, GOOD),)).low)
+
+
+def given(value, p):
+    return Estimate(value, value - 1, value + 1, p, (0.0, 0.0), 5, "seeds")
+
+
+def test_both_conditions_must_hold_and_one_failure_suffices():
+    assert judge([given(0.1, 0.01), given(0.2, 0.04)]) == (0.04, 1)
+    assert judge([given(-0.1, 0.01), given(0.2, 0.04)]) == (0.01, -1)
+    assert judge([given(-0.1, 0.3), given(-0.2, 0.04)]) == (0.04, -1)
+    assert np.isnan(judge([given(0.1, 0.01), given(0.2, float("nan"))])[0])
+    assert [verdict(p, d) for p, d in ((0.049, 1), (0.049, -1), (0.05, 1), (float("nan"), 1))] == [
+        "yes",
+        "no",
+        "undecided",
+        "not defined",
+    ]
+
+
+def test_holm_counts_what_is_defined(rng):
+    p = [0.01, 0.04, float("nan"), 0.03]
+    corrected = holm(p)
+    assert np.isnan(corrected[2])
+    wanted = multipletests([0.01, 0.04, 0.03], method="holm")[1]
+    np.testing.assert_allclose(corrected[[0, 1, 3]], wanted)
+    assert np.isnan(holm([float("nan")])).all()
+
+
+def test_claims_are_judged_by_all_their_sums(found):
+    verdicts = {}
+    for claim in claims_of("structured"):
+        p, way = judge([estimate(found, terms) for terms in claim.sums])
+        verdicts[claim.name] = verdict(p, way)
+    assert verdicts["bad subnetworks, retrained, do worse than good ones"] == "yes"
+    assert verdicts["even bad subnetworks remain trainable"] == "no"
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "pearson"])
+def test_predictions_are_read_back(metric, found, tmp_path, rng):
+    labels = found.labels if metric == "accuracy" else rng.random(400).round(4)
+    made = Predictions(metric, labels, found.models)
+    save_predictions(made, tmp_path / "predictions.parquet")
+    again = load_predictions(tmp_path / "predictions.parquet")
+    assert again.metric == metric
+    np.testing.assert_allclose(again.labels, labels, atol=1e-6)
+    assert again.models.keys() == made.models.keys()
+    for model, runs in made.models.items():
+        for seed, values in runs.items():
+            np.testing.assert_array_equal(again.models[model][seed], values)
