@@ -1,18 +1,19 @@
-"""The command `lottery`: run tasks, list what can be asked for, show what was found."""
+"""The command `lottery`: run tasks, list what can be asked for, show what was found.
+
+What takes long to import is imported where it is needed, when Ctrl-C is dealt with already.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from lotterylib import __version__, commands
+from lotterylib import __version__
 from lotterylib.errors import LotteryError, unknown
-from lotterylib.runs.methods import EXTRAS
-from lotterylib.runs.pool import Stopped, stoppable
-from lotterylib.runs.settings import GROUPS, reference
-from lotterylib.tasks import BUNDLED
+from lotterylib.runs.stopping import Stopped, stoppable
 
 _EXAMPLES = """\
 examples:
@@ -42,6 +43,8 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
+    from lotterylib import commands
+
     parser = _Parser(
         prog="lottery",
         description="Reproduce 'When BERT Plays the Lottery, All Tickets Are Winning'.",
@@ -136,6 +139,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_request(parser: argparse.ArgumentParser) -> None:
     """What is to be run: every field of `Settings` is an option."""
+    from lotterylib.runs.methods import EXTRAS
+    from lotterylib.runs.settings import GROUPS, reference
+    from lotterylib.tasks import BUNDLED
+
     parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"default: {' '.join(BUNDLED)}")
     parser.add_argument("--config", default="", metavar="FILE", help="a YAML file of parameters")
     parser.add_argument(
@@ -176,6 +183,18 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status is 2 for a request that cannot be met."""
+    try:
+        status = _run_or_say_why_not(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read what is said has gone, such as head
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        return 141
+    return status
+
+
+def _run_or_say_why_not(arguments: Sequence[str] | None) -> int:
     try:
         with stoppable():
             return _run(arguments)

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lotterylib.errors import LotteryError, reason_of, unknown
-from lotterylib.runs.pool import Stopped, raise_if_stopped, stoppable
 from lotterylib.runs.settings import given_by, parse_settings
+from lotterylib.runs.stopping import Stopped, raise_if_stopped, stoppable
 
 if TYPE_CHECKING:
     from lotterylib.runs.jobs import Plan

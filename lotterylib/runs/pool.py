@@ -18,63 +18,9 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
+from lotterylib.runs.stopping import ENDING
+
 _GRACE = 1.0  # seconds that a process has to tidy up before it is killed
-_ENDING = (signal.SIGINT, signal.SIGTERM)
-
-
-class Stopped(KeyboardInterrupt):
-    """Somebody ended the run.
-
-    Attributes:
-        status: the exit status that tells of it.
-    """
-
-    def __init__(self, number: int = signal.SIGINT) -> None:
-        super().__init__()
-        self.status = 128 + number
-
-
-class _Stop:
-    """Handles the signals that end a run: raises at the first, and ignores the others."""
-
-    asked = 0
-
-    def __call__(self, number: int, _frame: FrameType | None) -> None:
-        if not self.asked:
-            self.asked = number
-            raise Stopped(number)
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """Within it, SIGTERM ends what is done as Ctrl-C does. Whatever comes after the first signal is
-    ignored, here and until this process has ended.
-
-    Raises:
-        Stopped: at the first signal, also if that was taken for another error on its way.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    stop = _Stop()
-    before = {each: signal.signal(each, stop) for each in _ENDING}
-    try:
-        yield
-    except Exception:
-        raise_if_stopped()
-        raise
-    else:
-        raise_if_stopped()
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, signal.SIG_IGN if stop.asked else handler)
-
-
-def raise_if_stopped() -> None:
-    """Raise `Stopped` again if it has been raised: libraries in C may take it for another error."""
-    stop = signal.getsignal(signal.SIGINT)
-    if isinstance(stop, _Stop) and stop.asked:
-        raise Stopped(stop.asked)
 
 
 class Workers:
@@ -154,7 +100,7 @@ def _no_signals() -> Iterator[None]:
         yield
         return
     resource_tracker.ensure_running()  # which would let them through
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         yield
     finally:
@@ -166,7 +112,7 @@ def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it deals with that
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -26,10 +26,11 @@ from lotterylib.runs.plan import (
     measure,
     seconds_left,
 )
-from lotterylib.runs.pool import Workers, raise_if_stopped
+from lotterylib.runs.pool import Workers
 from lotterylib.runs.progress import Board, TimeLeft
 from lotterylib.runs.schedule import Schedule
 from lotterylib.runs.settings import Settings
+from lotterylib.runs.stopping import raise_if_stopped
 
 
 @dataclass(frozen=True)

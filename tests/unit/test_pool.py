@@ -12,14 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from lotterylib.runs.pool import Stopped, Workers, raise_if_stopped, stoppable
+from lotterylib.runs.pool import Workers
+from lotterylib.runs.stopping import Stopped, raise_if_stopped, stoppable
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import os, sys, time
 from pathlib import Path
-from lotterylib.runs.pool import Stopped, Workers, stoppable
+from lotterylib.runs.pool import Workers
+from lotterylib.runs.stopping import Stopped, stoppable
 
 folder = Path(sys.argv[1])
 
