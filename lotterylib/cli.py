@@ -6,6 +6,7 @@ What takes long to import is imported where it is needed, when Ctrl-C is dealt w
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -206,6 +207,7 @@ def _run_or_say_why_not(arguments: Sequence[str] | None) -> int:
             "\nlottery: stopped. What was finished is kept; give the same command again to go on.",
             file=sys.stderr,
         )
+        gc.freeze()  # else Python looks through all that is about to be freed, for seconds
         return stopped.status if isinstance(stopped, Stopped) else 130
 
 
