@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
+
+import psutil
 
 from lotterylib.runs.stopping import ENDING
 
@@ -41,7 +43,8 @@ class Workers:
         context = multiprocessing.get_context("spawn")
         self._others = set(multiprocessing.active_children())
         self._processes: set[BaseProcess] = set()
-        self._pool = ProcessPoolExecutor(self.count, context, initializer=_begin)
+        given = (self._begun.name,)
+        self._pool = ProcessPoolExecutor(self.count, context, initializer=_begin, initargs=given)
 
     def submit(self, job: Callable[..., Any], *given: object) -> Future:
         """Have a job done in one of the processes; function and arguments must be picklable."""
@@ -77,20 +80,30 @@ class Workers:
         self._begun.cleanup()
 
     def _stop(self) -> list[BaseProcess]:
-        """End the processes, those that do not end themselves in time by force.
+        """End the processes, and whatever they started: those that do not end themselves in time
+        by force.
 
         Returns:
             Those that somebody else had killed.
         """
+        started = [each for process in self._processes for each in _started_by(process)]
         for process in self._processes:
             process.terminate()
         until = time.monotonic() + _GRACE
         for process in self._processes:
             process.join(max(0.0, until - time.monotonic()))
         killed = [p for p in self._processes if p.exitcode not in (None, 0, -signal.SIGTERM)]
-        for process in self._processes:
-            process.kill()
+        for process in (*self._processes, *started):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         return killed
+
+
+def _started_by(process: BaseProcess) -> list[psutil.Process]:
+    """Such as the kernels of notebooks, which no signal to the process reaches."""
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(process.pid).children(recursive=True)
+    return []
 
 
 @contextmanager
@@ -107,8 +120,9 @@ def _no_signals() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _begin() -> None:
+def _begin(scratch: str) -> None:
     """What a process does first."""
+    tempfile.tempdir = scratch  # which is deleted even if the process is killed
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it deals with that
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if hasattr(signal, "pthread_sigmask"):
