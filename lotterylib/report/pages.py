@@ -184,6 +184,11 @@ def _settle(path: Path, title: str) -> None:
     notebook.metadata.get("language_info", {}).pop("version", None)
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
+        tags = cell.metadata.get("tags", [])
+        if (
+            "injected-parameters" in tags and "hide-input" not in tags
+        ):  # folded, as the defaults are
+            cell.metadata["tags"] = [*tags, "hide-input"]
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
     nbformat.write(notebook, path)
