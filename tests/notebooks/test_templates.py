@@ -143,9 +143,9 @@ def rendered(tmp_path_factory):
     root = tmp_path_factory.mktemp("rendered")
     for task in ("acceptability", "similarity"):
         settings = parse_settings(task, **SMOKE, store=str(root / "runs"))
+        publish([(open_experiment(settings), ALL)], root / "pages" / "tiny" / task)
         for path in OF_A_TASK:
             render(path, page_path(root / "pages", "tiny", task, path), given_by(settings))
-        publish([(open_experiment(settings), ALL)], root / "pages" / "tiny" / task)
     overview = {"encoder": "tiny", "pages": str(root / "pages")}
     render(NOTEBOOKS / OVERVIEW, root / "pages" / "tiny" / "overview" / OVERVIEW, overview)
     write_authors_masks(root / "authors")
