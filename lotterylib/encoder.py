@@ -190,7 +190,7 @@ def prunable_weights(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     """The parameters that magnitude pruning ranks, named alike in every architecture.
 
     Returns:
-        `{"<layer>.<module>.<weight or bias>": parameter}`, such as `"3.query.weight"`, in a fixed
+        Parameters by `"<layer>.<module>.<weight or bias>"`, such as `"3.query.weight"`, in a fixed
         order (authors' `run_glue.py`, lines 128 to 146).
     """
     return {
