@@ -294,5 +294,5 @@ BASELINES: dict[str, Baseline] = {
         train.labels.numpy(), dev.labels.numpy(), task, seed=0
     ),
 }
-"""The baselines that take some computing, by name: a linear layer on the frozen encoder, one on the
-mean of its word embeddings, a BiLSTM on them, and random guesses (regression only)."""
+"""The baselines that take some computing, by name. They are a linear layer on the frozen encoder,
+one on the mean of its word embeddings, a BiLSTM on them, and random guesses (regression only)."""
