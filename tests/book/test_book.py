@@ -93,7 +93,7 @@ def test_random_and_bad_subnetworks_have_the_size_of_the_good_one():
 
 
 def test_the_book_builds_with_warnings_as_errors(tmp_path):
-    for name in ("book", "notebooks"):
+    for name in ("book", "notebooks", "lotterylib"):
         shutil.copytree(ROOT / name, tmp_path / name)
     shutil.copy(ROOT / "_config.yml", tmp_path)
     command = Path(sys.executable).with_name("jupyter-book")
