@@ -44,7 +44,10 @@ def blanks(solution: str) -> str:
             todo = ast.parse("raise NotImplementedError('Write this function.')").body
             statement.body = [*statement.body[: bool(ast.get_docstring(statement))], *todo]
         elif isinstance(statement, ast.Assign):
-            statement.value = ast.Constant(...)
+            (target,) = statement.targets
+            names = target.elts if isinstance(target, ast.Tuple) else [target]
+            blank = [ast.Constant(...) for _ in names]
+            statement.value = ast.Tuple(blank) if len(names) > 1 else blank[0]
         elif not isinstance(statement, ast.Import | ast.ImportFrom):
             continue
         left.append(ast.unparse(statement))
@@ -67,7 +70,7 @@ def plain_markdown(text: str, folder: Path) -> str:
 
     text = re.sub(r"```\{literalinclude\} (\S+)\n(.*?)```", source, text, flags=re.DOTALL)
     text = re.sub(
-        r"```\{figure\} (\S+)\n.*?:alt: ([^\n]+)\n.*?\n\n(.*?)```",
+        r"```\{figure\} (\S+)\n.*?:alt: ([^\n]+)\n\n(.*?)```",
         r"![\2](\1)\n\n\3",
         text,
         flags=re.DOTALL,
