@@ -7,6 +7,7 @@ By hand: `python book/_ext/students.py FOLDER`.
 import ast
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 import nbformat
@@ -66,6 +67,13 @@ def plain_markdown(text: str, folder: Path) -> str:
             body = found.body
         first = min([found.lineno, *(each.lineno for each in found.decorator_list)])
         lines = code.splitlines()[first - 1 : found.end_lineno]
+        for option, cut in (
+            (":start-at: ", lambda at: lines[at:]),
+            (":end-at: ", lambda at: lines[: at + 1]),
+        ):
+            if wanted := re.search(rf"^{option}(.+)$", match[2], re.MULTILINE):
+                lines = cut(next(n for n, line in enumerate(lines) if wanted[1] in line))
+        lines = textwrap.dedent("\n".join(lines)).splitlines()
         return "\n".join([f"From `{path.resolve().name}`:", "", "```python", *lines, "```"])
 
     text = re.sub(r"```\{literalinclude\} (\S+)\n(.*?)```", source, text, flags=re.DOTALL)
@@ -75,9 +83,17 @@ def plain_markdown(text: str, folder: Path) -> str:
         text,
         flags=re.DOTALL,
     )
-    text = re.sub(r":::\{admonition\} ([^\n]+)\n(?::class: [^\n]+\n)?(.*?):::", r"**\1**\n\2", text, flags=re.DOTALL)
+    text = re.sub(
+        r":::\{admonition\} ([^\n]+)\n(?::class: [^\n]+\n)?(.*?):::",
+        r"**\1**\n\2",
+        text,
+        flags=re.DOTALL,
+    )
     text = re.sub(r"<a [^>]*>.*?</a>", "this one", text)
-    text = re.sub(r"\{(?:doc|cite:[a-z]+|download|ref)\}`([^`<]+?)(?: <[^`]*>)?`", r"*\1*", text)
+    text = re.sub(
+        r"\{cite:[a-z]+\}`([a-z]+)(\d+)`", lambda found: f"{found[1].title()} ({found[2]})", text
+    )
+    text = re.sub(r"\{(?:doc|download)\}`([^`<]+?)(?: <[^`]*>)?`", r"*\1*", text)
     return re.sub(r"^\([\w-]+\)=\n", "", text, flags=re.MULTILINE)
 
 

@@ -39,8 +39,12 @@ def test_a_student_notebook_has_the_exercises_without_solutions_and_plain_markdo
     notebook = students.student_notebook(chapter)
     nbformat.validate(notebook)
     text = "\n".join(cell.source for cell in notebook.cells)
-    assert text.count("# Your turn") == len(re.findall(r"admonition\} Exercise", chapter.read_text()))
-    assert not re.search(r"`\{|\{(doc|cite|download|figure|literalinclude|admonition)|:::|<a ", text)
+    assert text.count("# Your turn") == len(
+        re.findall(r"admonition\} Exercise", chapter.read_text())
+    )
+    assert not re.search(
+        r"`\{|\{(doc|cite|download|figure|literalinclude|admonition)|:::|<a ", text
+    )
 
 
 @each_chapter
