@@ -10,18 +10,21 @@ import hashlib
 import importlib.metadata
 import importlib.resources
 import io
+import json
 import os
 import re
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lotterylib.data.files import read_json
-from lotterylib.encoder import ARCHITECTURES, Architecture
+from lotterylib.encoder import ARCHITECTURES, REFUSED, Architecture
 from lotterylib.errors import LotteryError, unknown
 
 
@@ -81,10 +84,11 @@ class Encoder:
 
     Attributes:
         name: a name fit for a folder.
-        directory: where configuration, tokenizer and `model.safetensors` lie; None for the random
-            one, which is made when it is loaded.
+        directory: where configuration, tokenizer and weights (safetensors, in one file or in
+            shards) lie; None for the random one, which is made when it is loaded.
         model_type: the key into `ARCHITECTURES`.
-        sha256: of the weights file; empty for the random encoder.
+        sha256: of the weights; for an encoder that has no row in `ENCODERS`, of everything that
+            makes it another one: weights, configuration and tokenizer. Empty for the random one.
         learning_rate: what fine-tuning uses unless told otherwise.
         origin: where the weights come from, for people.
     """
@@ -108,95 +112,236 @@ class Encoder:
     @property
     def tokenizer_sha256(self) -> str:
         """Of the tokenizer's files together; empty for the random encoder."""
-        if self.directory is None:
-            return ""
-        files = sorted(
-            file
-            for pattern in ("tokenizer*", "vocab*", "merges.txt", "special*")
-            for file in self.directory.glob(pattern)
-        )
-        contents = b"".join(file.name.encode() + file.read_bytes() for file in files)
-        return hashlib.sha256(contents).hexdigest()
+        return "" if self.directory is None else _tokenizer_sha256(self.directory)
 
 
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json")
+_TOKENIZER_PATTERNS = (
+    "tokenizer*",
+    "vocab*",
+    "merges.txt",
+    "special*",
+    "sentence*.model",
+    "spiece*",
+)
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model")
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+
+RUN_TIME: dict[str, object] = {
+    **dict.fromkeys(("is_decoder", "add_cross_attention", "torchscript"), False),
+    **dict.fromkeys(("output_attentions", "output_hidden_states"), False),
+    **dict.fromkeys(("gradient_checkpointing", "return_dict_in_generate"), False),
+    **dict.fromkeys(("attn_implementation", "_attn_implementation"), None),
+    **{"return_dict": True, "chunk_size_feed_forward": 0},
+}
+"""What a `config.json` may hold from the run that wrote it, and what an encoder that is pruned has
+instead."""
+
+_NAMES_ONLY = {"_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype"}
+_NAMES_ONLY |= {"id2label", "label2id", "auto_map", *RUN_TIME}
 
 
 def folder_of(name: str) -> str:
     """The name of an encoder's folder of runs and pages, without a look at the encoder itself."""
-    if name in ENCODERS:
-        return name
+    if (source := _row_of(name)) is not None:
+        return source.name
+    if _is_hub_id(name):
+        return name.replace("/", "--")[:100]
     fit = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(name).resolve().name).lstrip("._-")
-    return fit[:100] or "model"
+    fit = fit[:100] or "model"
+    return f"{fit}-directory" if fit in ENCODERS else fit
 
 
 def find_encoder(name: str) -> Encoder:
-    """Find an encoder by a name in `ENCODERS` or by the path of a model directory.
+    """Find an encoder by a name in `ENCODERS`, a model's id on the hub or a model directory's path.
 
     Raises:
-        LotteryError: unknown name, a directory without a model of a known family, a checksum that
-            does not match, weights that are not safetensors, or a hub that cannot be reached.
+        LotteryError: unknown name, a directory without a model of a known family, files that cannot
+            be read or are Git LFS pointers, a checksum that does not match, weights that are not
+            safetensors, or a hub that cannot be reached.
     """
+    check_name(name)
+    if (source := _row_of(name)) is not None:
+        return _find_source(source)
+    if _is_hub_id(name):
+        origin = f"{name} from the Hugging Face hub"
+        return _from_directory(_hub_snapshot(name, name), folder_of(name), 2e-5, origin)
+    directory = Path(name).expanduser()
+    return _from_directory(directory, folder_of(name), 2e-5, "a local directory")
+
+
+def check_name(name: str) -> None:
+    """Refuse what can be no encoder, without a look at the hub.
+
+    Raises:
+        LotteryError: no row of `ENCODERS`, no directory, and no id of a model on the hub.
+    """
+    path = os.path.expanduser(name)
+    if _row_of(name) is not None or os.path.isdir(path) or _is_hub_id(name):  # Path's own raises
+        return
+    if os.path.isfile(path):
+        raise LotteryError(
+            f"The encoder {name} is a file, not a directory: unpack it, or name the directory that "
+            "holds it."
+        )
+    if os.sep in name:
+        parent, last = os.path.split(path.rstrip(os.sep))
+        beside = os.listdir(parent) if os.access(parent, os.R_OK | os.X_OK) else []
+        near = get_close_matches(last, beside, n=1)
+        hint = f" Did you mean {os.path.join(parent, near[0])}?" if near else ""
+        raise LotteryError(f"Unknown encoder {name!r}: there is no such directory.{hint}")
+    accepted = [*ENCODERS, "the path of a model directory", "or an owner/name on the hub"]
+    raise unknown("encoder", name, accepted)
+
+
+def _row_of(name: str) -> EncoderSource | None:
+    """The row that is asked for by its name or, unless there is such a folder, by its hub's id."""
     if name in ENCODERS:
-        return _find_source(ENCODERS[name])
-    if name and (os.sep in name or Path(name).is_dir()):
-        return _from_directory(Path(name), folder_of(name), 2e-5, "a local directory")
-    raise unknown("encoder", name, [*ENCODERS, "or the path of a model directory"])
+        return ENCODERS[name]
+    rows = [s for s in ENCODERS.values() if s.kind == "hub" and s.location == name]
+    return rows[0] if rows and not os.path.isdir(name) else None
+
+
+def _is_hub_id(name: str) -> bool:
+    return bool(_HUB_ID.fullmatch(name)) and not os.path.exists(name)
 
 
 def _find_source(source: EncoderSource) -> Encoder:
     if source.kind == "random":
         return Encoder(source.name, None, "bert", "", source.learning_rate, "random weights")
     if source.kind == "hub":
-        directory, origin = _hub_snapshot(source), f"{source.location} from the Hugging Face hub"
+        directory = _hub_snapshot(source.location, source.name)
+        origin = f"{source.location} from the Hugging Face hub"
     elif source.kind == "package":
         directory, origin = _package_directory(source), f"the package {source.location}"
     else:
         directory, origin = _joined_pieces(source), f"{source.location} and its further pieces"
-    return _from_directory(directory, source.name, source.learning_rate, origin, source.sha256)
+    return _from_directory(directory, source.name, source.learning_rate, origin, source)
 
 
 def _from_directory(
-    directory: Path, name: str, learning_rate: float, origin: str, expected: str = ""
+    directory: Path, name: str, learning_rate: float, origin: str, row: EncoderSource | None = None
 ) -> Encoder:
-    config_file, weights = directory / "config.json", directory / "model.safetensors"
-    if not config_file.is_file():
-        raise LotteryError(f"{directory} is not a model directory: it holds no config.json.")
-    if not weights.is_file():
-        raise LotteryError(
-            f"{directory} holds no model.safetensors, the only format of weights that is read."
-        )
     try:
-        model_type = read_json(config_file).get("model_type", "")
-    except (OSError, ValueError, AttributeError) as error:
-        raise LotteryError(f"{config_file} is not a model's configuration: {error}.") from None
-    if not isinstance(model_type, str) or model_type not in ARCHITECTURES:
-        raise unknown(f"model type in {config_file}:", model_type, ARCHITECTURES)
-    if not any((directory / file).is_file() for file in _TOKENIZER_FILES):
+        there = sorted(os.listdir(directory))
+    except OSError as error:
+        raise LotteryError(f"{directory} cannot be read: {error.strerror}.") from None
+    config_file = directory / "config.json"
+    if config_file.name not in there:
+        inside = [each for each in there if os.path.isfile(directory / each / "config.json")]
+        hint = f" Did you mean {directory / inside[-1]}?" if inside else ""
+        raise LotteryError(f"{directory} is not a model directory: it holds no config.json.{hint}")
+    config = read_object(config_file, "a model's configuration")
+    model_type = _family(config, config_file)
+    weights = _weights_in(directory, there)
+    tokenizer = [file for file in _TOKENIZER_FILES if file in there]
+    if not tokenizer:
         # transformers would make up a tokenizer that knows no word, without a complaint.
         raise LotteryError(f"{directory} holds no tokenizer: one of {', '.join(_TOKENIZER_FILES)}.")
-    digest = _sha256(weights, weights.stat().st_mtime_ns)
-    if expected and digest != expected:
+    for file in (*weights, *(directory / each for each in tokenizer)):
+        _check_readable(file)
+    digests = [_sha256(file, file.stat().st_mtime_ns) for file in weights]
+    digest = digests[0] if len(digests) == 1 else _joined(digests)
+    if row is not None and row.sha256 and digest != row.sha256:
         if directory.parent == _cache():  # a damaged copy of ours: the next call makes it anew
             shutil.rmtree(directory)
         raise LotteryError(
-            f"The weights of encoder {name!r} in {weights} have the checksum {digest[:12]}..., "
-            f"not {expected[:12]}... as they should: install {origin} again."
+            f"The weights of encoder {name!r} in {weights[0]} have the checksum {digest[:12]}..., "
+            f"not {row.sha256[:12]}... as they should: install {origin} again."
         )
+    if row is None:
+        lasting = {key: value for key, value in config.items() if key not in _NAMES_ONLY}
+        settings = json.dumps(lasting, sort_keys=True)
+        digest = _joined([digest, settings, _tokenizer_sha256(directory)])
     return Encoder(name, directory, model_type, digest, learning_rate, origin)
 
 
-def _hub_snapshot(source: EncoderSource) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    wanted = ["config.json", "model.safetensors", "tokenizer*", "vocab*", "merges.txt", "special*"]
-    try:
-        return Path(snapshot_download(source.location, allow_patterns=wanted, etag_timeout=5))
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError):
+def _family(config: dict[str, Any], file: Path) -> str:
+    """The key into `ARCHITECTURES`, of a model that can be computed and pruned here."""
+    model_type = config.get("model_type", "")
+    if isinstance(model_type, str) and model_type in REFUSED:
         raise LotteryError(
-            f"Encoder {source.name!r} is neither in the local cache nor can the Hugging Face hub "
-            "be reached: give the path of a model directory, or take 'minilm', which is a package."
+            f"Models of type {model_type!r} cannot be pruned here ({file}): {REFUSED[model_type]}. "
+            f"Accepted: {', '.join(ARCHITECTURES)}."
+        )
+    if not isinstance(model_type, str) or model_type not in ARCHITECTURES:
+        raise unknown(f"model type in {file}:", model_type, ARCHITECTURES)
+    if config.get("position_embedding_type", "absolute") not in ("absolute", None):
+        raise LotteryError(
+            f"{file} asks for position_embedding_type {config['position_embedding_type']!r}, which "
+            "transformers 5 no longer computes. Accepted: 'absolute'."
+        )
+    if config.get("quantization_config"):
+        raise LotteryError(
+            f"The weights that {file} describes are quantized: save them in float32 or float16, "
+            "without quantization_config."
+        )
+    return model_type
+
+
+def _weights_in(directory: Path, there: Collection[str]) -> list[Path]:
+    """The file with the weights, or the index of their shards with all of these."""
+    if _WEIGHTS in there:
+        return [directory / _WEIGHTS]
+    if _INDEX not in there:
+        found = [f for f in there if f.endswith((".safetensors", ".bin", ".h5", ".msgpack", ".pt"))]
+        raise LotteryError(
+            f"{directory} holds no model.safetensors, the only format of weights that is read"
+            + (f"; it holds {', '.join(found)}" if found else "")
+            + ": write it with save_pretrained."
+        )
+    index = directory / _INDEX
+    places = read_object(index, "an index of shards").get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise LotteryError(f"{index} is not an index of shards: it has no weight_map.")
+    shards = sorted({str(place) for place in places.values()})
+    lacking = [shard for shard in shards if shard not in there]
+    if lacking:
+        raise LotteryError(
+            f"{directory} lacks {', '.join(lacking)}, of the {len(shards)} shards in {_INDEX}."
+        )
+    return [index, *(directory / shard for shard in shards)]
+
+
+def _check_readable(file: Path) -> None:
+    try:
+        with open(file, "rb") as opened:
+            start = opened.read(40)
+    except OSError as error:
+        raise LotteryError(f"{file} cannot be read: {error.strerror}.") from None
+    if start.startswith(b"version https://git-lfs"):
+        raise LotteryError(
+            f"{file} is a Git LFS pointer, not the file itself: run 'git lfs pull' there."
+        )
+    if not start:
+        raise LotteryError(f"{file} is empty.")
+
+
+def read_object(file: Path, what: str) -> dict[str, Any]:
+    """Read a file that holds a JSON object, all of whose numbers are some."""
+    _check_readable(file)
+    try:
+        found = read_json(file)
+        if not isinstance(found, dict):
+            raise ValueError("it holds no object")
+        json.dumps(found, allow_nan=False)
+    except (OSError, ValueError) as error:
+        raise LotteryError(f"{file} is not {what}: {error}.") from None
+    return found
+
+
+def _hub_snapshot(location: str, name: str) -> Path:
+    wanted = ["config.json", _WEIGHTS, _INDEX, "model-*-of-*.safetensors", *_TOKENIZER_PATTERNS]
+    try:
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(location, allow_patterns=wanted, etag_timeout=5))
+    except Exception as error:  # the hub's own, those of HTTP and of proxies, of the disk, ...
+        said = f"{error}".strip().splitlines() or [type(error).__name__]
+        raise LotteryError(
+            f"Encoder {name!r} is neither in the local cache nor can the Hugging Face hub give it "
+            f"({said[0].strip(' .')}): check the name, give the path of a model directory, or take "
+            "'minilm', which is a package."
         ) from None
 
 
@@ -257,3 +402,13 @@ def _joined_pieces(source: EncoderSource) -> Path:
 def _sha256(path: Path, _mtime_ns: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _tokenizer_sha256(directory: Path) -> str:
+    files = sorted(file for pattern in _TOKENIZER_PATTERNS for file in directory.glob(pattern))
+    contents = b"".join(file.name.encode() + file.read_bytes() for file in files)
+    return hashlib.sha256(contents).hexdigest()
+
+
+def _joined(parts: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
