@@ -189,7 +189,7 @@ def check_name(name: str) -> None:
         beside = os.listdir(parent) if os.access(parent, os.R_OK | os.X_OK) else []
         near = get_close_matches(last, beside, n=1)
         hint = f" Did you mean {os.path.join(parent, near[0])}?" if near else ""
-        raise LotteryError(f"Unknown encoder {name!r}: there is no such directory.{hint}")
+        raise LotteryError(f"Unknown encoder {name!r}. There is no such directory.{hint}")
     accepted = [*ENCODERS, "the path of a model directory", "or an owner/name on the hub"]
     raise unknown("encoder", name, accepted)
 

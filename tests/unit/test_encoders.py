@@ -110,7 +110,7 @@ def test_weights_that_change_are_hashed_again(model_directory):
 def test_what_is_no_model_directory_is_refused(tmp_path, model_directory):
     with pytest.raises(LotteryError, match=r"is not a model directory: it holds no config\.json"):
         find_encoder(str(tmp_path))
-    with pytest.raises(LotteryError, match=r"Unknown encoder '.*nowhere': there is no such"):
+    with pytest.raises(LotteryError, match=r"Unknown encoder '.*nowhere'\. There is no such"):
         find_encoder(str(tmp_path / "nowhere"))
     folder = model_directory("pickled", weights=None)
     (folder / "pytest_model.bin").write_bytes(b"pickle")
