@@ -132,7 +132,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 REFUSED: dict[str, str] = {
     "albert": "its layers share one set of weights, so nothing can be pruned from one layer alone",
     "deberta": "query, key and value of all heads are one matrix, which also reads the positions",
-    "deberta-v2": "its heads also score positions, in code that cannot do with fewer heads",
+    "deberta-v2": "its heads score positions too, in code that removal and unpadding do not know",
     "modernbert": "query, key and value of all heads are one matrix, and its MLPs have gates",
 }
 """Why families that one might ask for have no row in `ARCHITECTURES`."""
