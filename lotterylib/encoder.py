@@ -131,7 +131,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 REFUSED: dict[str, str] = {
     "albert": "its layers share one set of weights, so nothing can be pruned from one layer alone",
-    "deberta": "query, key and value of all heads are one matrix, which also reads the positions",
+    "deberta": "query, key and value of all heads are one matrix",
     "deberta-v2": "its heads score positions too, in code that removal and unpadding do not know",
     "modernbert": "query, key and value of all heads are one matrix, and its MLPs have gates",
 }

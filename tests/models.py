@@ -31,7 +31,7 @@ def texts():
     return [*sentences, *(text.upper() for text in sentences[:20])]
 
 
-def tokenizer_of(model_type, lowercase=True, size=220):
+def tokenizer_of(model_type, lowercase=True, size=220, sentences=None):
     """A tokenizer of the family's kind, trained on a few sentences."""
     begin, pad, end, unknown, mask = "<s>", "<pad>", "</s>", "<unk>", "<mask>"
     if model_type in ("bert", "electra", "distilbert"):
@@ -65,7 +65,7 @@ def tokenizer_of(model_type, lowercase=True, size=220):
         trainer = trainers.UnigramTrainer(
             vocab_size=size, special_tokens=marks, unk_token=unknown, show_progress=False
         )
-    made.train_from_iterator(texts(), trainer)
+    made.train_from_iterator(sentences or texts(), trainer)
     first, last = ((each, made.token_to_id(each)) for each in (begin, end))
     kind = processors.BertProcessing if begin == "[CLS]" else processors.RobertaProcessing
     made.post_processor = kind(last, first)

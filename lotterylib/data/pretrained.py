@@ -6,25 +6,29 @@ that a wrong name is refused at once; `loading` makes models of what was found.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import importlib.resources
 import io
-import json
 import os
 import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from lotterylib.data.files import read_json
-from lotterylib.encoder import ARCHITECTURES, REFUSED, Architecture
+from lotterylib.data.model_files import (
+    INDEX,
+    TOKENIZER_PATTERNS,
+    WEIGHTS,
+    checked_files,
+    tokenizer_sha256,
+    weights_sha256,
+    whole_sha256,
+)
+from lotterylib.encoder import ARCHITECTURES, Architecture
 from lotterylib.errors import LotteryError, unknown
 
 
@@ -114,33 +118,10 @@ class Encoder:
     @property
     def tokenizer_sha256(self) -> str:
         """Of the tokenizer's files together; empty for the random encoder."""
-        return "" if self.directory is None else _tokenizer_sha256(self.directory)
+        return "" if self.directory is None else tokenizer_sha256(self.directory)
 
 
-_TOKENIZER_PATTERNS = (
-    "tokenizer*",
-    "vocab*",
-    "merges.txt",
-    "special*",
-    "sentence*.model",
-    "spiece*",
-)
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model")
-_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-
-RUN_TIME: dict[str, object] = {
-    **dict.fromkeys(("is_decoder", "add_cross_attention", "torchscript"), False),
-    **dict.fromkeys(("output_attentions", "output_hidden_states"), False),
-    **dict.fromkeys(("gradient_checkpointing", "return_dict_in_generate"), False),
-    **dict.fromkeys(("attn_implementation", "_attn_implementation"), None),
-    **{"return_dict": True, "chunk_size_feed_forward": 0},
-}
-"""What a `config.json` may hold from the run that wrote it, and what an encoder that is pruned has
-instead."""
-
-_NAMES_ONLY = {"_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype"}
-_NAMES_ONLY |= {"id2label", "label2id", "auto_map", *RUN_TIME}
 
 
 def folder_of(name: str) -> str:
@@ -224,26 +205,8 @@ def _find_source(source: EncoderSource) -> Encoder:
 def _from_directory(
     directory: Path, name: str, learning_rate: float, origin: str, row: EncoderSource | None = None
 ) -> Encoder:
-    try:
-        there = sorted(os.listdir(directory))
-    except OSError as error:
-        raise LotteryError(f"{directory} cannot be read: {error.strerror}.") from None
-    config_file = directory / "config.json"
-    if config_file.name not in there:
-        inside = [each for each in there if os.path.isfile(directory / each / "config.json")]
-        hint = f" Did you mean {directory / inside[-1]}?" if inside else ""
-        raise LotteryError(f"{directory} is not a model directory: it holds no config.json.{hint}")
-    config = read_object(config_file, "a model's configuration")
-    model_type = _family(config, config_file)
-    weights = _weights_in(directory, there)
-    tokenizer = [file for file in _TOKENIZER_FILES if file in there]
-    if not tokenizer:
-        # transformers would make up a tokenizer that knows no word, without a complaint.
-        raise LotteryError(f"{directory} holds no tokenizer: one of {', '.join(_TOKENIZER_FILES)}.")
-    for file in (*weights, *(directory / each for each in tokenizer)):
-        _check_readable(file)
-    digests = [_sha256(file, file.stat().st_mtime_ns) for file in weights]
-    digest = digests[0] if len(digests) == 1 else _joined(digests)
+    config, weights = checked_files(directory)
+    digest = weights_sha256(weights)
     if row is not None and row.sha256 and digest != row.sha256:
         if directory.parent == _cache():  # a damaged copy of ours: the next call makes it anew
             shutil.rmtree(directory)
@@ -252,88 +215,12 @@ def _from_directory(
             f"not {row.sha256[:12]}... as they should: install {origin} again."
         )
     if row is None:
-        lasting = {key: value for key, value in config.items() if key not in _NAMES_ONLY}
-        settings = json.dumps(lasting, sort_keys=True)
-        digest = _joined([digest, settings, _tokenizer_sha256(directory)])
-    return Encoder(name, directory, model_type, digest, learning_rate, origin)
-
-
-def _family(config: dict[str, Any], file: Path) -> str:
-    """The key into `ARCHITECTURES`, of a model that can be computed and pruned here."""
-    model_type = config.get("model_type", "")
-    if isinstance(model_type, str) and model_type in REFUSED:
-        raise LotteryError(
-            f"Models of type {model_type!r} cannot be pruned here ({file}): {REFUSED[model_type]}. "
-            f"Accepted: {', '.join(ARCHITECTURES)}."
-        )
-    if not isinstance(model_type, str) or model_type not in ARCHITECTURES:
-        raise unknown(f"model type in {file}:", model_type, ARCHITECTURES)
-    if config.get("position_embedding_type", "absolute") not in ("absolute", None):
-        raise LotteryError(
-            f"{file} asks for position_embedding_type {config['position_embedding_type']!r}, which "
-            "transformers 5 no longer computes. Accepted: 'absolute'."
-        )
-    if config.get("quantization_config"):
-        raise LotteryError(
-            f"The weights that {file} describes are quantized: save them in float32 or float16, "
-            "without quantization_config."
-        )
-    return model_type
-
-
-def _weights_in(directory: Path, there: Collection[str]) -> list[Path]:
-    """The file with the weights, or the index of their shards with all of these."""
-    if _WEIGHTS in there:
-        return [directory / _WEIGHTS]
-    if _INDEX not in there:
-        found = [f for f in there if f.endswith((".safetensors", ".bin", ".h5", ".msgpack", ".pt"))]
-        raise LotteryError(
-            f"{directory} holds no model.safetensors, the only format of weights that is read"
-            + (f"; it holds {', '.join(found)}" if found else "")
-            + ": write it with save_pretrained."
-        )
-    index = directory / _INDEX
-    places = read_object(index, "an index of shards").get("weight_map")
-    if not isinstance(places, dict) or not places:
-        raise LotteryError(f"{index} is not an index of shards: it has no weight_map.")
-    shards = sorted({str(place) for place in places.values()})
-    lacking = [shard for shard in shards if shard not in there]
-    if lacking:
-        raise LotteryError(
-            f"{directory} lacks {', '.join(lacking)}, of the {len(shards)} shards in {_INDEX}."
-        )
-    return [index, *(directory / shard for shard in shards)]
-
-
-def _check_readable(file: Path) -> None:
-    try:
-        with open(file, "rb") as opened:
-            start = opened.read(40)
-    except OSError as error:
-        raise LotteryError(f"{file} cannot be read: {error.strerror}.") from None
-    if start.startswith(b"version https://git-lfs"):
-        raise LotteryError(
-            f"{file} is a Git LFS pointer, not the file itself: run 'git lfs pull' there."
-        )
-    if not start:
-        raise LotteryError(f"{file} is empty.")
-
-
-def read_object(file: Path, what: str) -> dict[str, Any]:
-    """Read a file that holds a JSON object, all of whose numbers are some."""
-    _check_readable(file)
-    try:
-        found = read_json(file)
-        if not isinstance(found, dict):
-            raise ValueError("it holds no object")
-        json.dumps(found, allow_nan=False)
-    except (OSError, ValueError) as error:
-        raise LotteryError(f"{file} is not {what}: {error}.") from None
-    return found
+        digest = whole_sha256(directory, config, digest)
+    return Encoder(name, directory, config["model_type"], digest, learning_rate, origin)
 
 
 def _hub_snapshot(location: str, name: str) -> Path:
-    wanted = ["config.json", _WEIGHTS, _INDEX, "model-*-of-*.safetensors", *_TOKENIZER_PATTERNS]
+    wanted = ["config.json", WEIGHTS, INDEX, "model-*-of-*.safetensors", *TOKENIZER_PATTERNS]
     try:
         from huggingface_hub import snapshot_download
 
@@ -398,19 +285,3 @@ def _joined_pieces(source: EncoderSource) -> Path:
             if not target.is_dir():  # otherwise another process was quicker
                 raise
     return target
-
-
-@lru_cache(maxsize=8)
-def _sha256(path: Path, _mtime_ns: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _tokenizer_sha256(directory: Path) -> str:
-    files = sorted(file for pattern in _TOKENIZER_PATTERNS for file in directory.glob(pattern))
-    contents = b"".join(file.name.encode() + file.read_bytes() for file in files)
-    return hashlib.sha256(contents).hexdigest()
-
-
-def _joined(parts: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

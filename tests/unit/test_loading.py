@@ -16,6 +16,7 @@ from lotterylib.encoder import ARCHITECTURES, longest_input
 from lotterylib.errors import LotteryError
 from lotterylib.tasks import find_task
 from tests.models import WORDPIECE, change_json, family, tokenizer_of
+from tests.small import small_experiment
 
 
 def split_off(model):
@@ -184,7 +185,9 @@ def test_fewer_positions_cut_the_texts(model_type, tmp_path):
     encoder, tokenizer = opened(folder)
     length = longest_input(load_model(encoder, find_task("rte"), 0).config)
     assert length == (40 if model_type in ("bert", "electra", "distilbert") else 38)
-    assert encoder.origin.endswith(f"texts are cut at {length} tokens, for which it has positions")
+    assert encoder.origin.endswith(
+        f"texts are cut at {length} tokens, the most that model and tokenizer take"
+    )
     long = "the judge slept " * 60
     rows = Dataset.from_dict({"sentence1": [long], "sentence2": [long], "label": [0]})
     assert encode(rows, find_task("rte"), tokenizer).lengths == [length]
@@ -399,6 +402,12 @@ def test_the_tokenizer_of_another_encoder_is_refused_or_told(tmp_path):
     assert said(folder) == f"its tokenizer knows {len(large)} of the model's 1,000 tokens"
 
 
+def test_a_tokenizer_of_bytes_may_be_of_any_script(tmp_path):
+    made = tokenizer_of("roberta", sentences=["судья увидел пилота", "никто не пришёл"] * 30)
+    assert sum(token.isascii() for token in made.get_vocab()) < len(made) / 2
+    assert said(family(tmp_path, "roberta", tokenizer=made)) == ""
+
+
 def test_weights_that_are_cut_off_are_named(tmp_path):
     folder = family(tmp_path, "bert")
     file = folder / "model.safetensors"
@@ -414,3 +423,19 @@ def test_an_exported_or_checked_encoder_is_a_plain_one(tmp_path):
     opened(folder)
     assert sorted((file.name, file.read_bytes()) for file in folder.iterdir()) == before
     assert AutoModelForSequenceClassification.from_pretrained(folder).config.model_type == "bert"
+
+
+@pytest.mark.parametrize(
+    ("model_type", "config"),
+    [("bert", {"type_vocab_size": 1, "max_position_embeddings": 24}), ("camembert", {})],
+)
+def test_an_encoder_of_ones_own_is_computed_with(model_type, config, tmp_path, small_runs):
+    folder = family(tmp_path / "own", model_type, **config)
+    made = small_experiment(tmp_path / "runs", task="entailment", encoder=str(folder))
+    assert max(made.splits[0].lengths) <= config.get("max_position_embeddings", 128)
+    scores = [
+        made.baseline("bag"),
+        made.full_score(3),
+        made.score(3, "structured", "bad", "pruned"),
+    ]
+    assert all(0 <= score.metrics["accuracy"] <= 1 for score in scores)
