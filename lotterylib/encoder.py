@@ -39,12 +39,12 @@ class Shape:
 
     @property
     def head_parameters(self) -> int:
-        """Parameters of one head: its rows of W_Q, W_K, W_V with biases, its columns of W_O."""
+        """Parameters of one head, its rows of W_Q, W_K, W_V with biases and columns of W_O."""
         return self.head_size * (4 * self.hidden + 3)
 
     @property
     def mlp_parameters(self) -> int:
-        """Parameters of one MLP: two dense layers with their biases."""
+        """Parameters of one MLP, two dense layers with their biases."""
         return 2 * self.hidden * self.intermediate + self.hidden + self.intermediate
 
     @property
@@ -221,7 +221,7 @@ def prunable_weights(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     """The parameters that magnitude pruning ranks, named alike in every architecture.
 
     Returns:
-        `{"<layer>.<module>.<weight or bias>": parameter}`, such as `"3.query.weight"`, in a fixed
+        Parameters by `"<layer>.<module>.<weight or bias>"`, such as `"3.query.weight"`, in a fixed
         order (authors' `run_glue.py`, lines 128 to 146).
     """
     return {
