@@ -108,8 +108,10 @@ def _open(options: argparse.Namespace, everything: Sequence[Settings]) -> list:
     """What is asked for as experiments, each with its pages; encoder and data are found first."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     encoder = find_encoder(everything[0].encoder)
+    from lotterylib.data.loading import checked
     from lotterylib.runs.experiment import Experiment, load_task_data
 
+    encoder = checked(encoder, everything[0].max_length)
     data = [load_task_data(settings) for settings in everything]
     return [
         (Experiment(part, encoder, examples), wanted)
