@@ -17,7 +17,13 @@ from lotterylib.data.pretrained import ENCODERS, find_encoder, folder_of
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.runs.methods import CORE, EXTRAS
 from lotterylib.runs.presets import BUDGETS, EXTRA_SEEDS, PRESETS
-from lotterylib.runs.request import Request, given_from_outside, in_parts, pages_wanted
+from lotterylib.runs.request import (
+    Request,
+    given_from_outside,
+    in_parts,
+    pages_folder,
+    pages_wanted,
+)
 from lotterylib.runs.settings import BUDGET_SEEDS, names, parse_settings, reference
 from lotterylib.tasks import BUNDLED, TASKS
 
@@ -35,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     profile = _profile(options, everything[0].store)
     pages = Path(options.pages)
     templates = [] if options.no_pages else _templates(Path(options.notebooks))
-    _check_writable(everything[0].store)
+    _check_writable(everything[0].store, *([] if options.no_pages else [pages]))
     plan = _open(options, everything)
     import pandas as pd
 
@@ -49,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"{experiment.task.title}: {experiment.data.origin}", file=sys.stderr)
     print(f"Encoder {encoder.name}: {encoder.origin}", file=sys.stderr)
     if not options.no_pages:
-        rendering.check_pages(experiments, pages)
+        rendering.check_pages(plan, pages, options.replace)
     if profile:
         from lotterylib.runs.grid import compute_as_jobs
 
@@ -61,8 +67,8 @@ def run(options: argparse.Namespace) -> int:
         tables = [collect(experiment, *wanted) for experiment, wanted in plan]
         _show(pd.concat(tables).drop_duplicates())
     elif plan:
-        failures += rendering.render_all(plan, templates, pages, options.jobs)
-        rendering.render_overview(encoder.name, templates, pages)
+        failures += rendering.render_all(plan, templates, pages, options.jobs, options.replace)
+        failures += rendering.try_overview(encoder.name, templates, pages)
         results(options)
     return _tell(failures)
 
@@ -77,6 +83,7 @@ def _profile(options: argparse.Namespace, store: Path) -> Path | None:
 
 def overview(options: argparse.Namespace) -> int:
     """Render the page over all tasks again, from what their runs have published."""
+    from lotterylib.report.identity import refuse_other_encoder
     from lotterylib.report.rendering import render_overview
 
     encoder, pages = folder_of(options.encoder), Path(options.pages)
@@ -84,6 +91,8 @@ def overview(options: argparse.Namespace) -> int:
         raise LotteryError(
             f"{pages} holds no runs of encoder {encoder!r}: 'lottery run' makes them."
         )
+    if os.path.isdir(options.encoder) and options.encoder not in ENCODERS:
+        refuse_other_encoder(pages / encoder, find_encoder(options.encoder))
     render_overview(encoder, _templates(Path(options.notebooks)), pages)
     return 0
 
@@ -92,8 +101,10 @@ def _open(options: argparse.Namespace, everything: Sequence[Settings]) -> list:
     """What is asked for as experiments, each with its pages; encoder and data are found first."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     encoder = find_encoder(everything[0].encoder)
+    from lotterylib.data.loading import checked
     from lotterylib.runs.experiment import Experiment, load_task_data
 
+    encoder = checked(encoder, everything[0].max_length)
     data = [load_task_data(settings) for settings in everything]
     return [
         (Experiment(part, encoder, examples), wanted)
@@ -122,7 +133,9 @@ def _settings(options: argparse.Namespace) -> list[Settings]:
     given = given_by_options(options)
     tasks = given.pop("tasks", given.pop("task", []))
     wanted = options.tasks or ([tasks] if isinstance(tasks, str) else tasks) or BUNDLED
-    return [parse_settings(name, **given) for name in dict.fromkeys(wanted)]
+    everything = [parse_settings(name, **given) for name in dict.fromkeys(wanted)]
+    options.pages = options.pages or pages_folder(everything[0])
+    return everything
 
 
 def given_by_options(options: argparse.Namespace) -> dict[str, Any]:
@@ -183,14 +196,19 @@ def tickets(options: argparse.Namespace) -> int:
         from lotterylib.report.pages import TICKETS, find_template
 
         template = find_template(_templates(Path(options.notebooks)), TICKETS)
-    _check_writable(everything[0].store)
+    _check_writable(everything[0].store, Path(options.pages))
     from lotterylib.data.files import write_whole
+    from lotterylib.report import identity
+    from lotterylib.report.pages import TICKETS
     from lotterylib.runs import lottery
     from lotterylib.runs.experiment import open_experiment
     from lotterylib.runs.jobs import as_pieces, ticket_jobs
     from lotterylib.runs.run import compute_pieces
 
     experiment = open_experiment(everything[0])
+    plan = [(experiment, [Path(TICKETS).stem])]
+    mine = identity.requests_of(plan, Path(options.pages))
+    identity.refuse_others(mine, replace=options.replace)
     if experiment.shape.layers > lottery.MOST_LAYERS:
         raise LotteryError(
             f"An encoder of {experiment.shape.layers} layers has {4**experiment.shape.layers:,} "
@@ -206,7 +224,7 @@ def tickets(options: argparse.Namespace) -> int:
     finally:  # what is known is written whenever it stops
         if all(experiment.store.has(piece.key) for piece in scored):
             table = lottery.ticket_table(experiment)
-            place.parent.mkdir(parents=True, exist_ok=True)
+            identity.claim(mine, replace=options.replace)
             write_whole(place, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
             print(f"What is known of all tickets is in {place}.", file=sys.stderr)
     if template is not None and not failures:
@@ -275,7 +293,7 @@ def import_masks(options: argparse.Namespace) -> int:
     masks = read_masks(folder)
     if not options.no_pages:
         check_auditable(mask.subnetwork for mask in masks)
-    _check_writable(Path(options.store))
+    _check_writable(Path(options.store), *([] if options.no_pages else [Path(options.pages)]))
     found = read_into(folder, RunStore(Path(options.store)))
     for family, count in Counter(mask.family for mask in found).items():
         tasks = len({mask.task for mask in found if mask.family == family})
@@ -286,6 +304,7 @@ def import_masks(options: argparse.Namespace) -> int:
     if not searches(audited):
         print("The audit needs masks that a search found, so no page is made.")
         return 0
+    from lotterylib.report.identity import claim, masks_identity
     from lotterylib.report.pages import (
         AUDIT,
         AUTHORS,
@@ -298,6 +317,8 @@ def import_masks(options: argparse.Namespace) -> int:
     pages = Path(options.pages)
     template = find_template(templates, AUDIT)
     page = page_path(pages, AUTHORS, "audit", template)
+    mine = {"request": masks_identity(audited), "seeds": {template.stem: []}}
+    claim({page.parent: mine}, replace=options.replace)
     render(template, page, {"run_store": options.store, "pages": options.pages})
     save_audit(audited, page.parent)
     if (contents := pages.parent / "_toc.yml").is_file():
@@ -315,13 +336,16 @@ def _templates(folder: Path) -> list[Path]:
     return found
 
 
-def _check_writable(store: Path) -> None:
-    places = (store, *store.absolute().parents)
-    there = next(place for place in places if os.path.exists(place))  # Path's own raises on some
-    if not there.is_dir():
-        raise LotteryError(f"The run store {store} cannot be made: {there} is not a directory.")
-    if not os.access(there, os.W_OK):
-        raise LotteryError(f"The run store {store} cannot be written to.")
+def _check_writable(store: Path, *pages: Path) -> None:
+    for folder, what in [(store, "run store"), *((each, "folder of pages") for each in pages)]:
+        places = (folder, *folder.absolute().parents)
+        there = next(
+            place for place in places if os.path.exists(place)
+        )  # Path's own raises on some
+        if not there.is_dir():
+            raise LotteryError(f"The {what} {folder} cannot be made: {there} is not a directory.")
+        if not os.access(there, os.W_OK):
+            raise LotteryError(f"The {what} {folder} cannot be written to.")
 
 
 def show_choices(_options: argparse.Namespace) -> int:

@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from lotterylib.errors import LotteryError
 from lotterylib.finetuning import train
-from lotterylib.report.rendering import check_pages
 from lotterylib.runs.jobs import is_done, jobs_of, key_of
 from lotterylib.runs.methods import CORE
 from lotterylib.runs.request import in_parts, pages_wanted
@@ -124,20 +122,3 @@ def test_what_two_parts_of_a_run_share_is_computed_once(tmp_path, capsys):
     assert said.count("seed 3: rewound structured good: ") == 1
     assert "seed 1: rewound" not in said
     assert len(jobs) > len(keys)
-
-
-def test_pages_of_another_budget_are_not_replaced(tmp_path):
-    mine = experiment(tmp_path / "store")
-    folder = tmp_path / "tiny" / "acceptability"
-    folder.mkdir(parents=True)
-    (folder / "results.csv").write_text(
-        "encoder,task,preset,budget,train_rows,epochs\n"
-        f'tiny,acceptability,"{mine.settings.how}",smoke,17,1\n'
-    )
-    with pytest.raises(LotteryError, match="17 training rows and 1 epochs; name another folder"):
-        check_pages([mine], tmp_path)
-    (folder / "results.csv").write_text(
-        "encoder,task,preset,budget,train_rows,epochs\n"
-        f'tiny,acceptability,"{mine.settings.how}",smoke,16,1\n'
-    )
-    check_pages([mine], tmp_path)
