@@ -129,7 +129,7 @@ def _kernel_chatter_hidden() -> Iterator[None]:
                 yield
             except PapermillExecutionError:
                 raise  # the failing cell tells it all
-            except BaseException:
+            except Exception:
                 chatter.seek(0)
                 os.write(terminal, chatter.read())
                 raise

@@ -22,6 +22,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from lotterylib.errors import LotteryError, reason_of, unknown
 from lotterylib.runs.settings import given_by, parse_settings
 from lotterylib.runs.stopping import Stopped, raise_if_stopped, stoppable
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from lotterylib.runs.run import Failure
 
 _READ_BY_SHELLS = re.compile(r"[^\w ./,:=+@~-]")
-_GRACE = 30  # seconds in which Snakemake has to cancel a cluster's jobs
+_GRACE = 3, 27  # seconds for the jobs on this machine to end, then for a cluster's to be cancelled
 
 
 def find_profile(name: str, notebooks: Path, store: Path) -> Path:
@@ -106,6 +108,7 @@ def command(file: Path, profile: Path, notebooks: Path, jobs: int) -> list[str]:
         *(sys.executable, "-m", "snakemake", "--snakefile", str(notebooks / "Snakefile")),
         # In a list of one, quoted, a text stays as it is, whatever it looks like.
         *("--profile", str(profile), *amount, "--config", f"jobs={json.dumps([str(file)])}"),
+        "--scheduler=greedy",  # the other one leaves files behind when it is stopped
     ]
 
 
@@ -135,7 +138,12 @@ def compute_as_jobs(plan: Plan, profile: Path, notebooks: Path, jobs: int) -> li
     place.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=place))
     (folder / "jobs.json").write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
-    _run(command(folder / "jobs.json", profile, notebooks, jobs))
+    try:
+        _run(command(folder / "jobs.json", profile, notebooks, jobs))
+    except KeyboardInterrupt:
+        shutil.rmtree(folder, ignore_errors=True)
+        plan[0][0].store.tidy()
+        raise
     lacking = [p for p in pieces_of(plan).values() if not p.experiment.store.is_whole(p.key)]
     if not lacking:
         shutil.rmtree(folder)
@@ -159,15 +167,26 @@ def _run(engine: Sequence[str]) -> None:
         try:
             process.wait()
         except KeyboardInterrupt:
-            for number, seconds in ((signal.SIGINT, _GRACE), (signal.SIGTERM, 2)):
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, number)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGINT)
+            for seconds in _GRACE:
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(seconds)
                     break
+                for job in _jobs_under(process.pid):
+                    with suppress(psutil.NoSuchProcess):
+                        job.kill()
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             raise
+
+
+def _jobs_under(snakemake: int) -> list[psutil.Process]:
+    """The processes on this machine that do its jobs, without those that cancel a cluster's."""
+    with suppress(psutil.NoSuchProcess):
+        started = psutil.Process(snakemake).children(recursive=True)
+        return [each for each in started if "lotterylib.runs.grid" in " ".join(each.cmdline())]
+    return []
 
 
 def main(file: str, name: str) -> int:
@@ -195,7 +214,7 @@ if __name__ == "__main__":
         with stoppable():
             status = main(*sys.argv[1:])
     except Stopped as stopped:
-        status = stopped.status
+        os._exit(stopped.status)  # what is left to be freed takes seconds
     except LotteryError as error:
         print(error)
         status = 2

@@ -85,8 +85,11 @@ def compute_pieces(pieces: Mapping[Path, Piece], jobs: int = 0) -> list[Failure]
     if not missing:
         return []
     run = _Run(missing, seconds, jobs)
-    with run.board:
-        run.here() if jobs == 1 or len(missing) == 1 else run.apart(jobs)
+    try:
+        with run.board:
+            run.here() if jobs == 1 or len(missing) == 1 else run.apart(jobs)
+    finally:  # what was begun by a process that was killed
+        first.store.tidy()
     return run.failures
 
 
