@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -17,6 +18,7 @@ from lotterylib.runs import run as running
 from lotterylib.runs.methods import CORE, EXTRAS, SEVERAL_SEEDS
 from lotterylib.runs.presets import EXTRA_SEEDS
 
+ROOT = Path(__file__).parents[2]
 TINY = ["--encoder", "tiny", "--budget", "smoke", "--jobs", "1", "--no-pages"]
 
 
@@ -325,3 +327,27 @@ def test_without_a_template_no_masks_are_imported(capsys, tmp_path):
     arguments = ["import-masks", str(folder), "--store", str(store), "--notebooks", str(tmp_path)]
     assert "holds no notebook templates" in refuse(capsys, *arguments)
     assert not store.exists()
+
+
+def test_whoever_stops_reading_ends_the_command_quietly():
+    code = "import sys; from lotterylib.cli import main; sys.exit(main(['list']))"
+    read, written = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=written,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        os.close(written)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_stop_is_dealt_with_before_anything_that_takes_long_is_imported():
+    code = "import sys, lotterylib.cli; print({'numpy', 'pydantic', 'torch'} & sys.modules.keys())"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    said = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
+    assert said == "set()\n"

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
@@ -133,6 +134,23 @@ def test_an_error_ends_the_processes():
     with pytest.raises(ZeroDivisionError):
         fail()
     until(lambda: not alive(found[0]))
+
+
+def sleep_under_another_session():
+    """What a kernel of a notebook is: no signal to the process that started it reaches it."""
+    started = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True
+    )
+    return started.pid, tempfile.mkstemp()[1]
+
+
+def test_what_the_processes_started_ends_with_them_and_leaves_no_files():
+    with Workers(1) as workers:
+        pid, file = workers.submit(sleep_under_another_session).result()
+        assert alive(pid)
+        assert os.path.exists(file)
+    until(lambda: not alive(pid))
+    assert not os.path.exists(file)
 
 
 def test_a_signal_that_a_library_takes_for_an_error_still_ends_the_run():
