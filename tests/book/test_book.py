@@ -1,4 +1,4 @@
-"""The published book: its pages ran to the end, and hold what the contents say. The built site: test_site."""
+"""The published book: its pages ran to the end and are what the contents list."""
 
 import json
 import re
@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from lotterylib.report.inventory import ITEMS, find_pages
-from lotterylib.runs.methods import CORE, EXTRAS, KINDS, METHODS, PHASES
 from lotterylib.report.pages import TEMPLATE
 from lotterylib.report.results import COLUMNS, load_results
+from lotterylib.runs.methods import CORE, EXTRAS, KINDS, METHODS, PHASES
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "book" / "results"
