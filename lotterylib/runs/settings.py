@@ -25,7 +25,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from lotterylib.data.pretrained import ENCODERS
+from lotterylib.data.pretrained import check_name
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.runs.presets import BUDGETS, PRESETS
 from lotterylib.tasks import Task, find_task
@@ -299,8 +299,7 @@ def _check_places(values: Mapping[str, Any]) -> None:
     for name, value in (("encoder", encoder), ("data_dir", data_dir)):
         if not isinstance(value, str):
             raise _wrong_type(name, value, "a text")
-    if encoder not in ENCODERS and not os.path.isdir(encoder):  # Path's own raises on some
-        raise unknown("encoder", encoder, [*ENCODERS, "or the path of a model directory"])
+    check_name(encoder)
     if data_dir and not os.path.isdir(data_dir):
         raise LotteryError(f"The data directory {data_dir} does not exist.")
     if not store:

@@ -46,7 +46,7 @@ def ran(trained_classifier, tmp_path_factory):
             *command,
             "--train-rows=16",
             "--dev-rows=12",
-            "--no-overview",
+            "--pages=book/results",
         ],
         cwd=folder,
         env=os.environ | {"OMP_NUM_THREADS": "1"},

@@ -116,7 +116,8 @@ def _no_patterns(monkeypatch):
     """A classifier of attention patterns that has nothing to learn."""
     from lotterylib.runs import pattern_counts
 
-    monkeypatch.setattr(pattern_counts, "classifier", lambda store: None)
+    monkeypatch.setattr(pattern_counts, "GENERATED_MAPS", 50)
+    monkeypatch.setattr(pattern_counts, "EPOCHS", 1)
     monkeypatch.setattr(
         pattern_counts, "classify_by_cnn", lambda cnn, maps: np.zeros(len(maps), dtype=int)
     )
@@ -131,7 +132,7 @@ def test_a_run_says_what_it_found_and_a_second_one_computes_nothing(capsys, tmp_
     said = written.err
     assert "good retrained" in written.out
     assert "with one seed there is no agreement over seeds" in said
-    assert "23 cells, 0 of them in the store already." in said
+    assert "0 of 24 jobs are done. The rest will take about 0" in said
     for found in (
         "baseline frozen: matthews",
         "search structured: keeps",
@@ -145,7 +146,7 @@ def test_a_run_says_what_it_found_and_a_second_one_computes_nothing(capsys, tmp_
     for module, name in ((experiment, "train"), (experiment, "measure"), (searches, "evaluate")):
         monkeypatch.setattr(module, name, None)
     assert main(arguments) == 0
-    assert "23 cells, 23 of them in the store already." in capsys.readouterr().err
+    assert "24 of 24 jobs are done. Nothing is left to compute." in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -209,7 +210,7 @@ def test_pages_that_are_there_are_kept_up_to_date(planned, tmp_path):
     folder = tmp_path / "pages" / "tiny" / "similarity"
     folder.mkdir(parents=True)
     (folder / "10_variants.ipynb").touch()
-    plans, _ = planned("acceptability", "similarity")
+    plans, _ = planned("acceptability", "similarity", "--replace")
     assert [pages[len(CORE) :] for _, _, pages in plans] == [[], ["10_variants"]]
 
 
@@ -225,19 +226,6 @@ def test_one_seed_has_no_pages_on_agreement_and_says_so(planned):
     wanted = [name for name in CORE if name not in SEVERAL_SEEDS]
     assert pages == [*wanted, "10_variants"]
     assert "no pages on stability and super-survivors" in said
-
-
-def test_pages_of_a_run_done_otherwise_are_not_replaced(capsys, tmp_path):
-    table = tmp_path / "pages" / "tiny" / "acceptability" / "results.csv"
-    table.parent.mkdir(parents=True)
-    table.write_text(
-        "encoder,task,preset,budget,train_rows,epochs\ntiny,acceptability,official,smoke,48,1\n"
-    )
-    arguments = ["run", "acceptability", *TINY[:-1], "--store", str(tmp_path / "runs")]
-    assert main([*arguments, "--pages", str(tmp_path / "pages")]) == 2
-    said = capsys.readouterr().err
-    assert "of Acceptability (generated) with preset official, budget smoke, 48 training" in said
-    assert not (tmp_path / "runs").exists()
 
 
 def test_a_stopped_run_says_how_to_go_on(capsys, monkeypatch):
