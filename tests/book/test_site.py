@@ -139,9 +139,7 @@ def test_every_link_and_source_resolves_on_disk(site, pages):
                         broken.append(where)
                     continue
                 target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
-                if not target.is_file():
-                    broken.append(where)
-                elif (
+                if not target.is_file() or (
                     parts.fragment
                     and target.suffix == ".html"
                     and unquote(parts.fragment) not in anchors_of(target)
