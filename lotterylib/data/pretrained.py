@@ -226,11 +226,15 @@ def _hub_snapshot(location: str, name: str) -> Path:
 
         return Path(snapshot_download(location, allow_patterns=wanted, etag_timeout=5))
     except Exception as error:  # the hub's own, those of HTTP and of proxies, of the disk, ...
-        said = f"{error}".strip().splitlines() or [type(error).__name__]
+        said = (f"{error}".strip().splitlines() or [type(error).__name__])[0].strip(" .")
+        if type(error).__name__ in ("RepositoryNotFoundError", "GatedRepoError"):
+            raise LotteryError(
+                f"The Hugging Face hub has no model {location!r}, or keeps it closed ({said})."
+            ) from None
         raise LotteryError(
-            f"Encoder {name!r} is neither in the local cache nor can the Hugging Face hub give it "
-            f"({said[0].strip(' .')}): check the name, give the path of a model directory, or take "
-            "'minilm', which is a package."
+            f"Encoder {name!r} is neither in the local cache nor can the Hugging Face hub be "
+            f"reached ({said}): give the path of a model directory, or take 'minilm', which is a "
+            "package."
         ) from None
 
 
