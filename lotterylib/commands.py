@@ -129,7 +129,15 @@ def _settings(options: argparse.Namespace) -> list[Settings]:
     given = given_by_options(options)
     tasks = given.pop("tasks", given.pop("task", []))
     wanted = options.tasks or ([tasks] if isinstance(tasks, str) else tasks) or BUNDLED
-    return [parse_settings(name, **given) for name in dict.fromkeys(wanted)]
+    found: dict[str, Settings] = {}
+    for settings in (parse_settings(name, **given) for name in dict.fromkeys(wanted)):
+        other = found.setdefault(settings.task.name, settings)
+        if other.task.file != settings.task.file:
+            raise LotteryError(
+                f"{other.task.file} and {settings.task.file} both name their task "
+                f"{other.task.name!r}: a name stands for one task."
+            )
+    return list(found.values())
 
 
 def given_by_options(options: argparse.Namespace) -> dict[str, Any]:
@@ -383,6 +391,7 @@ def show_choices(_options: argparse.Namespace) -> int:
         source = "generated" if task.is_bundled else ""
         kind = " / ".join(task.labels) or "a number from 0 to 5"
         print(f"  {task.name:14} {task.metric:9} {kind}  {source}".rstrip())
+    print("  or the path of a task file (.yml) that names data of your own")
     print("encoders (or the path of a model directory)")
     for encoder in ENCODERS.values():
         print(f"  {encoder.name:24} {encoder.kind:8} {encoder.location}".rstrip())

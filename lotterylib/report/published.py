@@ -27,7 +27,7 @@ from lotterylib.report.evidence import Predictions, load_predictions, save_predi
 from lotterylib.runs.methods import ALL_METHODS, GRIDS
 from lotterylib.runs.settings import refuse_misspelt
 from lotterylib.subnetworks import StructuredSubnetwork
-from lotterylib.tasks import TASKS
+from lotterylib.tasks import in_order
 
 if TYPE_CHECKING:
     from lotterylib.runs.experiment import Experiment
@@ -108,10 +108,8 @@ def load_subnetworks(pages: Path, encoder: str) -> tuple[Shape, dict[str, Found]
     """
     found: dict[str, Found] = {}
     shapes: dict[str, Shape] = {}
-    for name in TASKS:
+    for name in _tasks_with(pages / encoder, "subnetworks.json"):
         path = pages / encoder / name / "subnetworks.json"
-        if not path.is_file():
-            continue
         content = json.loads(path.read_text(encoding="utf-8"))
         shapes[name] = Shape(**content["shape"])
         found[name] = {
@@ -135,9 +133,8 @@ def load_patterns(pages: Path, encoder: str) -> pd.DataFrame:
         LotteryError: no run of the encoder has published any.
     """
     tables = [
-        pd.read_csv(path).assign(task=name)
-        for name in TASKS
-        if (path := pages / encoder / name / "patterns.csv").is_file()
+        pd.read_csv(pages / encoder / name / "patterns.csv").assign(task=name)
+        for name in _tasks_with(pages / encoder, "patterns.csv")
     ]
     if not tables:
         raise LotteryError(
@@ -164,6 +161,11 @@ def check_overview(namespace: Mapping[str, Any]) -> Path:
     if encoder not in there:
         raise unknown(f"encoder among the pages in {pages}:", encoder, there)
     return pages
+
+
+def _tasks_with(folder: Path, name: str) -> list[str]:
+    """The tasks that have published a file of that name, in the order of the task table."""
+    return in_order(path.parent.name for path in folder.glob(f"*/{name}"))
 
 
 def _parse(parts: Mapping[str, list[str]]) -> StructuredSubnetwork:

@@ -19,7 +19,7 @@ from scipy import stats
 from lotterylib.data.files import write_whole
 from lotterylib.report.evidence import FROZEN, FULL, MAJORITY, Model, Predictions
 from lotterylib.runs.methods import GRIDS, KINDS, METHODS, PHASES
-from lotterylib.tasks import TASKS
+from lotterylib.tasks import in_order, title_of
 
 if TYPE_CHECKING:  # pages that only read results should not wait for torch
     from lotterylib.runs.experiment import Experiment
@@ -220,7 +220,7 @@ def verdicts(results: pd.DataFrame) -> pd.DataFrame:
         retrained, with the density of the good one; rows in the order of the task table.
     """
     summary = summarise(results)
-    place = {name: number for number, name in enumerate(TASKS)}
+    place = {name: number for number, name in enumerate(in_order(summary["task"]))}
     summary = summary.sort_values("task", key=lambda names: names.map(place), kind="stable")
     runs = summary.groupby(["encoder", "task", "preset"], sort=False)
     lines = []
@@ -230,7 +230,7 @@ def verdicts(results: pd.DataFrame) -> pd.DataFrame:
         good = part[(part["subnetwork"] == "good") & (part["phase"] == "pruned")]
         line = {
             "encoder": run[0],
-            "task": TASKS[str(run[1])].title,
+            "task": title_of(str(run[1])),
             "metric": reference["metric"],
             "method": method,
             "seeds": int(reference["seeds"]),

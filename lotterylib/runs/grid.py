@@ -21,6 +21,7 @@ from functools import cached_property
 from pathlib import Path
 
 from lotterylib import cli, commands
+from lotterylib.data.custom import is_task_file
 from lotterylib.data.pretrained import folder_of
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.report.pages import OVERVIEW
@@ -138,6 +139,11 @@ class Grid:
             for part in ("-r" if isinstance(value, str) else "-p", name, str(value))
         ]
 
+    def argument(self, task: str) -> str:
+        """How `lottery run` is given a task: by name, or by its file."""
+        found = next(each.task for each, _ in self.request if each.task.name == task)
+        return found.file or found.name
+
     def run_arguments(self) -> list[str]:
         """The request, without its tasks, as arguments of `lottery run`."""
         return [f"{_flag(name)}={value}" for name, value in _given(self.options).items()]
@@ -159,9 +165,13 @@ def read_grid(config: Mapping[str, object], notebooks: str = "notebooks") -> Gri
     texts = {"notebooks": notebooks} | {
         name: ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
         for name, value in config.items()
-        if value is not None
+        if value is not None and name != "tasks"
     }
-    tasks = texts.pop("tasks", "").replace(",", " ").split()
+    tasks: list[str] = []
+    given = config.get("tasks") or []
+    for each in [given] if isinstance(given, str) else map(str, given):  # type: ignore[call-overload]
+        whole = is_task_file(each) and not isinstance(given, str)  # its path may have a space
+        tasks += [each] if whole else each.replace(",", " ").split()
     arguments = [f"{_flag(name)}={value}" for name, value in texts.items()]
     options = cli.build_parser().parse_args(["run", *arguments, "--", *tasks])
     check_paths(options)
@@ -177,11 +187,11 @@ def check_paths(options: argparse.Namespace) -> None:
     Raises:
         LotteryError: a path has such a character.
     """
-    for name in _PATHS:
-        given = str(getattr(options, name) or "")
+    paths = [(_flag(name), str(getattr(options, name) or "")) for name in _PATHS]
+    for name, given in [*paths, *(("A task", task) for task in options.tasks)]:
         if found := _READ_BY_SHELLS.search(given):
             raise LotteryError(
-                f"{_flag(name)} is {given!r}: with jobs, paths hold letters, digits, spaces and "
+                f"{name} is {given!r}: with jobs, paths hold letters, digits, spaces and "
                 f"any of ._/,:=+@~- only, not {found[0]!r}."
             )
 
@@ -221,10 +231,10 @@ def command(options: argparse.Namespace, profile: Path) -> list[str]:
         profile: a folder with Snakemake's settings for a place to run.
     """
     amount = [f"--cores={options.jobs}", f"--jobs={options.jobs}"] if options.jobs else []
-    given = {"tasks": " ".join(options.tasks)} if options.tasks else {}
-    given |= _given(options)
-    # In a list of one, quoted, a text stays as it is; Snakemake would make a number of 007.
-    config = [f"{name}={json.dumps([value])}" for name, value in given.items()]
+    # In a list, quoted, a text stays as it is; Snakemake would make a number of 007.
+    given = {"tasks": options.tasks} if options.tasks else {}
+    given |= {name: [value] for name, value in _given(options).items()}
+    config = [f"{name}={json.dumps(values)}" for name, values in given.items()]
     return [
         *(sys.executable, "-m", "snakemake", "stages" if options.no_pages else "all"),
         *("--snakefile", str(Path(options.notebooks) / "Snakefile")),

@@ -222,7 +222,7 @@ def _model(settings: Settings) -> tuple[PreTrainedModel, str]:
 def _lengths(settings: Settings) -> tuple[list[int], list[int], str]:
     """Word pieces per example of both splits, or of a sample of them, and whose they are."""
     task = settings.task
-    if task.is_bundled or settings.data_dir:
+    if not task.tsv_folder or settings.data_dir:
         data, tokenizer = load_task_data(settings), load_tokenizer(find_encoder(settings.encoder))
         train_lengths, dev_lengths = (
             encode(split, task, tokenizer).lengths for split in (data.train, data.dev)

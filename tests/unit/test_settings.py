@@ -355,5 +355,5 @@ def test_a_file_of_parameters_is_read_with_its_lines(tmp_path):
         assert str(file) in str(error.value)
     with pytest.raises(LotteryError, match="give a name and a value"):
         given_from_outside("", ["threshold"], {})
-    with pytest.raises(LotteryError, match="cannot be read"):
+    with pytest.raises(LotteryError, match="does not exist"):
         read_file(tmp_path / "none.yml")
