@@ -20,6 +20,7 @@ site: $(VENV)/.book  ## build the site from the pages that are there, warnings a
 test: $(VENV)/.test  ## check the code and run the tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "not long"
 

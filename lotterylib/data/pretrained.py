@@ -46,7 +46,9 @@ class EncoderSource:
     sha256: str = ""
 
 
-LEARNING_RATES: dict[str, dict[str, float]] = {"minilm": {}}
+LEARNING_RATES: dict[str, dict[str, float]] = {
+    "minilm": {"cola": 1e-4, "mrpc": 1e-4, "sst2": 1e-4, "stsb": 1e-4}
+}
 """Learning rates by encoder and task, each the best of a sweep that was scored on a slice of the
 training rows (`lottery rates`; its table is `book/learning_rates.csv`)."""
 

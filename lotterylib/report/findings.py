@@ -304,8 +304,8 @@ def claims(results: pd.DataFrame, found: Predictions | None = None) -> pd.DataFr
     rows = []
     for method in METHODS:
         for claim in claims_of(method):
-            estimates = [_estimate(results, found, terms) for terms in claim.sums]
-            shown = _estimate(results, found, claim.shown)
+            estimates = [estimate_on(results, found, terms) for terms in claim.sums]
+            shown = estimate_on(results, found, claim.shown)
             p, direction = judge(estimates)
             if reason:
                 p = float("nan")
@@ -349,7 +349,8 @@ def claims_over_tasks(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return both
 
 
-def _estimate(results: pd.DataFrame, found: Predictions | None, terms: Terms) -> Estimate:
+def estimate_on(results: pd.DataFrame, found: Predictions | None, terms: Terms) -> Estimate:
+    """A weighted sum of scores on one task, from predictions where all of its models have them."""
     if found is not None and all(model in found.models for _, model in terms):
         return estimate(found, terms)
     known = {model: scores(results, *model) for _, model in terms}

@@ -28,6 +28,10 @@ from lotterylib.tasks import TASKS, find_task
 OVERLAP_PARTS = ("heads", "mlps", "super heads")
 """What `task_overlap` counts: surviving heads or MLPs, or heads that survive under all seeds."""
 
+PATTERN_CORRELATION = {"raw": 0.015, "normed": 0.025}
+"""Pearson correlation, over maps, of a head's being a super-survivor with a map's being
+heterogeneous, of plain and norm-weighted maps (authors' released notebook of section 5.2)."""
+
 _KEYS = ("method", "subnetwork", "phase")
 
 

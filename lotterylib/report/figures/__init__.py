@@ -18,6 +18,7 @@ from lotterylib.report.figures.masks import (
     overlap_heatmap,
     survival_heatmap,
 )
+from lotterylib.report.figures.recovery import recovery, shares_of_way
 from lotterylib.report.figures.scores import (
     draw_subnetwork_bars,
     overview_bars,
@@ -49,10 +50,12 @@ __all__ = [
     "overview_bars",
     "pattern_bars",
     "printed_beside_true",
+    "recovery",
     "retrained_by_highest",
     "score_dots",
     "search_curves",
     "seen_and_unseen",
+    "shares_of_way",
     "subnetwork_bars",
     "survival_and_pattern",
     "survival_heatmap",

@@ -1,0 +1,232 @@
+"""What holds: the five claims of the paper's abstract, each with its number, ours, and the verdict.
+
+Claims (a) to (c) are about scores and come from `evidence`. Two more are about subnetworks: that
+good ones are unstable over seeds (d), and that attention patterns do not explain them (e).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lotterylib.heterogeneity import correlation
+from lotterylib.report import overview, paper
+from lotterylib.report.evidence import FULL, MAJORITY, Terms, claims_of
+from lotterylib.report.findings import estimate_on, full_and_majority
+from lotterylib.report.published import load_patterns, load_subnetworks, predictions_of
+from lotterylib.runs.methods import METHODS
+from lotterylib.tasks import TASKS
+
+UNSTABLE = 0.6
+"""Subnetworks are unstable over seeds if the interval of Fleiss' kappa is below this, from where
+on agreement is called substantial (Landis and Koch, 1977)."""
+
+EXPLAINED = 0.1
+"""Patterns do not explain what survives if they could explain less than this share of its variance
+anywhere in the interval of the correlation."""
+
+METHOD_NAMES = {"structured": "heads and MLPs", "magnitude": "single weights"}
+
+
+@dataclass(frozen=True)
+class Held:
+    """One claim, judged.
+
+    Attributes:
+        letter: "a" to "e".
+        claim: in words.
+        what: which subnetworks or maps.
+        number: what the two numbers are.
+        paper, value: the paper's number and ours; means over tasks.
+        low, high: the 95 % interval of ours.
+        rule: when the claim holds.
+        verdicts: on how many tasks it has which verdict, such as `{"yes": 3, "undecided": 1}`; of
+            claim (e), which is about all tasks at once, on how many kinds of maps.
+    """
+
+    letter: str
+    claim: str
+    what: str
+    number: str
+    paper: float
+    value: float
+    low: float
+    high: float
+    rule: str
+    verdicts: dict[str, int]
+
+
+def glue_tasks(results: pd.DataFrame) -> list[str]:
+    """GLUE's tasks on which the full model beats the majority class, in the order of the table."""
+    return [
+        name
+        for name in TASKS
+        if not TASKS[name].is_bundled
+        and len(part := results[results["task"] == name])
+        and full_and_majority(part)[0].mean() > full_and_majority(part)[1]
+    ]
+
+
+def what_holds(results: pd.DataFrame, pages: Path, encoder: str) -> list[Held]:
+    """The claims of the abstract, judged on GLUE's tasks.
+
+    Args:
+        results: of one encoder.
+        pages: the folder of the published pages.
+        encoder: the encoder's folder in it.
+    """
+    tasks = glue_tasks(results)
+    if not tasks:
+        return []
+    own = results[results["task"].isin(tasks)]
+    return [
+        *_on_scores(own, tasks, pages / encoder),
+        *_on_subnetworks(pages, encoder, tasks),
+    ]
+
+
+def _on_scores(results: pd.DataFrame, tasks: Sequence[str], folder: Path) -> list[Held]:
+    judged = overview.judged(results, folder)
+    held = []
+    for method in METHODS:
+        for claim in claims_of(method):
+            terms = claim.sums[0] if claim.letter == "c" else claim.shown
+            found = [
+                estimate_on(results[results["task"] == task], predictions_of(folder / task), terms)
+                for task in tasks
+            ]
+            mean, low, high = _mean([(each.value, each.low, each.high) for each in found])
+            rows = judged[(judged["method"] == method) & (judged["claim"] == claim.name)]
+            held.append(
+                Held(
+                    claim.letter,
+                    claim.name,
+                    METHOD_NAMES[method],
+                    _NUMBERS[claim.letter],
+                    _of_paper(terms),
+                    mean,
+                    low,
+                    high,
+                    claim.rule,
+                    _count(rows["verdict"].tolist()),
+                )
+            )
+    return sorted(held, key=lambda each: each.letter)
+
+
+_NUMBERS = {
+    "a": "retrained good subnetworks less the full model",
+    "b": "the difference of scores, retrained",
+    "c": "retrained bad subnetworks less halfway from majority class to full model",
+}
+
+
+def _of_paper(terms: Terms) -> float:
+    """A weighted sum of the paper's mean scores, over its tasks with a full model that learnt."""
+    settings = ["method", "subnetwork", "phase"]
+    means = paper.scores().pivot(index="task", columns=settings, values="mean")
+    learnt = means[means[FULL] > means[MAJORITY]]
+    return float(sum((factor * learnt[model] for factor, model in terms), start=0.0).mean())  # type: ignore[union-attr]
+
+
+def _mean(values: Sequence[tuple[float, float, float]]) -> tuple[float, float, float]:
+    """The mean of estimates of different tasks; their errors have nothing to do with each other."""
+    mid, low, high = np.array(values).T
+    mean = mid.mean()
+    return (
+        float(mean),
+        float(mean - np.sqrt(((mid - low) ** 2).sum()) / len(mid)),
+        float(mean + np.sqrt(((high - mid) ** 2).sum()) / len(mid)),
+    )
+
+
+def _on_subnetworks(pages: Path, encoder: str, tasks: Sequence[str]) -> list[Held]:
+    _, good = load_subnetworks(pages, encoder)
+    own = {task: good[task] for task in tasks if task in good}
+    held = []
+    stable = overview.stability_over_tasks(own)
+    if len(stable):
+        heads = stable.xs("heads", level="part")
+        mean, low, high = _mean(list(heads[["kappa", "low", "high"]].itertuples(index=False)))
+        known, bounds = paper.stability(), heads[["low", "high"]].to_numpy().tolist()
+        held.append(
+            Held(
+                "d",
+                "good subnetworks differ from seed to seed",
+                "heads",
+                "Fleiss' kappa over seeds (0 is chance, 1 is equality)",
+                float(known.loc[known["part"] == "heads", "kappa"].mean()),
+                mean,
+                low,
+                high,
+                f"the interval of kappa is below {UNSTABLE}",
+                _count([_below(low, high, UNSTABLE) for low, high in bounds]),
+            )
+        )
+    patterns = load_patterns(pages, encoder)
+    patterns = patterns[patterns["task"].isin(own)]
+    for kind, title in (("raw", "plain attention maps"), ("normed", "norm-weighted maps")):
+        points = overview.survival_and_heterogeneity(patterns, own, f"fine-tuned, {kind}")
+        r, low, high = correlation(*points)
+        furthest = max(abs(low), abs(high))
+        nearest = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
+        held.append(
+            Held(
+                "e",
+                "attention patterns do not explain which heads survive",
+                title,
+                "correlation of survival with heterogeneous attention",
+                paper.PATTERN_CORRELATION[kind],
+                r,
+                low,
+                high,
+                f"nowhere in the interval does r² reach {EXPLAINED}",
+                _count([_below(nearest**2, furthest**2, EXPLAINED)]),
+            )
+        )
+    return held
+
+
+def _below(low: float, high: float, line: float) -> str:
+    if np.isnan(low) or np.isnan(high):
+        return "not defined"
+    return "yes" if high < line else "no" if low >= line else "undecided"
+
+
+def _count(verdicts: Sequence[str]) -> dict[str, int]:
+    return {word: verdicts.count(word) for word in dict.fromkeys(verdicts)}
+
+
+def spell_verdicts(held: Held) -> str:
+    """The verdicts in words, such as "yes on 3 of 4 tasks, undecided on 1"."""
+    total = sum(held.verdicts.values())
+    if held.letter == "e":
+        return next(iter(held.verdicts))
+    if len(held.verdicts) == 1:
+        return f"{next(iter(held.verdicts))} on {'all ' if total > 1 else ''}{_tasks(total)}"
+    words = [word for word in ("yes", "no", "undecided", "not defined") if word in held.verdicts]
+    return ", ".join(
+        f"{word} on {held.verdicts[word]}" + (f" of {_tasks(total)}" if word == words[0] else "")
+        for word in words
+    )
+
+
+def _tasks(count: int) -> str:
+    return f"{count} task{'s' * (count != 1)}"
+
+
+def table_of(held: Sequence[Held]) -> str:
+    """The claims as a table in Markdown: claim, the paper's number, ours, and the verdict."""
+    lines = ["| Claim | Of | Paper | Ours (95% interval) | Holds? |", "|---" * 5 + "|"]
+    for each in held:
+        ours = f"{each.value:+.2f}"
+        if not np.isnan(each.low):
+            ours += f" ({each.low:+.2f} to {each.high:+.2f})"
+        cells = (each.what, f"{each.paper:+.2f}", ours, f"**{spell_verdicts(each)}**")
+        told = f"({each.letter}) {each.claim[0].upper()}{each.claim[1:]}"
+        lines.append(f"| {told} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
