@@ -118,6 +118,8 @@ def load(task: Task) -> tuple[Table, Table, str]:
     train = _read(recipe, recipe.train, recipe.columns)
     source = " ".join(recipe.hub) + " from the Hugging Face hub" if recipe.hub else "own files"
     origin = f"{source}, as {recipe.file.name} says"
+    if 0 < len(task.labels) <= 10:
+        origin += "; " + ", ".join(f"{code} is {name}" for code, name in enumerate(task.labels))
     if not isinstance(recipe.dev, float):
         return train, _read(recipe, recipe.dev, recipe.columns), origin
     count = min(max(1, round(recipe.dev * len(train))), len(train) - 1)
@@ -190,7 +192,10 @@ def scaled(train: Dataset, dev: Dataset) -> tuple[Dataset, Dataset, str]:
     if max(-low, high) <= 10 or low == high:
         return train, dev, ""
     train, dev = (
-        split.map(lambda row: {"label": 5 * (row["label"] - low) / (high - low)})
+        type(split).from_dict(
+            split.to_dict()
+            | {"label": [5 * (value - low) / (high - low) for value in split["label"]]}
+        )
         for split in (train, dev)
     )
     return train, dev, f"; labels from {low:g} to {high:g} are scaled to 0 to 5"

@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
-from datasets import Dataset, DatasetDict, Value, load_dataset
+from datasets import Dataset, DatasetDict, load_dataset
 from datasets.exceptions import DatasetNotFoundError
 
 from lotterylib.data import custom
@@ -222,9 +222,7 @@ def _checked(table: Table, task: Task) -> Dataset:
         what = f"the label {label!r}, which {task.title} does not have" if label else "no label"
         raise LotteryError(f"{table.where(row)}: the row has {what}. {_accepted(task, label)}")
     data = dict(zip(task.columns, texts, strict=True)) | {"label": codes}
-    return Dataset.from_dict(data).cast_column(
-        "label", Value("float64" if task.is_regression else "int64")
-    )
+    return Dataset.from_dict(data)
 
 
 def _number(label: str, task: Task) -> float | None:
