@@ -23,7 +23,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lotterylib.data.files import read_yaml
-from lotterylib.data.tables import KINDS, Table, from_dataset, label_text, read_tables
+from lotterylib.data.tables import (
+    KINDS,
+    Table,
+    coded,
+    from_dataset,
+    label_text,
+    load_hub,
+    read_tables,
+)
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.tasks import TASKS, Task, find_task
 
@@ -95,21 +103,26 @@ def read_task(given: str) -> Task:
     """The task that a file describes; its classes are those of the training rows.
 
     Raises:
-        LotteryError: as `read_recipe`; training data that cannot be read, or labels that are no
-            classes.
+        LotteryError: as `read_recipe`; data that cannot be read, texts that are none, labels that
+            are no classes or no numbers.
     """
     recipe = read_recipe(given)
     regression = recipe.metric == "pearson"
-    return Task(
+    train = _read(recipe, recipe.train, recipe.columns)
+    task = Task(
         recipe.name,
         recipe.name,
         recipe.text,
-        () if regression else _classes(recipe, _read(recipe, recipe.train, [recipe.label])),
+        () if regression else _classes(recipe, train),
         metric=recipe.metric,
         official_stop_metric="pearson_spearman" if regression else recipe.metric,
         label_range=(-np.inf, np.inf),
         file=given,
     )
+    coded(train, task)
+    if not isinstance(recipe.dev, float):
+        coded(_read(recipe, recipe.dev, recipe.columns), task)
+    return task
 
 
 def load(task: Task) -> tuple[Table, Table, str]:
@@ -244,12 +257,11 @@ def _listing(folder: Path) -> list[Path]:
 
 
 def _from_hub(recipe: Recipe, names: Sequence[str], columns: Sequence[str]) -> Table:
-    from datasets import DatasetDict, load_dataset
     from datasets.exceptions import DatasetNotFoundError
 
     source = " ".join(recipe.hub)
     try:
-        loaded = load_dataset(*recipe.hub)
+        loaded = load_hub(*recipe.hub)
     except (OSError, DatasetNotFoundError):
         raise LotteryError(
             f"{recipe.file}: the data set {source} is not on the Hugging Face hub, or it is "
@@ -258,7 +270,6 @@ def _from_hub(recipe: Recipe, names: Sequence[str], columns: Sequence[str]) -> T
     except Exception as error:  # a configuration that there is not, a data set that is no table
         reason = " ".join(f"{error}".split())[:300].rstrip(" .")
         raise LotteryError(f"{recipe.file}: {source} cannot be loaded: {reason}.") from None
-    assert isinstance(loaded, DatasetDict)
     for name in names:
         if name not in loaded:
             raise LotteryError(f"{recipe.file}: {unknown(f'split of {source}:', name, loaded)}")

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from lotterylib.errors import LotteryError
+from lotterylib.tasks import Task
 
 MANIFEST = "manifest.json"
 """The file of a folder that holds the checksum of each other one."""
@@ -84,12 +85,17 @@ def _missing(path: Path) -> LotteryError:
     return LotteryError(f"The file {path} does not exist.{hint}")
 
 
-def check_directory(path: str) -> None:
-    """Refuse a data directory that is none.
+def check_directory(path: str, task: Task) -> None:
+    """Refuse a data directory that is none, or that a task has no use for; empty is right.
 
     Raises:
-        LotteryError: it does not exist, or is a file.
+        LotteryError: it does not exist, is a file, or the task's data come from elsewhere.
     """
+    if not path:
+        return
+    if not task.tsv_folder:
+        how = "generated, not read" if task.is_bundled else f"described by {task.file}"
+        raise LotteryError(f"{task.title} takes no data directory: it is {how}.")
     if os.path.isfile(path):  # Path's own raises on some texts
         raise LotteryError(
             f"The data directory {path} is a file, not a directory; if it is an archive, unpack it."

@@ -12,17 +12,16 @@ import hashlib
 import os
 import re
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
-from datasets import Dataset, DatasetDict, load_dataset
+from datasets import Dataset
 from datasets.exceptions import DatasetNotFoundError
 
 from lotterylib.data import custom
 from lotterylib.data.files import check_directory
 from lotterylib.data.grammar import generate
-from lotterylib.data.tables import Table, from_dataset, label_text, read_table, read_tables
+from lotterylib.data.tables import Table, coded, from_dataset, load_hub, read_table, read_tables
 from lotterylib.errors import LotteryError
 from lotterylib.tasks import Task
 
@@ -73,9 +72,8 @@ def load_data(
         LotteryError: a missing directory, file or column, a label that the task does not have, with
             file and line; an empty split, an unreachable hub.
     """
-    if not task.tsv_folder and data_dir:
-        how = "generated, not read" if task.is_bundled else f"described by {task.file}"
-        raise LotteryError(f"{task.title} takes no data directory: it is {how}.")
+    data_dir = os.path.expanduser(data_dir)
+    check_directory(data_dir, task)
     if task.is_bundled:
         train, dev = (
             Dataset.from_dict(generate(task.name, name, rows))
@@ -86,10 +84,10 @@ def load_data(
         if task.file:
             *tables, origin = custom.load(task)
         elif data_dir:
-            *tables, origin = _from_directory(task, Path(os.path.expanduser(data_dir)))
+            *tables, origin = _from_directory(task, Path(data_dir))
         else:
             *tables, origin = _from_hub(task)
-        train, dev = (_checked(table, task) for table in tables)  # type: ignore[arg-type]
+        train, dev = (Dataset.from_dict(coded(table, task)) for table in tables)  # type: ignore[arg-type]
         if task.file and task.is_regression:
             train, dev, note = custom.scaled(train, dev)
             origin += note
@@ -119,14 +117,13 @@ def held_out(data: TaskData) -> TaskData:
 
 def _from_hub(task: Task) -> tuple[Table, Table, str]:
     try:
-        loaded = load_dataset("nyu-mll/glue", task.name)
+        loaded = load_hub("nyu-mll/glue", task.name)
     except (OSError, DatasetNotFoundError, ValueError):
         raise LotteryError(
             f"{task.title} is neither in the local cache nor can the Hugging Face hub be reached: "
             "name a GLUE directory with --data-dir, or take a bundled task (acceptability, "
             "entailment, similarity)."
         ) from None
-    assert isinstance(loaded, DatasetDict)
     columns = [*task.columns, "label"]
     train, dev = (
         from_dataset(loaded[split], columns, f"nyu-mll/glue {task.name}, {split}")
@@ -136,7 +133,6 @@ def _from_hub(task: Task) -> tuple[Table, Table, str]:
 
 
 def _from_directory(task: Task, root: Path) -> tuple[Table, Table, str]:
-    check_directory(str(root))
     folders = [
         folder
         for folder in sorted(root.iterdir(), key=lambda each: (each.name != task.name, each.name))
@@ -199,50 +195,6 @@ def _read_tsv(file: Path, task: Task) -> Table:
     header = ("source", "label", "mark", "sentence") if task.name == "cola" else ()
     table = read_table(file, columns, header, spare_short=task.name == "qqp")
     return table.named([*task.columns, "label"])
-
-
-def _checked(table: Table, task: Task) -> Dataset:
-    """The rows as texts and label codes, or the first thing that is wrong with one."""
-    *texts, labels = table.columns.values()
-    for name, values in zip(task.columns, texts, strict=True):
-        for row, text in enumerate(values):
-            if not isinstance(text, str) or (task.file and not text.strip()):
-                holds = f"holds {text!r}" if label_text(text) else "is empty"
-                raise LotteryError(
-                    f"{table.where(row)}: the column {name!r} {holds}; it must be a text."
-                )
-    known = {label: code for code, label in enumerate(task.labels)}
-    if not task.file:
-        known |= {str(code): code for code in range(len(task.labels))}
-    read = _number if task.is_regression else lambda label, _: known.get(label)
-    codes = [read(label_text(label), task) for label in labels]
-    if None in codes:
-        row = codes.index(None)
-        label = label_text(labels[row])
-        what = f"the label {label!r}, which {task.title} does not have" if label else "no label"
-        raise LotteryError(f"{table.where(row)}: the row has {what}. {_accepted(task, label)}")
-    data = dict(zip(task.columns, texts, strict=True)) | {"label": codes}
-    return Dataset.from_dict(data)
-
-
-def _number(label: str, task: Task) -> float | None:
-    """A label of regression; None if it is no number or out of range."""
-    try:
-        value = float(label)
-    except ValueError:
-        return None
-    low, high = task.label_range
-    return value if np.isfinite(value) and low <= value <= high else None
-
-
-def _accepted(task: Task, label: str) -> str:
-    if task.is_regression:
-        low, high = task.label_range
-        return "Accepted: numbers" + f" from {low:g} to {high:g}" * bool(np.isfinite(low)) + "."
-    codes = "" if task.file else f" (or 0 to {task.outputs - 1})"
-    near = get_close_matches(label, task.labels, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"Accepted: {', '.join(task.labels)}{codes}.{hint}"
 
 
 def _draw(split: Dataset, rows: int, seed: int) -> Dataset:

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 from lotterylib.errors import LotteryError, unknown
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, DatasetDict
+
+    from lotterylib.tasks import Task
 
 KINDS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 """How the files that are read end."""
@@ -123,6 +126,61 @@ def label_text(value: object) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return re.sub(r"^([+-]?\d+)\.0*$", r"\1", str(value).strip())
+
+
+def load_hub(*names: str) -> DatasetDict:
+    """Load a data set of the Hugging Face hub; where the hub cannot be reached, from the cache.
+
+    The hub is asked once: `datasets` would ask for half a minute.
+
+    Raises:
+        OSError, DatasetNotFoundError, ValueError: as `datasets.load_dataset`.
+    """
+    import datasets
+    import huggingface_hub
+
+    configurations: tuple[Any, ...] = (datasets.config, huggingface_hub.constants)
+    were = [each.HF_HUB_OFFLINE for each in configurations]
+    try:
+        if not any(were):
+            huggingface_hub.HfApi().dataset_info(names[0], timeout=5)
+    except huggingface_hub.errors.HfHubHTTPError:
+        pass  # it has answered
+    except Exception:  # whatever a network fails with
+        for each in configurations:
+            each.HF_HUB_OFFLINE = True
+    try:
+        return datasets.load_dataset(*names)  # type: ignore[return-value]
+    finally:
+        for each, was in zip(configurations, were, strict=True):
+            each.HF_HUB_OFFLINE = was
+
+
+def coded(table: Table, task: Task) -> dict[str, list[Any]]:
+    """The rows of a split with label codes, int or float, under `label`, checked one by one.
+
+    Raises:
+        LotteryError: a text that is none, or a label that the task does not have, with its place.
+    """
+    *texts, labels = table.columns.values()
+    for name, values in zip(task.columns, texts, strict=True):
+        for row, text in enumerate(values):
+            if not isinstance(text, str) or (task.file and not text.strip()):
+                holds = f"holds {text!r}" if label_text(text) else "is empty"
+                raise LotteryError(
+                    f"{table.where(row)}: the column {name!r} {holds}; it must be a text."
+                )
+    known = {label: code for code, label in enumerate(task.labels)}
+    if not task.file:
+        known |= {str(code): code for code in range(len(task.labels))}
+    read = _number if task.is_regression else lambda label, _: known.get(label)
+    codes = [read(label_text(label), task) for label in labels]
+    if None in codes:
+        row = codes.index(None)
+        label = label_text(labels[row])
+        what = f"the label {label!r}, which {task.title} does not have" if label else "no label"
+        raise LotteryError(f"{table.where(row)}: the row has {what}. {_accepted(task, label)}")
+    return dict(zip(task.columns, texts, strict=True)) | {"label": codes}
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -263,3 +321,23 @@ def _in_words(codes: list[Any], names: Sequence[str]) -> list[Any]:
     return [
         names[code] if isinstance(code, int) and 0 <= code < len(names) else code for code in codes
     ]
+
+
+def _number(label: str, task: Task) -> float | None:
+    """A label of regression; None if it is no number or out of range."""
+    try:
+        value = float(label)
+    except ValueError:
+        return None
+    low, high = task.label_range
+    return value if math.isfinite(value) and low <= value <= high else None
+
+
+def _accepted(task: Task, label: str) -> str:
+    if task.is_regression:
+        low, high = task.label_range
+        return "Accepted: numbers" + f" from {low:g} to {high:g}" * math.isfinite(low) + "."
+    codes = "" if task.file else f" (or 0 to {task.outputs - 1})"
+    near = get_close_matches(label, task.labels, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"Accepted: {', '.join(task.labels)}{codes}.{hint}"

@@ -300,7 +300,9 @@ def parse_settings(task: str, **given: Any) -> Settings:
         settings = Settings(**merged)
     except ValidationError as error:
         raise _sentence(error.errors()[0]) from None
-    return settings.but(task=resolve(task))
+    found = resolve(task)
+    check_directory(settings.data_dir, found)
+    return settings.but(task=found)
 
 
 def _check_places(values: Mapping[str, Any]) -> None:
@@ -311,8 +313,6 @@ def _check_places(values: Mapping[str, Any]) -> None:
             raise _wrong_type(name, value, "a text")
     if encoder not in ENCODERS and not os.path.isdir(encoder):  # Path's own raises on some
         raise unknown("encoder", encoder, [*ENCODERS, "or the path of a model directory"])
-    if data_dir:
-        check_directory(data_dir)
     if not store:
         raise LotteryError("The parameter store is empty: name the folder for the run store.")
     if not _is_path(store):
