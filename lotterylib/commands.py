@@ -18,7 +18,13 @@ from lotterylib.data.pretrained import ENCODERS, find_encoder, folder_of
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.runs.methods import CORE, EXTRAS
 from lotterylib.runs.presets import BUDGETS, EXTRA_SEEDS, PRESETS
-from lotterylib.runs.request import Request, given_from_outside, in_parts, pages_wanted
+from lotterylib.runs.request import (
+    Request,
+    given_from_outside,
+    in_parts,
+    load_task_data,
+    pages_wanted,
+)
 from lotterylib.runs.settings import BUDGET_SEEDS, names, parse_settings, reference
 from lotterylib.tasks import BUNDLED, TASKS
 
@@ -99,9 +105,9 @@ def _open(options: argparse.Namespace, everything: Sequence[Settings]) -> list:
     """What is asked for as experiments, each with its pages; encoder and data are found first."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     encoder = find_encoder(everything[0].encoder)
-    from lotterylib.runs.experiment import Experiment, load_task_data
-
     data = [load_task_data(settings) for settings in everything]
+    from lotterylib.runs.experiment import Experiment
+
     return [
         (Experiment(part, encoder, examples), wanted)
         for settings, examples in zip(everything, data, strict=True)

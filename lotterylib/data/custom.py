@@ -1,14 +1,13 @@
 """Tasks of one's own: a YAML file of a few lines says where the examples are and what they say.
 
     name: mood
-    train: train.csv     # or several files, or a pattern; of a hub data set, the split
-    dev: dev.csv         # or a share of train to hold out, such as 0.2
-    text: sentence       # or two columns
+    train: train.csv
+    dev: dev.csv
+    text: sentence
     label: mood
-    metric: accuracy     # or matthews, f1 (two classes), pearson (numbers)
+    metric: accuracy
 
-Files are sought beside the task file. Beside these lines, `seed` draws what is held out, and `hub`
-names a data set of the Hugging Face hub instead of files.
+`KEYS` has what else may stand there. Files are sought beside the task file.
 """
 
 from __future__ import annotations
@@ -38,7 +37,19 @@ from lotterylib.tasks import TASKS, Task, find_task
 if TYPE_CHECKING:
     from datasets import Dataset
 
-KEYS = ("name", "train", "dev", "text", "label", "metric", "seed", "hub")
+KEYS = {
+    "name": "of the task, for its folder: up to 40 of a-z, 0-9, - and _",
+    "train": "a file of training rows, several in brackets, or a pattern such as `train-*.parquet`",
+    "dev": "likewise; or the share of the training rows to hold out, such as 0.2",
+    "text": "the column of the texts, or two in brackets for pairs",
+    "label": "the column of the labels",
+    "metric": "accuracy (the default), matthews, f1 (of two classes) or pearson (of numbers)",
+    "seed": "draws the rows that are held out (default: 0)",
+    "hub": "a data set of the Hugging Face hub instead of files, such as `owner/name` or, with a "
+    "configuration, `[owner/name, configuration]`; `train` and `dev` then name splits",
+}
+"""What a task file may say, and what it means."""
+
 METRICS = ("accuracy", "matthews", "f1", "pearson")
 MOST_CLASSES = 100
 _RESERVED = ("overview", "average")  # folders and rows of tables that are not a task's
@@ -46,7 +57,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TaskFile:
     """What a task file says; the attributes are its keys, `file` is its path.
 
     `dev` is a share of the training rows where it is a number.
@@ -96,53 +107,55 @@ def resolve(given: str) -> Task:
 
 def title_of(given: str) -> str:
     """The title of a task that was given by name or by file, without a look at its data."""
-    return read_recipe(given).name if is_task_file(given) else find_task(given).title
+    return read_task_file(given).name if is_task_file(given) else find_task(given).title
 
 
 def read_task(given: str) -> Task:
     """The task that a file describes; its classes are those of the training rows.
 
     Raises:
-        LotteryError: as `read_recipe`; data that cannot be read, texts that are none, labels that
-            are no classes or no numbers.
+        LotteryError: as `read_task_file`; data that cannot be read, texts that are none, labels
+            that are no classes or no numbers.
     """
-    recipe = read_recipe(given)
-    regression = recipe.metric == "pearson"
-    train = _read(recipe, recipe.train, recipe.columns)
+    spec = read_task_file(given)
+    regression = spec.metric == "pearson"
+    train = _read(spec, spec.train, spec.columns)
     task = Task(
-        recipe.name,
-        recipe.name,
-        recipe.text,
-        () if regression else _classes(recipe, train),
-        metric=recipe.metric,
-        official_stop_metric="pearson_spearman" if regression else recipe.metric,
+        spec.name,
+        spec.name,
+        tuple("text of label" if name == "label" else name for name in spec.text),
+        () if regression else _classes(spec, train),
+        metric=spec.metric,
+        official_stop_metric="pearson_spearman" if regression else spec.metric,
         label_range=(-np.inf, np.inf),
         file=given,
     )
     coded(train, task)
-    if not isinstance(recipe.dev, float):
-        coded(_read(recipe, recipe.dev, recipe.columns), task)
+    if len(train) < 2:
+        raise LotteryError(f"{spec.file}: train holds a single row.")
+    if not isinstance(spec.dev, float):
+        coded(_read(spec, spec.dev, spec.columns), task)
     return task
 
 
 def load(task: Task) -> tuple[Table, Table, str]:
     """The training and dev rows of a task of one's own, and where they come from."""
-    recipe = read_recipe(task.file)
-    train = _read(recipe, recipe.train, recipe.columns)
-    source = " ".join(recipe.hub) + " from the Hugging Face hub" if recipe.hub else "own files"
-    origin = f"{source}, as {recipe.file.name} says"
+    spec = read_task_file(task.file)
+    train = _read(spec, spec.train, spec.columns)
+    source = " ".join(spec.hub) + " from the Hugging Face hub" if spec.hub else "own files"
+    origin = f"{source}, as {spec.file.name} says"
     if 0 < len(task.labels) <= 10:
         origin += "; " + ", ".join(f"{code} is {name}" for code, name in enumerate(task.labels))
-    if not isinstance(recipe.dev, float):
-        return train, _read(recipe, recipe.dev, recipe.columns), origin
-    count = min(max(1, round(recipe.dev * len(train))), len(train) - 1)
-    held = np.random.default_rng(recipe.seed).permutation(len(train))[:count]
+    if not isinstance(spec.dev, float):
+        return train, _read(spec, spec.dev, spec.columns), origin
+    count = min(max(1, round(spec.dev * len(train))), len(train) - 1)
+    held = np.random.default_rng(spec.seed).permutation(len(train))[:count]
     rest = np.setdiff1d(np.arange(len(train)), held)
-    origin += f"; {recipe.dev:.0%} of the training rows, drawn by seed {recipe.seed}, are dev"
+    origin += f"; {spec.dev:.0%} of the training rows, drawn by seed {spec.seed}, are dev"
     return train.take(rest.tolist()), train.take(sorted(held.tolist())), origin
 
 
-def read_recipe(given: str) -> Recipe:
+def read_task_file(given: str) -> TaskFile:
     """Read and check a task file, without a look at the data that it names.
 
     Raises:
@@ -160,14 +173,7 @@ def read_recipe(given: str) -> Recipe:
             raise wrong(key, str(unknown("key", key, KEYS)))
     for key in ("name", "text", "label", *(() if "hub" in values else ("train", "dev"))):
         if values.get(key) is None:
-            what = {
-                "train": "a file of training rows",
-                "dev": "a file, or the share of the training rows to hold out, such as 0.2",
-                "name": "a name for its folder, such as mood",
-                "text": "the column of the texts, or two in brackets",
-                "label": "the column of the labels",
-            }
-            raise wrong(key, f"the task lacks {key!r}: give {what[key]}.")
+            raise wrong(key, f"the task lacks {key!r}: {KEYS[key]}.")
     name, metric = values["name"], values.get("metric", "accuracy")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise wrong(
@@ -189,7 +195,7 @@ def read_recipe(given: str) -> Recipe:
     (label,) = _texts(values, "label", 1, wrong)
     hub = _texts(values, "hub", 2, wrong) if "hub" in values else ()
     train = _texts({"train": "train"} | values if hub else values, "train", 0, wrong)
-    return Recipe(file, name, train, _dev(values, hub, wrong), text, label, metric, seed, hub)
+    return TaskFile(file, name, train, _dev(values, hub, wrong), text, label, metric, seed, hub)
 
 
 def scaled(train: Dataset, dev: Dataset) -> tuple[Dataset, Dataset, str]:
@@ -234,20 +240,20 @@ def _dev(values: Mapping[str, Any], hub: Sequence[str], wrong: Any) -> tuple[str
     return _texts({"dev": dev}, "dev", 0, wrong)
 
 
-def _read(recipe: Recipe, names: Sequence[str], columns: Sequence[str]) -> Table:
+def _read(spec: TaskFile, names: Sequence[str], columns: Sequence[str]) -> Table:
     """The columns of files, or of splits of a data set on the hub."""
-    if recipe.hub:
-        return _from_hub(recipe, names, columns)
+    if spec.hub:
+        return _from_hub(spec, names, columns)
     files = []
     for name in names:
-        path = recipe.file.parent / os.path.expanduser(name)
+        path = spec.file.parent / os.path.expanduser(name)
         found = [path]
         if "*" in path.name:
             found = [each for each in sorted(path.parent.glob(path.name)) if each.name[0] != "."]
         if not found or not found[0].is_file():
             there = [f.name for f in _listing(path.parent) if f.name.lower().endswith(KINDS)]
             missing = unknown("file", name, there)
-            raise LotteryError(f"{recipe.file}: {missing}") from None
+            raise LotteryError(f"{spec.file}: {missing}") from None
         files += found
     return read_tables(files, columns)
 
@@ -256,34 +262,34 @@ def _listing(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
-def _from_hub(recipe: Recipe, names: Sequence[str], columns: Sequence[str]) -> Table:
+def _from_hub(spec: TaskFile, names: Sequence[str], columns: Sequence[str]) -> Table:
     from datasets.exceptions import DatasetNotFoundError
 
-    source = " ".join(recipe.hub)
+    source = " ".join(spec.hub)
     try:
-        loaded = load_hub(*recipe.hub)
+        loaded = load_hub(*spec.hub)
     except (OSError, DatasetNotFoundError):
         raise LotteryError(
-            f"{recipe.file}: the data set {source} is not on the Hugging Face hub, or it is "
+            f"{spec.file}: the data set {source} is not on the Hugging Face hub, or it is "
             "neither in the local cache nor can the hub be reached."
         ) from None
     except Exception as error:  # a configuration that there is not, a data set that is no table
         reason = " ".join(f"{error}".split())[:300].rstrip(" .")
-        raise LotteryError(f"{recipe.file}: {source} cannot be loaded: {reason}.") from None
+        raise LotteryError(f"{spec.file}: {source} cannot be loaded: {reason}.") from None
     for name in names:
         if name not in loaded:
-            raise LotteryError(f"{recipe.file}: {unknown(f'split of {source}:', name, loaded)}")
+            raise LotteryError(f"{spec.file}: {unknown(f'split of {source}:', name, loaded)}")
     parts = [from_dataset(loaded[name], columns, f"{source}, {name}") for name in names]
     joined = {column: [v for part in parts for v in part.columns[column]] for column in columns}
     return Table(joined, [place for part in parts for place in part.places])
 
 
-def _classes(recipe: Recipe, table: Table) -> tuple[str, ...]:
-    labels = [label_text(value) for value in table.columns[recipe.label]]
+def _classes(spec: TaskFile, table: Table) -> tuple[str, ...]:
+    labels = [label_text(value) for value in table.columns[spec.label]]
     if "" in labels:
-        raise LotteryError(f"{table.where(labels.index(''))}: the row has no {recipe.label!r}.")
+        raise LotteryError(f"{table.where(labels.index(''))}: the row has no {spec.label!r}.")
     found = sorted(set(labels))
-    told = f"{recipe.file}: the label column {recipe.label!r} holds"
+    told = f"{spec.file}: the label column {spec.label!r} holds"
     if len(found) < 2:
         raise LotteryError(f"{told} {found[0]!r} in every row; there must be two classes or more.")
     if len(found) > MOST_CLASSES or len(found) == len(labels) > 4:
@@ -297,7 +303,7 @@ def _classes(recipe: Recipe, table: Table) -> tuple[str, ...]:
             f"{table.where(odd)}: the label {labels[odd]} is no class but a number; for numbers "
             "choose metric: pearson."
         )
-    if recipe.metric == "f1" and len(found) > 2:
+    if spec.metric == "f1" and len(found) > 2:
         raise LotteryError(
             f"{told} {len(found)} classes, and f1 is that of two; choose accuracy or matthews."
         )

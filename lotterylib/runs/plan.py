@@ -29,9 +29,9 @@ from lotterylib.fast import gpu
 from lotterylib.fast.cpu import keep_freed_memory, use_onednn
 from lotterylib.finetuning import Recipe, batches_of, train
 from lotterylib.runs.cost import Amounts, Split, Work, split_of, work_of
-from lotterylib.runs.experiment import load_task_data
 from lotterylib.runs.jobs import cells_of
 from lotterylib.runs.lengths import random_examples, sample_lengths
+from lotterylib.runs.request import load_task_data
 from lotterylib.runs.settings import Settings
 from lotterylib.scoring import EVALUATION_BATCH, evaluate
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lotterylib.data.files import read_yaml
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.runs.methods import CORE, EXTRAS, SEVERAL_SEEDS
 from lotterylib.runs.settings import Settings, names, read_text
+
+if TYPE_CHECKING:
+    from lotterylib.data.glue import TaskData
 
 Request = Sequence[tuple[Settings, Sequence[str]]]
 
@@ -49,6 +52,15 @@ def in_parts(settings: Settings, wanted: Sequence[str], extra_seeds: int) -> Req
         return [(settings, wanted)]
     fewer = settings.but(seeds=settings.seeds[:extra_seeds])
     return [(settings, [page for page in wanted if page in CORE]), (fewer, extras)]
+
+
+def load_task_data(settings: Settings) -> TaskData:
+    """The examples that a run's settings name; errors as `data.glue.load_data`."""
+    from lotterylib.data.glue import held_out, load_data  # takes a second or two
+
+    rows = settings.train_rows, settings.dev_rows
+    data = load_data(settings.task, settings.data_dir, *rows, settings.sampling_seed)
+    return held_out(data) if settings.dev_split == "train" else data
 
 
 def read_file(path: Path) -> dict[str, Any]:
