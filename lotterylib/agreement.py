@@ -53,10 +53,10 @@ class Agreement:
         identical_pairs: pairs with the same mask. Their test is undefined, so the authors' count,
             and with it `similar_pairs`, leaves them out.
         pairs: of seeds.
-        jaccard: mean over pairs of |A and B| / |A or B|; a pair of empty masks counts 0.
-        overlap: mean over pairs of |A and B|, in items.
+        jaccard: mean over pairs of `|A and B| / |A or B|`; a pair of empty masks counts 0.
+        overlap: mean over pairs of `|A and B|`, in items.
         chance: what `overlap` would be if masks of these sizes were drawn at random: mean over
-            pairs of |A| |B| / items.
+            pairs of `|A| |B| / items`.
         overlap_p: one-sided p-value of a permutation test that shuffles the items of each seed for
             itself and so keeps the sizes: how often the overlap was at least the one found.
         overlap_p_least: the smallest that p can be for masks of these sizes, which is how often

@@ -86,8 +86,8 @@ def bag_of_embeddings_score(
     """The score of a linear layer on the mean of a text's word embeddings: word order is lost.
 
     A single text is its mean embedding, [width] numbers. The two texts of a pair are averaged
-    apart, to u and v, and combined as in Wang et al. (2018): u, v, |u - v| and u * v side by side,
-    [4 * width] numbers. The linear layer is that of `frozen_score`.
+    apart, to u and v, and combined as in Wang et al. (2018): u, v, `|u - v|` and `u * v` side by
+    side, [4 * width] numbers. The linear layer is that of `frozen_score`.
 
     Args:
         model: whose word embeddings are read; nothing else of it is used.
@@ -297,5 +297,5 @@ BASELINES: dict[str, Baseline] = {
         train.labels.numpy(), dev.labels.numpy(), task, seed=0
     ),
 }
-"""The baselines that take some computing, by name: a linear layer on the frozen encoder, one on the
-mean of its word embeddings, a BiLSTM on them, and random guesses (regression only)."""
+"""The baselines that take some computing, by name. They are a linear layer on the frozen encoder,
+one on the mean of its word embeddings, a BiLSTM on them, and random guesses (regression only)."""

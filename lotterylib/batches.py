@@ -138,10 +138,12 @@ def encode(
         split: with the task's text columns and `label`.
         task: which columns.
         tokenizer: of the encoder.
-        max_length: tokens per example at most (128 in the paper).
+        max_length: tokens per example at most (128 in the paper), or fewer where the tokenizer's
+            `model_max_length` is smaller.
     """
     texts = [list(split[column]) for column in task.columns]
-    pieces = tokenizer(*texts, truncation=True, max_length=max_length)
+    limit = min(max_length, tokenizer.model_max_length)
+    pieces = tokenizer(*texts, truncation=True, max_length=limit)
     features = [
         {key: pieces[key][row] for key in pieces} for row in range(len(pieces["input_ids"]))
     ]

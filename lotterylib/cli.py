@@ -10,6 +10,7 @@ from typing import NoReturn
 from lotterylib import __version__, commands
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.runs.methods import EXTRAS
+from lotterylib.runs.request import BOOK, TRIALS
 from lotterylib.runs.settings import GROUPS, reference
 from lotterylib.tasks import BUNDLED
 
@@ -33,6 +34,8 @@ examples:
 Whatever is finished is kept in the run store: stop a run whenever you like, and give the same
 command again to go on.
 """
+
+_REPLACE = "replace pages that were made with other settings, seeds, weights or data"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -58,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_request(run)
+    run.add_argument("--replace", action="store_true", help=_REPLACE)
     run.add_argument("--notebooks", default="notebooks", help="where the templates are")
     run.add_argument(
         "--profile",
@@ -88,6 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_request(tickets)
     tickets.add_argument("--first", type=int, default=0, help="retrain only so many (default: all)")
     tickets.add_argument("--only", default="", help="retrain only these, such as 63,455")
+    tickets.add_argument("--replace", action="store_true", help=_REPLACE)
     tickets.add_argument("--notebooks", default="notebooks", help="where the templates are")
     tickets.set_defaults(handler=commands.tickets)
     rates = subparsers.add_parser(
@@ -121,6 +126,7 @@ def build_parser() -> argparse.ArgumentParser:
     imported.add_argument("--store", default="runs", help="the run store (default: runs)")
     imported.add_argument("--pages", default="book/results", help="where the page goes")
     imported.add_argument("--notebooks", default="notebooks", help="where the templates are")
+    imported.add_argument("--replace", action="store_true", help=_REPLACE)
     imported.add_argument("--no-pages", action="store_true", help="import only, render nothing")
     imported.set_defaults(handler=commands.import_masks)
     overview = subparsers.add_parser(
@@ -169,7 +175,9 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
             help=f"{row['about']}{accepted}{default}".replace("%", "%%"),
         )
     parser.add_argument(
-        "--pages", default="book/results", help="where pages go (default: book/results)"
+        "--pages",
+        default="",
+        help=f"where pages go (default: {BOOK}, or {TRIALS} for a run that only tries things out)",
     )
     parser.add_argument(
         "--with",

@@ -23,6 +23,7 @@ from lotterylib.runs.request import (
     given_from_outside,
     in_parts,
     load_task_data,
+    pages_folder,
     pages_wanted,
 )
 from lotterylib.runs.settings import BUDGET_SEEDS, names, parse_settings, reference
@@ -43,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     profile = _profile(options)
     pages = Path(options.pages)
     templates = [] if options.no_pages else _templates(Path(options.notebooks))
-    _check_writable(everything[0].store)
+    _check_writable(everything[0].store, *([] if options.no_pages else [pages]))
     plan = _open(options, everything)
     import pandas as pd
 
@@ -57,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"{experiment.task.title}: {experiment.data.origin}", file=sys.stderr)
     print(f"Encoder {encoder.name}: {encoder.origin}", file=sys.stderr)
     if not options.no_pages:
-        rendering.check_pages(experiments, pages)
+        rendering.check_pages(plan, pages, options.replace)
     if profile:
         return _run_grid(options, profile)
     failures = running.compute_all(plan, options.jobs)
@@ -66,9 +67,9 @@ def run(options: argparse.Namespace) -> int:
         tables = [collect(experiment, *wanted) for experiment, wanted in plan]
         _show(pd.concat(tables).drop_duplicates())
     elif plan:
-        failures += rendering.render_all(plan, templates, pages, options.jobs)
+        failures += rendering.render_all(plan, templates, pages, options.jobs, options.replace)
         if not options.no_overview:
-            rendering.render_overview(encoder.name, templates, pages)
+            failures += rendering.try_overview(encoder.name, templates, pages)
         results(options)
     return _tell(failures)
 
@@ -90,6 +91,7 @@ def _run_grid(options: argparse.Namespace, profile: Path) -> int:
 
 def overview(options: argparse.Namespace) -> int:
     """Render the page over all tasks again, from what their runs have published."""
+    from lotterylib.report.identity import refuse_other_encoder
     from lotterylib.report.rendering import render_overview
 
     encoder, pages = folder_of(options.encoder), Path(options.pages)
@@ -97,6 +99,8 @@ def overview(options: argparse.Namespace) -> int:
         raise LotteryError(
             f"{pages} holds no runs of encoder {encoder!r}: 'lottery run' makes them."
         )
+    if os.path.isdir(options.encoder) and options.encoder not in ENCODERS:
+        refuse_other_encoder(pages / encoder, find_encoder(options.encoder))
     render_overview(encoder, _templates(Path(options.notebooks)), pages)
     return 0
 
@@ -106,8 +110,10 @@ def _open(options: argparse.Namespace, everything: Sequence[Settings]) -> list:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     encoder = find_encoder(everything[0].encoder)
     data = [load_task_data(settings) for settings in everything]
+    from lotterylib.data.loading import checked
     from lotterylib.runs.experiment import Experiment
 
+    encoder = checked(encoder, everything[0].max_length)
     return [
         (Experiment(part, encoder, examples), wanted)
         for settings, examples in zip(everything, data, strict=True)
@@ -143,7 +149,9 @@ def _settings(options: argparse.Namespace) -> list[Settings]:
                 f"{other.task.file} and {settings.task.file} both name their task "
                 f"{other.task.name!r}: a name stands for one task."
             )
-    return list(found.values())
+    everything = list(found.values())
+    options.pages = options.pages or pages_folder(everything[0])
+    return everything
 
 
 def given_by_options(options: argparse.Namespace) -> dict[str, Any]:
@@ -226,15 +234,20 @@ def tickets(options: argparse.Namespace) -> int:
         from lotterylib.report.pages import TICKETS, find_template
 
         template = find_template(_templates(Path(options.notebooks)), TICKETS)
-    _check_writable(everything[0].store)
+    _check_writable(everything[0].store, Path(options.pages))
     from tqdm import tqdm
 
     from lotterylib.data.files import write_whole
+    from lotterylib.report import identity
+    from lotterylib.report.pages import TICKETS
     from lotterylib.runs import lottery
     from lotterylib.runs.experiment import open_experiment
     from lotterylib.runs.run import processes
 
     experiment = open_experiment(everything[0])
+    plan = [(experiment, [Path(TICKETS).stem])]
+    mine = identity.requests_of(plan, Path(options.pages))
+    identity.refuse_others(mine, replace=options.replace)
     if experiment.shape.layers > lottery.MOST_LAYERS:
         raise LotteryError(
             f"An encoder of {experiment.shape.layers} layers has {4**experiment.shape.layers:,} "
@@ -262,7 +275,7 @@ def tickets(options: argparse.Namespace) -> int:
             lottery.retrain(experiment, wanted, jobs, on_done)
     finally:
         table = lottery.ticket_table(experiment)
-        place.parent.mkdir(parents=True, exist_ok=True)
+        identity.claim(mine, replace=options.replace)
         write_whole(place, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
         print(f"What is known of all tickets is in {place}.", file=sys.stderr)
     if template is not None:
@@ -341,7 +354,7 @@ def import_masks(options: argparse.Namespace) -> int:
     masks = read_masks(folder)
     if not options.no_pages:
         check_auditable(mask.subnetwork for mask in masks)
-    _check_writable(Path(options.store))
+    _check_writable(Path(options.store), *([] if options.no_pages else [Path(options.pages)]))
     found = read_into(folder, RunStore(Path(options.store)))
     for family, count in Counter(mask.family for mask in found).items():
         tasks = len({mask.task for mask in found if mask.family == family})
@@ -352,6 +365,7 @@ def import_masks(options: argparse.Namespace) -> int:
     if not searches(audited):
         print("The audit needs masks that a search found, so no page is made.")
         return 0
+    from lotterylib.report.identity import claim, masks_identity
     from lotterylib.report.pages import (
         AUDIT,
         AUTHORS,
@@ -364,6 +378,8 @@ def import_masks(options: argparse.Namespace) -> int:
     pages = Path(options.pages)
     template = find_template(templates, AUDIT)
     page = page_path(pages, AUTHORS, "audit", template)
+    mine = {"request": masks_identity(audited), "seeds": {template.stem: []}}
+    claim({page.parent: mine}, replace=options.replace)
     render(template, page, {"run_store": options.store, "pages": options.pages})
     save_audit(audited, page.parent)
     if (contents := pages.parent / "_toc.yml").is_file():
@@ -381,13 +397,16 @@ def _templates(folder: Path) -> list[Path]:
     return found
 
 
-def _check_writable(store: Path) -> None:
-    places = (store, *store.absolute().parents)
-    there = next(place for place in places if os.path.exists(place))  # Path's own raises on some
-    if not there.is_dir():
-        raise LotteryError(f"The run store {store} cannot be made: {there} is not a directory.")
-    if not os.access(there, os.W_OK):
-        raise LotteryError(f"The run store {store} cannot be written to.")
+def _check_writable(store: Path, *pages: Path) -> None:
+    for folder, what in [(store, "run store"), *((each, "folder of pages") for each in pages)]:
+        places = (folder, *folder.absolute().parents)
+        there = next(
+            place for place in places if os.path.exists(place)
+        )  # Path's own raises on some
+        if not there.is_dir():
+            raise LotteryError(f"The {what} {folder} cannot be made: {there} is not a directory.")
+        if not os.access(there, os.W_OK):
+            raise LotteryError(f"The {what} {folder} cannot be written to.")
 
 
 def show_choices(_options: argparse.Namespace) -> int:

@@ -6,14 +6,14 @@ the paper prunes (section 3).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 from lotterylib.errors import LotteryError
 
 if TYPE_CHECKING:  # a wrong name is refused at once, without waiting for torch
     from torch import nn
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class Shape:
 
     @property
     def head_parameters(self) -> int:
-        """Parameters of one head: its rows of W_Q, W_K, W_V with biases, its columns of W_O."""
+        """Parameters of one head, its rows of W_Q, W_K, W_V with biases and columns of W_O."""
         return self.head_size * (4 * self.hidden + 3)
 
     @property
     def mlp_parameters(self) -> int:
-        """Parameters of one MLP: two dense layers with their biases."""
+        """Parameters of one MLP, two dense layers with their biases."""
         return 2 * self.hidden * self.intermediate + self.hidden + self.intermediate
 
     @property
@@ -65,6 +65,8 @@ class Architecture:
         mlp_in, mlp_out: the two dense layers of the MLP.
         attention_projects: whether `attention` itself applies `output`.
         heads_share_bias: whether a position bias with one slice per head is handed to `attention`.
+        first_position: of the first token: 0, or the one after the padding's id, which is that of
+            the configuration unless `padding_id` says it.
     """
 
     layers: str
@@ -77,6 +79,8 @@ class Architecture:
     mlp_out: str
     attention_projects: bool = False
     heads_share_bias: bool = False
+    first_position: Literal["0", "after padding"] = "0"
+    padding_id: int | None = None
 
 
 _BERT = Architecture(
@@ -89,10 +93,13 @@ _BERT = Architecture(
     mlp_in="intermediate.dense",
     mlp_out="output.dense",
 )
+_ROBERTA = replace(_BERT, first_position="after padding")
 
 ARCHITECTURES: dict[str, Architecture] = {
     "bert": _BERT,
-    "roberta": _BERT,
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "camembert": _ROBERTA,
     "electra": _BERT,
     "mpnet": Architecture(
         layers="encoder.layer",
@@ -105,6 +112,8 @@ ARCHITECTURES: dict[str, Architecture] = {
         mlp_out="output.dense",
         attention_projects=True,
         heads_share_bias=True,
+        first_position="after padding",
+        padding_id=1,
     ),
     "distilbert": Architecture(
         layers="transformer.layer",
@@ -119,6 +128,28 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
 }
 """Keyed by `model_type` of the transformers configuration."""
+
+REFUSED: dict[str, str] = {
+    "albert": "its layers share one set of weights, so nothing can be pruned from one layer alone",
+    "deberta": "query, key and value of all heads are one matrix",
+    "deberta-v2": "its heads score positions too, in code that removal and unpadding do not know",
+    "modernbert": "query, key and value of all heads are one matrix, and its MLPs have gates",
+}
+"""Why families that one might ask for have no row in `ARCHITECTURES`."""
+
+
+def padding_id_of(config: PreTrainedConfig) -> int | None:
+    """The id by which the model itself tells padding, None if it tells positions without."""
+    architecture = ARCHITECTURES[config.model_type]
+    if architecture.first_position == "0":
+        return None
+    return config.pad_token_id if architecture.padding_id is None else architecture.padding_id
+
+
+def longest_input(config: PreTrainedConfig) -> int:
+    """How many tokens the model has positions for."""
+    padding = padding_id_of(config)
+    return config.max_position_embeddings - (0 if padding is None else padding + 1)
 
 
 PRUNED_PARAMETERS: tuple[tuple[str, str], ...] = (
@@ -190,7 +221,7 @@ def prunable_weights(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     """The parameters that magnitude pruning ranks, named alike in every architecture.
 
     Returns:
-        `{"<layer>.<module>.<weight or bias>": parameter}`, such as `"3.query.weight"`, in a fixed
+        Parameters by `"<layer>.<module>.<weight or bias>"`, such as `"3.query.weight"`, in a fixed
         order (authors' `run_glue.py`, lines 128 to 146).
     """
     return {

@@ -1,6 +1,6 @@
 """Importance of heads and MLPs: how much the loss reacts to closing their gates (section 3.3).
 
-I_h = E_x |dL(x) / d xi_h|, and likewise for MLPs with nu (after Michel et al., 2019). The absolute
+`I_h = E_x |dL(x) / d xi_h|`, and likewise for MLPs with nu (Michel et al., 2019). The absolute
 value stands inside the expectation, so every example needs a gradient of its own. A gate per
 example gives them all in one backward pass: examples do not meet in the encoder, so the gradient of
 the summed loss with respect to example i's gates is example i's gradient.

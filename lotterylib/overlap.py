@@ -28,8 +28,8 @@ class TaskOverlap:
         mean: items shared, averaged over seeds; on the diagonal, how many survive.
         sd: its standard deviation over seeds (ddof 1); nan for a single subnetwork per task, such
             as the super-survivors, from which no spread can be told.
-        chance: the items that random masks of the same sizes would share, |A| |B| / items, averaged
-            over seeds; on the diagonal likewise, for two masks of the task's own size.
+        chance: the items that random masks of the same sizes would share, `|A| |B| / items`,
+            averaged over seeds; on the diagonal likewise, for two masks of the task's own size.
         p: one-sided p-values, not corrected for the number of pairs; nan on the diagonal. Which
             item of the one task meets which of the other is shuffled, in the same way for all
             seeds: sizes stay, and so does what the seeds of a task have in common, which would

@@ -18,7 +18,7 @@ from lotterylib.subnetworks import Part, StructuredSubnetwork
 
 Phase = Literal["full", "together", "heads", "mlps"]
 Measure = Callable[[StructuredSubnetwork], tuple[Importance, float]]
-"""Measures a subnetwork: its (raw) importance scores, and the score that decides the search."""
+"""Measures a subnetwork, giving its (raw) importance and the score that decides the search."""
 
 
 @dataclass(frozen=True)

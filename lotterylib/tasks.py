@@ -58,7 +58,7 @@ class Task:
 
     @property
     def outputs(self) -> int:
-        """The number of logits: one per class, one for regression."""
+        """The number of logits, one per class or one for regression."""
         return len(self.labels) or 1
 
 

@@ -11,10 +11,12 @@ from datasets import Dataset
 from transformers import (
     AutoModelForSequenceClassification,
     BertConfig,
+    CamembertConfig,
     DistilBertConfig,
     ElectraConfig,
     MPNetConfig,
     RobertaConfig,
+    XLMRobertaConfig,
 )
 
 import lotterylib.batches
@@ -55,6 +57,8 @@ _DISTILBERT_SIZES = {
 FAMILIES = {
     "bert": lambda labels: BertConfig(num_labels=labels, **_SIZES),
     "roberta": lambda labels: RobertaConfig(num_labels=labels, **_SIZES),
+    "xlm-roberta": lambda labels: XLMRobertaConfig(num_labels=labels, **_SIZES),
+    "camembert": lambda labels: CamembertConfig(num_labels=labels, **_SIZES),
     "electra": lambda labels: ElectraConfig(num_labels=labels, embedding_size=12, **_SIZES),
     "mpnet": lambda labels: MPNetConfig(num_labels=labels, **_SIZES),
     "distilbert": lambda labels: DistilBertConfig(num_labels=labels, **_DISTILBERT_SIZES),

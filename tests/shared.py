@@ -1,6 +1,17 @@
-"""What takes long to make is made once for all processes of pytest."""
+"""What takes long to make is made once for all processes of pytest; what stands beside pages."""
+
+import json
 
 from filelock import FileLock
+
+from lotterylib.report.identity import REQUEST, digest
+
+
+def on_record(folder, seeds=None, **request):
+    """Write into a folder of pages what made them, and return what stands for it in its tables."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / REQUEST).write_text(json.dumps({"request": request, "seeds": seeds or {}}))
+    return digest(request)
 
 
 def made_once(tmp_path_factory, worker_id, name, make):

@@ -2,39 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+import dataclasses
+from collections.abc import Collection, Mapping
 
 import torch
+from safetensors import safe_open
 from transformers import (
-    AutoConfig,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     BertConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging as transformers_logging
 
+from lotterylib.data.fitting import (
+    NOT_FOLLOWED,
+    check_longest_pair,
+    check_vocabulary,
+    configuration_of,
+    fitted_tokenizer,
+    opening,
+    quiet_transformers,
+)
 from lotterylib.data.pretrained import Encoder
 from lotterylib.errors import LotteryError
 from lotterylib.tasks import Task
 
 
-def load_tokenizer(encoder: Encoder) -> PreTrainedTokenizerBase:
-    """The encoder's own tokenizer; the random encoder reads characters.
+def checked(encoder: Encoder, max_length: int = 128) -> Encoder:
+    """Make sure that an encoder's model and tokenizer fit each other and the library.
+
+    Both are loaded, and the longest pair of texts goes through them. Nothing else need be done to
+    find out, before any job, what would fail in one.
+
+    Args:
+        encoder: as it was found.
+        max_length: tokens per example at most.
+
+    Returns:
+        The encoder; its `origin` says in which respects what its files ask for is not followed.
 
     Raises:
-        LotteryError: the tokenizer's files make none, or one that cannot pad.
+        LotteryError: what does not fit, and cannot be set right.
     """
     if encoder.directory is None:
-        return _character_tokenizer()
-    with _told(encoder, "tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(encoder.directory, trust_remote_code=False)
-    if tokenizer.pad_token_id is None:
-        raise LotteryError(f"The tokenizer in {encoder.directory} has no token for padding.")
-    return tokenizer
+        return encoder
+    tokenizer, said = fitted_tokenizer(encoder)
+    for file in encoder.directory.glob("model*.safetensors"):
+        with opening(encoder, f"file {file.name}"), safe_open(file, framework="numpy"):
+            pass  # it is whole: the header fits the file's length
+    with torch.random.fork_rng(devices=[]), quiet_transformers():
+        torch.manual_seed(0)
+        config, dropped = configuration_of(encoder, 2)
+        model, told = _read_model(encoder, config)
+    if dropped:
+        said.append(f"{', '.join(dropped)} in its config.json {NOT_FOLLOWED}")
+    if not _task_layer(model) <= set(told):
+        said.append("its own task layer is left out")
+    if any(".pooler." in name for name in told):
+        said.append("its pooler, which the file lacks, is drawn with the task layer")
+    for name, value in model.named_parameters():
+        if not torch.isfinite(value).all():
+            raise LotteryError(
+                f"The weights in {encoder.directory} hold numbers that are none, NaN or infinite, "
+                f"in {name}."
+            )
+    said += check_vocabulary(encoder, model, tokenizer)
+    limit = tokenizer.model_max_length
+    if limit < max_length:
+        said.append(f"texts are cut at {limit} tokens, the most that model and tokenizer take")
+    check_longest_pair(encoder, model.eval(), tokenizer, min(limit, max_length))
+    return dataclasses.replace(encoder, origin="; ".join([encoder.origin, *said]))
+
+
+def load_tokenizer(encoder: Encoder) -> PreTrainedTokenizerBase:
+    """The encoder's own tokenizer, made to fit its model; the random encoder reads characters.
+
+    Its `model_max_length` is no more than the model has positions for; it gives token types where
+    the model tells them apart; it keeps capitals where its files do.
+
+    Raises:
+        LotteryError: the tokenizer's files make none, or one that cannot be made to fit.
+    """
+    return _character_tokenizer() if encoder.directory is None else fitted_tokenizer(encoder)[0]
 
 
 def load_model(encoder: Encoder, task: Task, seed: int, pretrained: bool = True) -> PreTrainedModel:
@@ -60,35 +110,40 @@ def load_model(encoder: Encoder, task: Task, seed: int, pretrained: bool = True)
         torch.manual_seed(seed)
         if encoder.directory is None:
             return _of_shape(_tiny_config(task)).eval()
-        with _told(encoder, "model"):
-            config = AutoConfig.from_pretrained(
-                encoder.directory, num_labels=task.outputs, trust_remote_code=False
-            )
-            if not pretrained:
+        config, _ = configuration_of(encoder, task.outputs)
+        if not pretrained:
+            with opening(encoder, "model"):
                 return _of_shape(config).eval()
-            model, told = AutoModelForSequenceClassification.from_pretrained(
-                encoder.directory,
-                config=config,
-                dtype=torch.float32,
-                use_safetensors=True,
-                ignore_mismatched_sizes=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-    _refuse_other_layers(encoder, model, told)
+        model, drawn = _read_model(encoder, config)
+        if not _task_layer(model) <= set(drawn):  # the file has one, of another task perhaps
+            torch.manual_seed(seed)
+            fresh = _of_shape(config).state_dict()
+            model.load_state_dict({n: fresh[n] for n in _task_layer(model)}, strict=False)
     return model.eval()
 
 
-@contextmanager
-def _told(encoder: Encoder, what: str) -> Iterator[None]:
-    """Whatever transformers raises over files that are wrong becomes a sentence."""
-    try:
-        yield
-    except Exception as error:
-        reason = (f"{error}".strip().splitlines() or [type(error).__name__])[-1].strip(" .")
-        raise LotteryError(
-            f"The {what} in {encoder.directory} cannot be loaded: {reason}."
-        ) from error
+def _read_model(
+    encoder: Encoder, config: PreTrainedConfig
+) -> tuple[PreTrainedModel, Collection[str]]:
+    """The model with the file's weights, and the names of those that were drawn instead."""
+    with opening(encoder, "model"):
+        model, told = AutoModelForSequenceClassification.from_pretrained(
+            encoder.directory,  # type: ignore[arg-type]
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    _refuse_other_layers(encoder, model, told)
+    return model, {*told["missing_keys"], *(name for name, *_ in told["mismatched_keys"])}
+
+
+def _task_layer(model: PreTrainedModel) -> set[str]:
+    return {
+        name for name in model.state_dict() if not name.startswith(f"{model.base_model_prefix}.")
+    }
 
 
 def _of_shape(config: PreTrainedConfig) -> PreTrainedModel:
@@ -116,21 +171,6 @@ def _refuse_other_layers(
                 f"The model in {encoder.directory} does not fit its config.json: {what} "
                 f"{min(names)}."
             )
-
-
-class quiet_transformers:
-    """Within it, transformers does not report on every load that the task layer is new."""
-
-    def __enter__(self) -> None:
-        self._verbosity = transformers_logging.get_verbosity()
-        self._bars = transformers_logging.is_progress_bar_enabled()
-        transformers_logging.set_verbosity_error()
-        transformers_logging.disable_progress_bar()
-
-    def __exit__(self, *_: object) -> None:
-        transformers_logging.set_verbosity(self._verbosity)
-        if self._bars:
-            transformers_logging.enable_progress_bar()
 
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789.,'?!-"

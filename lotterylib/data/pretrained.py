@@ -6,7 +6,6 @@ that a wrong name is refused at once; `loading` makes models of what was found.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import importlib.resources
 import io
@@ -16,11 +15,19 @@ import shutil
 import tempfile
 import zipfile
 from dataclasses import dataclass
-from functools import lru_cache
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-from lotterylib.data.files import read_json
+from lotterylib.data.model_files import (
+    INDEX,
+    TOKENIZER_PATTERNS,
+    WEIGHTS,
+    checked_files,
+    tokenizer_sha256,
+    weights_sha256,
+    whole_sha256,
+)
 from lotterylib.encoder import ARCHITECTURES, Architecture
 from lotterylib.errors import LotteryError, unknown
 
@@ -83,10 +90,11 @@ class Encoder:
 
     Attributes:
         name: a name fit for a folder.
-        directory: where configuration, tokenizer and `model.safetensors` lie; None for the random
-            one, which is made when it is loaded.
+        directory: where configuration, tokenizer and weights (safetensors, in one file or in
+            shards) lie; None for the random one, which is made when it is loaded.
         model_type: the key into `ARCHITECTURES`.
-        sha256: of the weights file; empty for the random encoder.
+        sha256: of the weights; for an encoder that has no row in `ENCODERS`, of everything that
+            makes it another one: weights, configuration and tokenizer. Empty for the random one.
         learning_rate: what fine-tuning uses unless told otherwise.
         origin: where the weights come from, for people.
     """
@@ -110,95 +118,119 @@ class Encoder:
     @property
     def tokenizer_sha256(self) -> str:
         """Of the tokenizer's files together; empty for the random encoder."""
-        if self.directory is None:
-            return ""
-        files = sorted(
-            file
-            for pattern in ("tokenizer*", "vocab*", "merges.txt", "special*")
-            for file in self.directory.glob(pattern)
-        )
-        contents = b"".join(file.name.encode() + file.read_bytes() for file in files)
-        return hashlib.sha256(contents).hexdigest()
+        return "" if self.directory is None else tokenizer_sha256(self.directory)
 
 
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 def folder_of(name: str) -> str:
     """The name of an encoder's folder of runs and pages, without a look at the encoder itself."""
-    if name in ENCODERS:
-        return name
+    if (source := _row_of(name)) is not None:
+        return source.name
+    if _is_hub_id(name):
+        return name.replace("/", "--")[:100]
     fit = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(name).resolve().name).lstrip("._-")
-    return fit[:100] or "model"
+    fit = fit[:100] or "model"
+    return f"{fit}-directory" if fit in ENCODERS else fit
 
 
 def find_encoder(name: str) -> Encoder:
-    """Find an encoder by a name in `ENCODERS` or by the path of a model directory.
+    """Find an encoder by a name in `ENCODERS`, a model's id on the hub or a model directory's path.
 
     Raises:
-        LotteryError: unknown name, a directory without a model of a known family, a checksum that
-            does not match, weights that are not safetensors, or a hub that cannot be reached.
+        LotteryError: unknown name, a directory without a model of a known family, files that cannot
+            be read or are Git LFS pointers, a checksum that does not match, weights that are not
+            safetensors, or a hub that cannot be reached.
     """
+    check_name(name)
+    if (source := _row_of(name)) is not None:
+        return _find_source(source)
+    if _is_hub_id(name):
+        origin = f"{name} from the Hugging Face hub"
+        return _from_directory(_hub_snapshot(name, name), folder_of(name), 2e-5, origin)
+    directory = Path(name).expanduser()
+    return _from_directory(directory, folder_of(name), 2e-5, "a local directory")
+
+
+def check_name(name: str) -> None:
+    """Refuse what can be no encoder, without a look at the hub.
+
+    Raises:
+        LotteryError: no row of `ENCODERS`, no directory, and no id of a model on the hub.
+    """
+    path = os.path.expanduser(name)
+    if _row_of(name) is not None or os.path.isdir(path) or _is_hub_id(name):  # Path's own raises
+        return
+    if os.path.isfile(path):
+        raise LotteryError(
+            f"The encoder {name} is a file, not a directory: unpack it, or name the directory that "
+            "holds it."
+        )
+    if os.sep in name:
+        parent, last = os.path.split(path.rstrip(os.sep))
+        beside = os.listdir(parent) if os.access(parent, os.R_OK | os.X_OK) else []
+        near = get_close_matches(last, beside, n=1)
+        hint = f" Did you mean {os.path.join(parent, near[0])}?" if near else ""
+        raise LotteryError(f"Unknown encoder {name!r}. There is no such directory.{hint}")
+    accepted = [*ENCODERS, "the path of a model directory", "or an owner/name on the hub"]
+    raise unknown("encoder", name, accepted)
+
+
+def _row_of(name: str) -> EncoderSource | None:
+    """The row that is asked for by its name or, unless there is such a folder, by its hub's id."""
     if name in ENCODERS:
-        return _find_source(ENCODERS[name])
-    if name and (os.sep in name or Path(name).is_dir()):
-        return _from_directory(Path(name), folder_of(name), 2e-5, "a local directory")
-    raise unknown("encoder", name, [*ENCODERS, "or the path of a model directory"])
+        return ENCODERS[name]
+    rows = [s for s in ENCODERS.values() if s.kind == "hub" and s.location == name]
+    return rows[0] if rows and not os.path.isdir(name) else None
+
+
+def _is_hub_id(name: str) -> bool:
+    return bool(_HUB_ID.fullmatch(name)) and not os.path.exists(name)
 
 
 def _find_source(source: EncoderSource) -> Encoder:
     if source.kind == "random":
         return Encoder(source.name, None, "bert", "", source.learning_rate, "random weights")
     if source.kind == "hub":
-        directory, origin = _hub_snapshot(source), f"{source.location} from the Hugging Face hub"
+        directory = _hub_snapshot(source.location, source.name)
+        origin = f"{source.location} from the Hugging Face hub"
     elif source.kind == "package":
         directory, origin = _package_directory(source), f"the package {source.location}"
     else:
         directory, origin = _joined_pieces(source), f"{source.location} and its further pieces"
-    return _from_directory(directory, source.name, source.learning_rate, origin, source.sha256)
+    return _from_directory(directory, source.name, source.learning_rate, origin, source)
 
 
 def _from_directory(
-    directory: Path, name: str, learning_rate: float, origin: str, expected: str = ""
+    directory: Path, name: str, learning_rate: float, origin: str, row: EncoderSource | None = None
 ) -> Encoder:
-    config_file, weights = directory / "config.json", directory / "model.safetensors"
-    if not config_file.is_file():
-        raise LotteryError(f"{directory} is not a model directory: it holds no config.json.")
-    if not weights.is_file():
-        raise LotteryError(
-            f"{directory} holds no model.safetensors, the only format of weights that is read."
-        )
-    try:
-        model_type = read_json(config_file).get("model_type", "")
-    except (OSError, ValueError, AttributeError) as error:
-        raise LotteryError(f"{config_file} is not a model's configuration: {error}.") from None
-    if not isinstance(model_type, str) or model_type not in ARCHITECTURES:
-        raise unknown(f"model type in {config_file}:", model_type, ARCHITECTURES)
-    if not any((directory / file).is_file() for file in _TOKENIZER_FILES):
-        # transformers would make up a tokenizer that knows no word, without a complaint.
-        raise LotteryError(f"{directory} holds no tokenizer: one of {', '.join(_TOKENIZER_FILES)}.")
-    digest = _sha256(weights, weights.stat().st_mtime_ns)
-    if expected and digest != expected:
+    config, weights = checked_files(directory)
+    digest = weights_sha256(weights)
+    if row is not None and row.sha256 and digest != row.sha256:
         if directory.parent == _cache():  # a damaged copy of ours: the next call makes it anew
             shutil.rmtree(directory)
         raise LotteryError(
-            f"The weights of encoder {name!r} in {weights} have the checksum {digest[:12]}..., "
-            f"not {expected[:12]}... as they should: install {origin} again."
+            f"The weights of encoder {name!r} in {weights[0]} have the checksum {digest[:12]}..., "
+            f"not {row.sha256[:12]}... as they should: install {origin} again."
         )
-    return Encoder(name, directory, model_type, digest, learning_rate, origin)
+    if row is None:
+        digest = whole_sha256(directory, config, digest)
+    return Encoder(name, directory, config["model_type"], digest, learning_rate, origin)
 
 
-def _hub_snapshot(source: EncoderSource) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    wanted = ["config.json", "model.safetensors", "tokenizer*", "vocab*", "merges.txt", "special*"]
+def _hub_snapshot(location: str, name: str) -> Path:
+    wanted = ["config.json", WEIGHTS, INDEX, "model-*-of-*.safetensors", *TOKENIZER_PATTERNS]
     try:
-        return Path(snapshot_download(source.location, allow_patterns=wanted, etag_timeout=5))
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError):
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(location, allow_patterns=wanted, etag_timeout=5))
+    except Exception as error:  # the hub's own, those of HTTP and of proxies, of the disk, ...
+        said = f"{error}".strip().splitlines() or [type(error).__name__]
         raise LotteryError(
-            f"Encoder {source.name!r} is neither in the local cache nor can the Hugging Face hub "
-            "be reached: give the path of a model directory, or take 'minilm', which is a package."
+            f"Encoder {name!r} is neither in the local cache nor can the Hugging Face hub give it "
+            f"({said[0].strip(' .')}): check the name, give the path of a model directory, or take "
+            "'minilm', which is a package."
         ) from None
 
 
@@ -253,9 +285,3 @@ def _joined_pieces(source: EncoderSource) -> Path:
             if not target.is_dir():  # otherwise another process was quicker
                 raise
     return target
-
-
-@lru_cache(maxsize=8)
-def _sha256(path: Path, _mtime_ns: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

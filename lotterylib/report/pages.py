@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from papermill.exceptions import PapermillExecutionError
 from lotterylib.data.custom import title_of
 from lotterylib.data.files import write_whole
 from lotterylib.errors import LotteryError
+from lotterylib.report.identity import TEMPLATE
 from lotterylib.runs.settings import check_names
 from lotterylib.tasks import TASKS
 
@@ -34,7 +34,6 @@ TICKETS = "13_whole_lottery.ipynb"
 AUTHORS = "authors"
 """Stands in for an encoder where a page is about the authors' own subnetworks."""
 
-TEMPLATE = re.compile(r"\d\d_[a-z_]+\.ipynb")
 _VOLATILE = (
     "start_time",
     "end_time",
@@ -185,6 +184,11 @@ def _settle(path: Path, title: str) -> None:
     notebook.metadata.get("language_info", {}).pop("version", None)
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
+        tags = cell.metadata.get("tags", [])
+        if (
+            "injected-parameters" in tags and "hide-input" not in tags
+        ):  # folded, as the defaults are
+            cell.metadata["tags"] = [*tags, "hide-input"]
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
     nbformat.write(notebook, path)

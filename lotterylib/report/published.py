@@ -1,5 +1,6 @@
 """What a run publishes beside its pages: small tables from which chapters and overviews are made.
 
+    <pages>/<encoder>/<task>/request.json      what made all the others (see `identity`)
     <pages>/<encoder>/<task>/results.csv       scores (see `results`)
     <pages>/<encoder>/<task>/predictions.parquet  of every scored model on every dev example
     <pages>/<encoder>/<task>/subnetworks.json  the good structured subnetworks, per method and seed
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from lotterylib.encoder import Shape
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.patterns import PATTERNS
 from lotterylib.report.evidence import Predictions, load_predictions, save_predictions
+from lotterylib.report.identity import claim, request_of, requests
 from lotterylib.runs.methods import ALL_METHODS, GRIDS
 from lotterylib.runs.settings import refuse_misspelt
 from lotterylib.subnetworks import StructuredSubnetwork
@@ -45,14 +47,18 @@ def predictions_of(folder: Path) -> Predictions | None:
     return load_predictions(path) if path.is_file() else None
 
 
-def publish(parts: Sequence[tuple[Experiment, Collection[str]]], folder: Path) -> None:
+def publish(parts: Sequence[tuple[Experiment, Sequence[str]]], folder: Path) -> None:
     """Write the tables of a task's run.
 
     Args:
         parts: the run, or its parts of different seeds, each with its pages (without `.ipynb`);
             what is not in the store yet is computed.
         folder: of the task's pages.
+
+    Raises:
+        LotteryError: another request's pages lie there (`identity.refuse_others`).
     """
+    claim({folder: request_of(parts)})
     from lotterylib.report.results import collect, collect_predictions, save_results
 
     tables = [collect(experiment, *pages) for experiment, pages in parts]
@@ -104,37 +110,35 @@ def load_subnetworks(pages: Path, encoder: str) -> tuple[Shape, dict[str, Found]
         The encoder's sizes, and the subnetworks by task, in the order of the task table.
 
     Raises:
-        LotteryError: there are none, or runs of encoders of different sizes share the folder.
+        LotteryError: there are none, or they must not be counted together (`identity.requests`).
     """
     found: dict[str, Found] = {}
-    shapes: dict[str, Shape] = {}
-    for name in _tasks_with(pages / encoder, "subnetworks.json"):
+    shape = None
+    for name in in_order(requests(pages, encoder)):
         path = pages / encoder / name / "subnetworks.json"
         content = json.loads(path.read_text(encoding="utf-8"))
-        shapes[name] = Shape(**content["shape"])
+        shape = shape or Shape(**content["shape"])
         found[name] = {
             method: {int(seed): _parse(parts) for seed, parts in seeds.items()}
             for method, seeds in content["good"].items()
         }
-    if not found:
+    if shape is None:
         raise LotteryError(
             f"{pages} holds no subnetworks of encoder {encoder!r}: 'lottery run' publishes them."
         )
-    layers = {name: (shape.layers, shape.heads, shape.hidden) for name, shape in shapes.items()}
-    if len(set(layers.values())) > 1:
-        raise LotteryError(f"The runs under {pages / encoder} are of encoders of different sizes.")
-    return next(iter(shapes.values())), found
+    return shape, found
 
 
 def load_patterns(pages: Path, encoder: str) -> pd.DataFrame:
     """The pattern counts of an encoder's runs: `patterns_of` of each, with a column `task`.
 
     Raises:
-        LotteryError: no run of the encoder has published any.
+        LotteryError: no run of the encoder has published any, or they must not be counted together.
     """
     tables = [
-        pd.read_csv(pages / encoder / name / "patterns.csv").assign(task=name)
-        for name in _tasks_with(pages / encoder, "patterns.csv")
+        pd.read_csv(path).assign(task=name)
+        for name in in_order(requests(pages, encoder))
+        if (path := pages / encoder / name / "patterns.csv").is_file()
     ]
     if not tables:
         raise LotteryError(
@@ -161,11 +165,6 @@ def check_overview(namespace: Mapping[str, Any]) -> Path:
     if encoder not in there:
         raise unknown(f"encoder among the pages in {pages}:", encoder, there)
     return pages
-
-
-def _tasks_with(folder: Path, name: str) -> list[str]:
-    """The tasks that have published a file of that name, in the order of the task table."""
-    return in_order(path.parent.name for path in folder.glob(f"*/{name}"))
 
 
 def _parse(parts: Mapping[str, list[str]]) -> StructuredSubnetwork:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from lotterylib.errors import LotteryError, reason_of
+from lotterylib.errors import reason_of
+from lotterylib.report import identity
 from lotterylib.report.pages import (
     OVERVIEW,
     find_template,
@@ -17,39 +17,23 @@ from lotterylib.report.pages import (
     write_contents,
 )
 from lotterylib.report.published import publish
-from lotterylib.report.results import load_results
 from lotterylib.runs.experiment import Experiment
 from lotterylib.runs.run import Failure, Plan, pool_of, processes, without_failures
 from lotterylib.runs.settings import given_by
 
 
-def check_pages(experiments: Sequence[Experiment], pages: Path) -> None:
-    """Refuse to replace the pages of a run that was done otherwise.
+def check_pages(plan: Plan, pages: Path, replace: bool) -> None:
+    """Refuse pages that would replace, or be counted together with, those of another request.
 
     Raises:
-        LotteryError: a task's pages are there, of another preset or amount.
+        LotteryError: as `identity.refuse_others`.
     """
-    there = load_results(pages)
-    for experiment in experiments:
-        amounts = len(experiment.data.train), experiment.recipe.epochs
-        mine = (experiment.settings.how, experiment.settings.budget, *amounts)
-        ours = (there["encoder"] == experiment.encoder.name) & (
-            there["task"] == experiment.task.name
-        )
-        for other in (
-            there.loc[ours, ["preset", "budget", "train_rows", "epochs"]]
-            .drop_duplicates()
-            .itertuples(index=False)
-        ):
-            if tuple(other) != mine:
-                raise LotteryError(
-                    f"{pages} holds pages of {experiment.task.title} with preset {other[0]}, "
-                    f"budget {other[1]}, {other[2]} training rows and {other[3]} epochs; name "
-                    "another folder with --pages to keep both."
-                )
+    identity.refuse_others(identity.requests_of(plan, pages), replace=replace)
 
 
-def render_all(plan: Plan, templates: Sequence[Path], pages: Path, jobs: int = 0) -> list[Failure]:
+def render_all(
+    plan: Plan, templates: Sequence[Path], pages: Path, jobs: int = 0, replace: bool = False
+) -> list[Failure]:
     """Render every wanted page of a plan, several at once, and publish the tables beside them.
 
     Args:
@@ -57,10 +41,15 @@ def render_all(plan: Plan, templates: Sequence[Path], pages: Path, jobs: int = 0
         templates: the notebooks.
         pages: the folder of the published pages.
         jobs: how many at once; 0 as in `compute_all`.
+        replace: whether pages of another request may go.
 
     Returns:
         The pages that failed; their tasks' tables are not written.
+
+    Raises:
+        LotteryError: as `identity.refuse_others`.
     """
+    identity.claim(identity.requests_of(plan, pages), replace=replace)
     failures = []
     with pool_of(jobs or processes()) as pool:
         rendered = {}
@@ -73,8 +62,8 @@ def render_all(plan: Plan, templates: Sequence[Path], pages: Path, jobs: int = 0
             task, page = rendered[job]
             try:
                 job.result()
-            except (LotteryError, BrokenProcessPool) as error:
-                print(f"{page} FAILED: {error}", file=sys.stderr)
+            except Exception as error:  # whatever goes wrong is this page's failure alone
+                print(f"{page} FAILED: {reason_of(error)}", file=sys.stderr)
                 failures.append(Failure(task, str(page), reason_of(error)))
             else:
                 print(f"Rendered {page}", file=sys.stderr)
@@ -91,8 +80,19 @@ def render_overview(encoder: str, templates: Sequence[Path], pages: Path) -> Non
     """Render the page over all tasks of an encoder, and list the pages in the book's contents."""
     template = find_template(templates, OVERVIEW)
     page = page_path(pages, encoder, "overview", template)
-    render(template, page, {"encoder": encoder, "pages": str(pages)})
-    print(f"Rendered {page}", file=sys.stderr)
-    contents = pages.parent / "_toc.yml"
-    if contents.is_file():
-        write_contents(contents, pages)
+    try:
+        render(template, page, {"encoder": encoder, "pages": str(pages)})
+        print(f"Rendered {page}", file=sys.stderr)
+    finally:
+        contents = pages.parent / "_toc.yml"
+        if contents.is_file():
+            write_contents(contents, pages)
+
+
+def try_overview(encoder: str, templates: Sequence[Path], pages: Path) -> list[Failure]:
+    """`render_overview`; what goes wrong is returned."""
+    try:
+        render_overview(encoder, templates, pages)
+    except Exception as error:
+        return [Failure("", str(pages / encoder / "overview" / OVERVIEW), reason_of(error))]
+    return []

@@ -1,14 +1,14 @@
 """Results: one tidy table, from which every figure and every number in prose is computed.
 
 A row is one metric of one model: encoder, task, preset, seed, method, subnetwork, phase, metric,
-value, with the density of the subnetwork, whether the predictor is constant, and how long it took
-on which device.
+value, with the density of the subnetwork, whether the predictor is constant, how long it took on
+which device, and the whole request behind it (`identity`).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +17,11 @@ import pandas as pd
 from scipy import stats
 
 from lotterylib.data.files import write_whole
+from lotterylib.errors import LotteryError
 from lotterylib.report.evidence import FROZEN, FULL, MAJORITY, Model, Predictions
+from lotterylib.report.identity import PASSING, digest, identity_of, requests
 from lotterylib.runs.methods import GRIDS, KINDS, METHODS, PHASES
+from lotterylib.runs.settings import Settings
 from lotterylib.tasks import in_order, title_of
 
 if TYPE_CHECKING:  # pages that only read results should not wait for torch
@@ -26,7 +29,7 @@ if TYPE_CHECKING:  # pages that only read results should not wait for torch
     from lotterylib.runs.store import Key
     from lotterylib.scoring import Score
 
-COLUMNS = (
+_OF_A_SCORE = (
     "encoder",
     "task",
     "preset",
@@ -49,10 +52,21 @@ COLUMNS = (
     "threads",
     "device",
 )
+COLUMNS = (
+    *_OF_A_SCORE,
+    *("request", "weights", "tokenizer", "config", "data", "version", "classes"),
+    *(name for name in Settings.model_fields if name not in (*_OF_A_SCORE, *PASSING)),
+)
 """The columns of the results table. `density` and `overlap_with_good` are shares from 0 to 1;
 `overlap_with_good` is the part of the subnetwork that the good one has too, heads and MLPs weighed
 by their parameters; `reported` marks the metric that the paper reports; `seconds` is of the stage
-that made the score."""
+that made the score. `request` stands for the whole request but the seeds (`identity.digest`); what
+is in it has the last columns, and rows of different requests are never counted together."""
+
+_TEXTS = ("request", "weights", "tokenizer", "config", "data")
+
+RUN = ("encoder", "task", "preset", "budget", "request")
+"""The columns that tell runs apart in every summary."""
 
 PHASE_OF_BASELINE = {
     "frozen": "linear layer",
@@ -74,7 +88,7 @@ def collect_full(experiment: Experiment, baselines: Sequence[str] = ("frozen",))
     for seed in experiment.settings.seeds:
         score, key = experiment.full_score(seed), experiment.finetuned_key(seed)
         rows += _rows(experiment, score, key, seed, "none", "full", "fine-tuned")
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return _table(experiment, rows)
 
 
 def collect(experiment: Experiment, *pages: str) -> pd.DataFrame:
@@ -98,7 +112,7 @@ def collect(experiment: Experiment, *pages: str) -> pd.DataFrame:
         score = experiment.score(seed, method, kind, phase)
         key = experiment.score_key(seed, method, kind, phase)
         rows += _rows(experiment, score, key, seed, method, kind, phase)
-    parts = [collect_full(experiment, baselines), pd.DataFrame(rows, columns=list(COLUMNS))]
+    parts = [collect_full(experiment, baselines), _table(experiment, rows)]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -126,6 +140,12 @@ def _predicted(score: Score) -> np.ndarray:
     return np.array(score.predictions)
 
 
+def _table(experiment: Experiment, rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
+    request = identity_of(experiment)
+    whole = request | {"request": digest(request), "preset": experiment.settings.how}
+    return pd.DataFrame([{**whole, **row} for row in rows], columns=list(COLUMNS))
+
+
 def _rows(
     experiment: Experiment,
     score: Score,
@@ -136,10 +156,6 @@ def _rows(
     phase: str,
 ) -> Iterable[dict[str, object]]:
     row: dict[str, object] = {
-        "encoder": experiment.encoder.name,
-        "task": experiment.task.name,
-        "preset": experiment.settings.how,
-        "budget": experiment.settings.budget,
         "seed": seed,
         "method": method,
         "subnetwork": kind,
@@ -147,8 +163,6 @@ def _rows(
         "density": 1.0,
         "constant": score.constant,
         "examples": score.examples,
-        "train_rows": len(experiment.data.train),
-        "epochs": experiment.recipe.epochs,
     }
     if method != "none":
         subnetwork = experiment.subnetwork(seed, method, kind)
@@ -173,8 +187,25 @@ def save_results(results: pd.DataFrame, path: Path) -> None:
 
 
 def load_results(root: Path) -> pd.DataFrame:
-    """All results tables under `<root>/<encoder>/<task>/results.csv`, as one."""
-    tables = [pd.read_csv(path) for path in sorted(root.glob("*/*/results.csv"))]
+    """All results tables under `<root>/<encoder>/<task>/results.csv`, as one.
+
+    Raises:
+        LotteryError: what made a table is not on record, or tables of one encoder's folder must not
+            be counted together (`identity.requests`).
+    """
+    tables = []
+    for encoder in sorted({path.parents[1].name for path in root.glob("*/*/results.csv")}):
+        for task, request in requests(root, encoder).items():
+            path = root / encoder / task / "results.csv"
+            if not path.is_file():  # its pages are being made
+                continue
+            table = pd.read_csv(path, dtype=dict.fromkeys(_TEXTS, str))
+            if set(table.get("request", ["none"])) != {digest(request)}:
+                raise LotteryError(
+                    f"{path} was made by another request than {path.with_name('request.json')} "
+                    "says: make the pages anew with 'lottery run --replace'."
+                )
+            tables.append(table)
     if not tables:
         return pd.DataFrame(columns=list(COLUMNS))
     return pd.concat(tables, ignore_index=True)
@@ -193,12 +224,12 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
     """Reported metrics over seeds: mean, standard deviation, 95% interval, constant predictors.
 
     Returns:
-        One row per encoder, task, preset, method, subnetwork and phase, with `mean`, `sd` (ddof 1),
-        `low`, `high`, `seeds`, `density`, `overlap_with_good` and `constant` (how many seeds gave a
-        constant predictor).
+        One row per `RUN`, method, subnetwork and phase, with `mean`, `sd` (ddof 1), `low`, `high`,
+        `seeds`, `density`, `overlap_with_good` and `constant` (how many seeds gave a constant
+        predictor).
     """
-    by = ["encoder", "task", "preset", "method", "subnetwork", "phase", "metric"]
-    groups = results[results["reported"]].groupby(by, sort=False)
+    by = [*RUN, "method", "subnetwork", "phase", "metric"]
+    groups = results[results["reported"]].groupby(by, sort=False, dropna=False)
     summary = groups.agg(
         mean=("value", "mean"),
         sd=("value", "std"),
@@ -213,7 +244,7 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdicts(results: pd.DataFrame) -> pd.DataFrame:
-    """One line per encoder, task and method: the scores that decide the paper's claims.
+    """One line per run and method: the scores that decide the paper's claims.
 
     Returns:
         Means over seeds of the full model, and of the good, random and bad subnetworks, pruned and
@@ -222,7 +253,7 @@ def verdicts(results: pd.DataFrame) -> pd.DataFrame:
     summary = summarise(results)
     place = {name: number for number, name in enumerate(in_order(summary["task"]))}
     summary = summary.sort_values("task", key=lambda names: names.map(place), kind="stable")
-    runs = summary.groupby(["encoder", "task", "preset"], sort=False)
+    runs = summary.groupby(list(RUN), sort=False, dropna=False)
     lines = []
     for (run, whole), method in itertools.product(runs, METHODS):
         part = whole[whole["method"] == method]
@@ -231,6 +262,8 @@ def verdicts(results: pd.DataFrame) -> pd.DataFrame:
         line = {
             "encoder": run[0],
             "task": title_of(str(run[1])),
+            "preset": run[2],
+            "budget": run[3],
             "metric": reference["metric"],
             "method": method,
             "seeds": int(reference["seeds"]),
@@ -247,10 +280,10 @@ def verdicts(results: pd.DataFrame) -> pd.DataFrame:
 
 def format_verdicts(lines: pd.DataFrame) -> str:
     """The verdicts as a small table for a terminal."""
-    header = ["task", "metric", "method", "seeds", "kept", "full"]
+    header = ["encoder", "task", "preset", "budget", "metric", "method", "seeds", "kept", "full"]
     columns = [*header, *(f"{kind} {phase}" for phase in PHASES for kind in KINDS)]
     shown = lines[columns].copy()
     shown["kept"] = shown["kept"].map("{:.0%}".format)
-    for column in columns[5:]:
+    for column in columns[len(header) - 1 :]:
         shown[column] = shown[column].map("{:.3f}".format)
     return shown.to_string(index=False)

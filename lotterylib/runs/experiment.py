@@ -21,7 +21,7 @@ from lotterylib.baselines import BASELINES, majority_score
 from lotterylib.batches import Encoded, encode, load_encoded, save_encoded
 from lotterylib.data.files import read_json, write_json
 from lotterylib.data.glue import TaskData
-from lotterylib.data.loading import load_model, load_tokenizer
+from lotterylib.data.loading import checked, load_model, load_tokenizer
 from lotterylib.data.pretrained import Encoder, find_encoder
 from lotterylib.encoder import Shape, shape_of
 from lotterylib.fast.cpu import keep_freed_memory
@@ -400,4 +400,5 @@ def open_experiment(settings: Settings) -> Experiment:
     Raises:
         LotteryError: the encoder or the data cannot be had, or are not what they should be.
     """
-    return Experiment(settings, find_encoder(settings.encoder), load_task_data(settings))
+    encoder = checked(find_encoder(settings.encoder), settings.max_length)
+    return Experiment(settings, encoder, load_task_data(settings))

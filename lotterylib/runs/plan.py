@@ -23,7 +23,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from lotterylib.batches import Encoded, encode
 from lotterylib.data.loading import load_model, load_tokenizer, quiet_transformers
 from lotterylib.data.pretrained import ENCODERS, find_encoder
-from lotterylib.encoder import shape_of
+from lotterylib.encoder import longest_input, shape_of
 from lotterylib.errors import LotteryError
 from lotterylib.fast import gpu
 from lotterylib.fast.cpu import keep_freed_memory, use_onednn
@@ -191,7 +191,9 @@ def measure_memory(model: PreTrainedModel, settings: Settings) -> float:
     """
     tokenizer = load_tokenizer(find_encoder("tiny"))
     longest = random_examples(
-        [settings.max_length] * Recipe.batch_size, tokenizer, model.config.vocab_size
+        [min(settings.max_length, longest_input(model.config))] * Recipe.batch_size,
+        tokenizer,
+        model.config.vocab_size,
     )
     train(model, longest, settings.task, Recipe(1e-6, epochs=1), 0)
     if torch.cuda.is_available():

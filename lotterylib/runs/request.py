@@ -12,14 +12,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lotterylib.data.files import read_yaml
+from lotterylib.data.pretrained import ENCODERS
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.runs.methods import CORE, EXTRAS, SEVERAL_SEEDS
+from lotterylib.runs.presets import BUDGETS
 from lotterylib.runs.settings import Settings, names, read_text
 
 if TYPE_CHECKING:
     from lotterylib.data.glue import TaskData
 
 Request = Sequence[tuple[Settings, Sequence[str]]]
+
+BOOK, TRIALS = "book/results", "trial"
+"""The folders of pages: of the book, and of runs whose scores mean nothing."""
+
+
+def pages_folder(settings: Settings) -> str:
+    """Where the pages of a run go unless it is told: what only tries things out stays out of the
+    book (the budget `smoke` or as few rows, a random encoder).
+    """
+    smoke, encoder = BUDGETS["smoke"], ENCODERS.get(settings.encoder)
+    few = any(0 < getattr(settings, rows) <= smoke[rows] for rows in ("train_rows", "dev_rows"))
+    random = encoder is not None and encoder.kind == "random"
+    return TRIALS if settings.budget == "smoke" or few or random else BOOK
 
 
 def pages_wanted(settings: Settings, extras: Sequence[str], there: Path) -> list[str]:

@@ -27,7 +27,7 @@ from pydantic.fields import FieldInfo
 
 from lotterylib.data.custom import resolve
 from lotterylib.data.files import check_directory
-from lotterylib.data.pretrained import ENCODERS
+from lotterylib.data.pretrained import check_name
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.runs.presets import BUDGETS, PRESETS
 from lotterylib.tasks import TASKS, Task
@@ -311,8 +311,7 @@ def _check_places(values: Mapping[str, Any]) -> None:
     for name, value in (("encoder", encoder), ("data_dir", data_dir)):
         if not isinstance(value, str):
             raise _wrong_type(name, value, "a text")
-    if encoder not in ENCODERS and not os.path.isdir(encoder):  # Path's own raises on some
-        raise unknown("encoder", encoder, [*ENCODERS, "or the path of a model directory"])
+    check_name(encoder)
     if not store:
         raise LotteryError("The parameter store is empty: name the folder for the run store.")
     if not _is_path(store):

@@ -80,7 +80,8 @@ def share_of_verdicts(examples: int, seeds: int, name: str, repeats: int) -> dic
         covered.append(gap.low <= loss * (1 - collapsed) <= gap.high)
         matches.append(verdict(*judge([estimate(found, ((1.0, BAD), *margin))])))
     row: dict[str, object] = {"situation": name, "examples": examples, "seeds": seeds}
-    row |= {"repeats": repeats, "interval holds the truth": np.mean(covered)}
+    row |= {"loss": loss, "collapsed": collapsed, "repeats": repeats}
+    row["interval holds the truth"] = np.mean(covered)
     for rule, verdicts in (("good beats bad", better), ("bad matches full", matches)):
         for word in ("yes", "no", "undecided"):
             row[f"{rule}: {word}"] = np.mean([each == word for each in verdicts])

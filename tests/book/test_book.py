@@ -1,10 +1,7 @@
-"""The published book: its pages ran to the end, and it builds with warnings as errors."""
+"""The published book: its pages ran to the end, and hold what the contents say. The built site: test_site."""
 
 import json
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
@@ -13,9 +10,9 @@ import pytest
 import yaml
 
 from lotterylib.report.inventory import ITEMS, find_pages
-from lotterylib.runs.methods import CORE, EXTRAS, KINDS, METHODS, PHASES
 from lotterylib.report.pages import TEMPLATE
 from lotterylib.report.results import COLUMNS, load_results
+from lotterylib.runs.methods import CORE, EXTRAS, KINDS, METHODS, PHASES
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "book" / "results"
@@ -90,25 +87,6 @@ def test_random_and_bad_subnetworks_have_the_size_of_the_good_one():
     paper = paper[(paper["method"] != "none") & (paper["subnetwork"] != "inverted")]
     sizes = paper.groupby(["encoder", "task", "seed", "method"])["density"]
     assert (sizes.max() - sizes.min() < 1e-6).all()
-
-
-def test_the_book_builds_with_warnings_as_errors(tmp_path):
-    for name in ("book", "notebooks"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    shutil.copy(ROOT / "_config.yml", tmp_path)
-    command = Path(sys.executable).with_name("jupyter-book")
-    build = [command, "build", "book", "-W", "-n", "--keep-going"]
-    done = subprocess.run(build, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    html = tmp_path / "_build" / "html"
-    assert "Does it matter" in (html / "intro.html").read_text()
-    for page in PAGES:
-        text = (html / page.relative_to(ROOT / "book").with_suffix(".html")).read_text()
-        images = re.findall(r"<img[^>]+_images[^>]*>", text)
-        assert all(re.search(r'alt="[^"/]{40,}"', image) for image in images), page
-    verdicts = (html / "intro.html").read_text()
-    for task in sorted({page.parent.name for page in PAGES} - set(OVER_TASKS)):
-        assert f"results/minilm/{task}/04_subnetworks.html" in verdicts
 
 
 def test_templates_and_pages_come_from_the_same_code():

@@ -46,6 +46,7 @@ def ran(trained_classifier, tmp_path_factory):
             *command,
             "--train-rows=16",
             "--dev-rows=12",
+            "--pages=book/results",
             "--no-overview",
         ],
         cwd=folder,

@@ -66,12 +66,12 @@ def graph(folder, **config):
 
 def test_the_settings_are_the_options_of_lottery_run():
     own = {"command", "handler", "jobs", "no_pages", "no_overview", "profile", "config"}
-    options = set(vars(parse())) - own - {"assignments"}
+    options = set(vars(parse())) - own - {"assignments", "replace"}
     assert {"with" if name == "extras" else name for name in options} == set(grid.SETTINGS)
 
 
 def test_without_settings_the_grid_is_that_of_the_plain_command():
-    assert vars(grid.read_grid({}).options) == vars(parse())
+    assert vars(grid.read_grid({}).options) == vars(parse()) | {"pages": "book/results"}
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,10 @@ REQUEST = {
     "train_rows": "16",
     "dev_rows": "16",
     "seeds": "3,4",
+    "pages": "book/results",  # a trial's would go elsewhere
 }
 TASK = "acceptability"
-PAGES = "book/results"
+PAGES = REQUEST["pages"]
 STORE = "a store of some"
 CONTENTS = "root: intro\nparts:\n- caption: The runs\n  chapters: []\n"
 

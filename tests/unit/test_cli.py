@@ -209,7 +209,7 @@ def test_pages_that_are_there_are_kept_up_to_date(planned, tmp_path):
     folder = tmp_path / "pages" / "tiny" / "similarity"
     folder.mkdir(parents=True)
     (folder / "10_variants.ipynb").touch()
-    plans, _ = planned("acceptability", "similarity")
+    plans, _ = planned("acceptability", "similarity", "--replace")
     assert [pages[len(CORE) :] for _, _, pages in plans] == [[], ["10_variants"]]
 
 
@@ -225,19 +225,6 @@ def test_one_seed_has_no_pages_on_agreement_and_says_so(planned):
     wanted = [name for name in CORE if name not in SEVERAL_SEEDS]
     assert pages == [*wanted, "10_variants"]
     assert "no pages on stability and super-survivors" in said
-
-
-def test_pages_of_a_run_done_otherwise_are_not_replaced(capsys, tmp_path):
-    table = tmp_path / "pages" / "tiny" / "acceptability" / "results.csv"
-    table.parent.mkdir(parents=True)
-    table.write_text(
-        "encoder,task,preset,budget,train_rows,epochs\ntiny,acceptability,official,smoke,48,1\n"
-    )
-    arguments = ["run", "acceptability", *TINY[:-1], "--store", str(tmp_path / "runs")]
-    assert main([*arguments, "--pages", str(tmp_path / "pages")]) == 2
-    said = capsys.readouterr().err
-    assert "of Acceptability (generated) with preset official, budget smoke, 48 training" in said
-    assert not (tmp_path / "runs").exists()
 
 
 def test_a_stopped_run_says_how_to_go_on(capsys, monkeypatch):

@@ -395,7 +395,9 @@ def test_an_experiment_on_one_s_own_task_gives_tables(smoke):
     results = collect(experiment)
     assert set(results["task"]) == {"mood"}
     assert results["value"].notna().all()
-    assert "mood accuracy structured" in re.sub(" +", " ", format_verdicts(verdicts(results)))
+    assert " mood paper smoke accuracy structured " in re.sub(
+        " +", " ", format_verdicts(verdicts(results))
+    )
     assert Path("runs/tiny/mood").is_dir()
     assert np.isin(experiment.full_score(1).predictions, [0, 1, 2]).all()
 

@@ -1,17 +1,19 @@
 """Encoders: found and verified, or refused in one sentence."""
 
+import builtins
 import hashlib
 import importlib.metadata
 import io
 import json
 import socket
 import zipfile
+from pathlib import Path
 
 import pytest
 
 import lotterylib.data.pretrained
-from lotterylib.data.pretrained import ENCODERS, EncoderSource, find_encoder
-from lotterylib.encoder import ARCHITECTURES
+from lotterylib.data.pretrained import ENCODERS, EncoderSource, find_encoder, folder_of
+from lotterylib.encoder import ARCHITECTURES, REFUSED
 from lotterylib.errors import LotteryError
 from lotterylib.runs.store import Key
 
@@ -51,7 +53,9 @@ def packaged(monkeypatch):
 
 def test_rows_are_keyed_by_their_names():
     assert all(name == source.name for name, source in ENCODERS.items())
-    assert set(ARCHITECTURES) == {"bert", "roberta", "electra", "mpnet", "distilbert"}
+    families = {"bert", "roberta", "xlm-roberta", "camembert", "electra", "mpnet", "distilbert"}
+    assert set(ARCHITECTURES) == families
+    assert not families & set(REFUSED)
     assert ENCODERS["bert-base-uncased"].learning_rate == 2e-5
 
 
@@ -78,7 +82,6 @@ def test_a_model_directory_of_every_family_is_found(model_type, model_directory)
     assert encoder.directory == folder
     assert encoder.model_type == model_type
     assert encoder.architecture is ARCHITECTURES[model_type]
-    assert encoder.sha256 == CHECKSUM
     assert encoder.learning_rate == 2e-5
 
 
@@ -87,7 +90,9 @@ def test_a_relative_path_is_a_path(model_directory, monkeypatch):
     monkeypatch.chdir(folder)
     assert find_encoder(".").name == "my-bert"
     monkeypatch.chdir(folder.parent)
-    assert find_encoder("my-bert").sha256 == CHECKSUM
+    assert find_encoder("my-bert").directory == Path("my-bert")
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert find_encoder("~/my-bert").directory == folder
 
 
 def test_other_weights_have_another_checksum(model_directory):
@@ -105,12 +110,21 @@ def test_weights_that_change_are_hashed_again(model_directory):
 def test_what_is_no_model_directory_is_refused(tmp_path, model_directory):
     with pytest.raises(LotteryError, match=r"is not a model directory: it holds no config\.json"):
         find_encoder(str(tmp_path))
-    with pytest.raises(LotteryError, match=r"nowhere is not a model directory"):
+    with pytest.raises(LotteryError, match=r"Unknown encoder '.*nowhere'\. There is no such"):
         find_encoder(str(tmp_path / "nowhere"))
     folder = model_directory("pickled", weights=None)
     (folder / "pytest_model.bin").write_bytes(b"pickle")
-    with pytest.raises(LotteryError, match=r"pickled holds no model\.safetensors, the only"):
+    with pytest.raises(
+        LotteryError, match=r"no model\.safetensors, the only.*holds pytest_model\.bin: "
+    ):
         find_encoder(str(folder))
+    for typo in ("pickle", "pickledd"):
+        with pytest.raises(LotteryError, match=rf"no such directory\. Did you mean {folder}\?"):
+            find_encoder(str(tmp_path / typo))
+    with pytest.raises(LotteryError, match=rf"no config\.json\. Did you mean {folder}\?"):
+        find_encoder(str(tmp_path))
+    with pytest.raises(LotteryError, match=r"is a file, not a directory: unpack it"):
+        find_encoder(str(folder / "config.json"))
 
 
 @pytest.mark.parametrize(
@@ -120,7 +134,19 @@ def test_what_is_no_model_directory_is_refused(tmp_path, model_directory):
         ('{"model_type": "berta"}', "Did you mean 'bert'"),
         ("{}", "Unknown model type in .*config.json: ''"),
         ("{", "config.json is not a model's configuration"),
-        ("", "config.json is not a model's configuration"),
+        ("", "config.json is empty"),
+        (
+            '{"model_type": "bert", "layer_norm_eps": NaN}',
+            "config.json holds a number that is none",
+        ),
+        ('{"model_type": "bert", "layer_norm_eps": 1e999}', "config.json holds a number that is"),
+        ('{"model_type": "albert"}', "'albert' cannot be pruned here.*share one set of weights"),
+        ('{"model_type": "deberta-v2"}', "'deberta-v2' cannot be pruned.*Accepted: bert, rob"),
+        (
+            '{"model_type": "bert", "position_embedding_type": "relative_key"}',
+            "'relative_key', which transformers 5 no longer computes",
+        ),
+        ('{"model_type": "bert", "quantization_config": {"a": 1}}', "are quantized: save them"),
         ("[1]", "config.json is not a model's configuration"),
     ],
 )
@@ -134,6 +160,123 @@ def test_a_configuration_that_is_no_text_is_refused(model_directory):
     (folder / "config.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(LotteryError, match="is not a model's configuration"):
         find_encoder(str(folder))
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n"
+
+
+@pytest.mark.parametrize("file", ["config.json", "vocab.txt", "model.safetensors"])
+def test_files_that_cannot_be_read_are_named(file, model_directory):
+    folder = model_directory()
+    (folder / file).write_bytes(POINTER)
+    with pytest.raises(LotteryError, match=rf"{file} is a Git LFS pointer.*run 'git lfs pull'"):
+        find_encoder(str(folder))
+    (folder / file).write_bytes(b"")
+    with pytest.raises(LotteryError, match=rf"{file} is empty\.$"):
+        find_encoder(str(folder))
+    (folder / file).unlink()
+    (folder / file).mkdir()
+    with pytest.raises(LotteryError, match=rf"{file} cannot be read: Is a directory\.$"):
+        find_encoder(str(folder))
+
+
+@pytest.mark.parametrize("closed", ["", "config.json", "model.safetensors"])
+def test_what_belongs_to_another_user_is_a_sentence(closed, model_directory, monkeypatch):
+    folder = model_directory()
+    for module, name in ((lotterylib.data.pretrained.os, "listdir"), (builtins, "open")):
+        real = getattr(module, name)
+
+        def refused(path, *rest, real=real, **more):
+            if Path(path) == folder / closed:
+                raise PermissionError(13, "Permission denied", str(path))
+            return real(path, *rest, **more)
+
+        monkeypatch.setattr(module, name, refused)
+    with pytest.raises(LotteryError, match=rf"{folder / closed} cannot be read: Permission den"):
+        find_encoder(str(folder))
+
+
+@pytest.fixture
+def shards(model_directory):
+    """A directory with two shards and their index."""
+    folder = model_directory(weights=None)
+    names = [f"model-{i:05d}-of-00002.safetensors" for i in (1, 2)]
+    for name in names:
+        (folder / name).write_bytes(name.encode())
+    index = {"weight_map": {"a": names[0], "b": names[1], "c": names[1]}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return folder
+
+
+def test_every_shard_is_hashed(shards):
+    found = {find_encoder(str(shards)).sha256}
+    for file in sorted(shards.glob("model*")):
+        file.write_bytes(file.read_bytes() + b" ")
+        found.add(find_encoder(str(shards)).sha256)
+    assert len(found) == 4
+
+
+def test_shards_that_are_not_all_there_are_named(shards):
+    second = shards / "model-00002-of-00002.safetensors"
+    second.write_bytes(POINTER)
+    with pytest.raises(LotteryError, match=r"00002-of-00002\.safetensors is a Git LFS pointer"):
+        find_encoder(str(shards))
+    second.unlink()
+    with pytest.raises(LotteryError, match=r"lacks model-00002-of-00002.*of the 2 shards in"):
+        find_encoder(str(shards))
+    (shards / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(LotteryError, match=r"index\.json is not an index of shards"):
+        find_encoder(str(shards))
+
+
+def test_another_configuration_or_tokenizer_is_another_encoder(model_directory):
+    folder = model_directory()
+    config = {"model_type": "bert", "hidden_act": "gelu"}
+    found = [find_encoder(str(folder)).sha256]
+    for changed in (config, config | {"hidden_act": "relu"}, config | {"_name_or_path": "x"}):
+        (folder / "config.json").write_text(json.dumps(changed))
+        found.append(find_encoder(str(folder)).sha256)
+    (folder / "vocab.txt").write_text("[PAD]\nanother")
+    found.append(find_encoder(str(folder)).sha256)
+    assert found[1] == found[3]
+    assert len(set(found)) == 4
+
+
+def test_no_directory_gets_the_folder_of_an_encoder_with_a_name(model_directory):
+    folder = model_directory("minilm")
+    assert find_encoder(str(folder)).name == "minilm-directory"
+    assert folder_of("minilm") == "minilm"
+
+
+def test_a_models_id_on_the_hub_is_an_encoder(model_directory, monkeypatch):
+    asked = []
+
+    def give(name, **_):
+        asked.append(name)
+        return str(folder)
+
+    folder = model_directory()
+    monkeypatch.setattr("huggingface_hub.snapshot_download", give)
+    encoder = find_encoder("almanach/camembert-base")
+    assert (encoder.name, encoder.directory) == ("almanach--camembert-base", folder)
+    assert encoder.name == folder_of("almanach/camembert-base")
+    assert encoder.origin == "almanach/camembert-base from the Hugging Face hub"
+    assert find_encoder("google-bert/bert-base-uncased").name == "bert-base-uncased"
+    assert find_encoder("bert-base-uncased").sha256 == CHECKSUM
+    assert asked == ["almanach/camembert-base", *["google-bert/bert-base-uncased"] * 2]
+
+
+@pytest.mark.parametrize(
+    "error", [ImportError("no socksio"), ValueError("no protocol"), OSError("disk full")]
+)
+def test_whatever_the_hub_raises_is_a_sentence_with_its_cause(error, monkeypatch):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    for name in ("bert-base-uncased", "some/model"):
+        with pytest.raises(LotteryError, match=rf"Encoder '{name}' is neither.*\({error}\)"):
+            find_encoder(name)
 
 
 @pytest.mark.parametrize("name", ["my bert", ".hidden", "modèle"])

@@ -21,6 +21,7 @@ from lotterylib.report.results import (
 )
 from lotterylib.report.tables import score_table, search_states, trace_table
 from lotterylib.subnetworks import StructuredSubnetwork
+from tests.shared import on_record
 
 SEEDS = (1, 2, 3)
 
@@ -84,9 +85,23 @@ def test_verdicts_are_a_line_per_method_in_the_order_of_the_tasks():
     both = pd.concat([table(), table(task="cola", metric="matthews")])
     lines = verdicts(both)
     assert list(lines["task"]) == ["CoLA", "CoLA", "SST-2", "SST-2"]
+    assert (lines["preset"] + " " + lines["budget"] + " " + lines["encoder"]).unique() == [
+        "paper full minilm"
+    ]
     assert lines["kept"].tolist() == pytest.approx([0.4] * 4)
     assert lines["random retrained"].tolist() == pytest.approx([0.85] * 4)
     assert "40%" in format_verdicts(lines)
+
+
+@pytest.mark.parametrize("column", ["encoder", "preset", "budget", "request"])
+def test_runs_that_differ_are_summarised_apart(column):
+    """Each alone gives a line per method, with its own means."""
+    both = pd.concat([table(good=0.9), table(good=0.7, **{column: "another"})])
+    lines = verdicts(both)
+    assert lines["good pruned"].tolist() == pytest.approx([0.9, 0.9, 0.7, 0.7])
+    assert (lines["seeds"] == 3).all()
+    shown = format_verdicts(lines)
+    assert shown.count("another") == (0 if column == "request" else 2)
 
 
 def test_a_phase_that_only_one_seed_has_does_not_weigh_its_size_twice():
@@ -99,7 +114,7 @@ def test_a_phase_that_only_one_seed_has_does_not_weigh_its_size_twice():
 
 def test_a_results_table_is_read_back_as_it_was_saved(tmp_path):
     path = tmp_path / "minilm" / "sst2" / "results.csv"
-    save_results(table(), path)
+    save_results(table(request=on_record(path.parent)), path)
     first = path.read_bytes()
     save_results(load_results(tmp_path), path)
     assert path.read_bytes() == first

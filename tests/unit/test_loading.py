@@ -1,12 +1,22 @@
 """Loading: the task layer depends on the seed, the encoder never does."""
 
+import json
+import shutil
+
 import pytest
 import torch
+from datasets import Dataset
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from lotterylib.data.loading import load_model, load_tokenizer, quiet_transformers
+from lotterylib.batches import encode
+from lotterylib.data.loading import checked, load_model, load_tokenizer, quiet_transformers
 from lotterylib.data.pretrained import find_encoder
+from lotterylib.encoder import ARCHITECTURES, longest_input
+from lotterylib.errors import LotteryError
 from lotterylib.tasks import find_task
+from tests.models import WORDPIECE, change_json, family, tokenizer_of
+from tests.small import small_experiment
 
 
 def split_off(model):
@@ -136,3 +146,296 @@ def test_loading_is_silent_and_leaves_the_verbosity(saved_encoder, capfd):
         raise ZeroDivisionError
     assert transformers_logging.get_verbosity() == transformers_logging.WARNING
     assert transformers_logging.is_progress_bar_enabled()
+
+
+# Whether model, tokenizer and library fit each other.
+
+
+def opened(folder):
+    encoder = find_encoder(str(folder))
+    return checked(encoder), load_tokenizer(encoder)
+
+
+def said(folder):
+    """What is told of an encoder besides where it is from."""
+    return opened(folder)[0].origin.removeprefix("a local directory").removeprefix("; ")
+
+
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_every_family_reads_as_transformers_does(model_type, tmp_path):
+    folder = family(tmp_path, model_type)
+    encoder, tokenizer = opened(folder)
+    assert encoder.origin == "a local directory"
+    pair = "The pilot that the judge saw slept.", "No one came."
+    plain = AutoTokenizer.from_pretrained(folder)(*pair)
+    found = tokenizer(*pair)
+    assert found["input_ids"] == plain["input_ids"]
+    assert ("token_type_ids" in found) == (model_type in ("bert", "electra"))
+    assert tokenizer.unk_token_id not in found["input_ids"]
+    model = load_model(encoder, find_task("rte"), 0)
+    longest = {"input_ids": torch.full((1, tokenizer.model_max_length), tokenizer.sep_token_id)}
+    assert torch.isfinite(model(**longest).logits).all()
+    with pytest.raises((IndexError, RuntimeError)):
+        model(input_ids=torch.full((1, tokenizer.model_max_length + 1), tokenizer.sep_token_id))
+
+
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_fewer_positions_cut_the_texts(model_type, tmp_path):
+    folder = family(tmp_path, model_type, max_position_embeddings=40)
+    encoder, tokenizer = opened(folder)
+    length = longest_input(load_model(encoder, find_task("rte"), 0).config)
+    assert length == (40 if model_type in ("bert", "electra", "distilbert") else 38)
+    assert encoder.origin.endswith(
+        f"texts are cut at {length} tokens, the most that model and tokenizer take"
+    )
+    long = "the judge slept " * 60
+    rows = Dataset.from_dict({"sentence1": [long], "sentence2": [long], "label": [0]})
+    assert encode(rows, find_task("rte"), tokenizer).lengths == [length]
+    assert encode(rows, find_task("rte"), tokenizer, 20).lengths == [20]
+
+
+def test_a_tokenizer_that_cuts_earlier_is_followed(tmp_path):
+    folder = family(tmp_path, "bert")
+    change_json(folder / "tokenizer_config.json", model_max_length=64)
+    assert said(folder).startswith("texts are cut at 64 tokens")
+    change_json(folder / "tokenizer_config.json", model_max_length=4)
+    with pytest.raises(LotteryError, match="reads 4 tokens at most: a pair of texts takes at leas"):
+        opened(folder)
+
+
+@pytest.mark.parametrize("model_type", ["bert", "electra"])
+def test_one_token_type_is_none(model_type, tmp_path):
+    folder = family(tmp_path, model_type, type_vocab_size=1)
+    encoder, tokenizer = opened(folder)
+    assert encoder.origin.endswith("the model knows 1 token type(s), so none are given")
+    assert set(tokenizer("a", "b")) == {"input_ids", "attention_mask"}
+
+
+def test_token_types_that_the_tokenizer_would_leave_out_are_given(tmp_path):
+    folder = family(tmp_path, "bert")
+    change_json(folder / "tokenizer_config.json", model_input_names=["input_ids", "attention_mask"])
+    encoder, tokenizer = opened(folder)
+    assert encoder.origin.endswith("token types are given, which the model knows")
+    assert 1 in tokenizer("a", "b")["token_type_ids"]
+
+
+CAPITALS = "The JUDGE slept."
+
+
+@pytest.mark.parametrize("model_type", WORDPIECE)
+def test_capitals_are_kept_where_nothing_says_otherwise(model_type, tmp_path):
+    """Neither `tokenizer.json` nor a bare vocabulary with capitals is read in lower case."""
+    folder = family(tmp_path, model_type, lowercase=False)
+    wanted = opened(folder)[1].tokenize(CAPITALS)
+    change_json(folder / "tokenizer_config.json", "do_lower_case")
+    assert opened(folder)[1].tokenize(CAPITALS) == wanted != load_lower(folder, wanted)
+    vocabulary = AutoTokenizer.from_pretrained(folder).get_vocab()
+    (folder / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.get)) + "\n")
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").unlink()
+    encoder, tokenizer = opened(folder)
+    assert tokenizer.tokenize(CAPITALS) == wanted
+    assert "capitals are kept, since its vocab.txt has some" in encoder.origin
+    (folder / "tokenizer_config.json").write_text('{"do_lower_case": true}')
+    encoder, tokenizer = opened(folder)
+    assert tokenizer.tokenize(CAPITALS) == load_lower(folder, wanted)
+    assert "in lower case as its tokenizer says, but it knows capitals" in encoder.origin
+
+
+def load_lower(folder, wanted):
+    return AutoTokenizer.from_pretrained(folder, do_lower_case=True).tokenize(CAPITALS)
+
+
+def test_a_vocabulary_without_capitals_is_read_in_lower_case(tmp_path):
+    folder = family(tmp_path, "bert")
+    vocabulary = AutoTokenizer.from_pretrained(folder).get_vocab()
+    (folder / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.get)) + "\n")
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").unlink()
+    encoder, tokenizer = opened(folder)
+    assert tokenizer.tokenize("SLEPT") == tokenizer.tokenize("slept")
+    assert encoder.origin == "a local directory"
+
+
+def test_accents_are_those_of_the_tokenizers_own_file(tmp_path):
+    folder = family(tmp_path, "bert")
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["normalizer"]["strip_accents"] = False
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    change_json(folder / "tokenizer_config.json", "strip_accents")
+    normalizer = opened(folder)[1].backend_tokenizer.normalizer
+    assert (normalizer.strip_accents, normalizer.lowercase) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("is_decoder", True),
+        ("output_attentions", True),
+        ("output_hidden_states", True),
+        ("return_dict", False),
+        ("torchscript", True),
+        ("chunk_size_feed_forward", 7),
+        ("attn_implementation", "flash_attention_2"),
+        ("_attn_implementation", "flash_attention_2"),
+        ("add_cross_attention", True),
+        ("gradient_checkpointing", True),
+    ],
+)
+def test_settings_of_a_run_are_not_followed(setting, value, tmp_path):
+    folder = family(tmp_path, "bert")
+    plain = load_model(find_encoder(str(folder)), find_task("rte"), 0)
+    change_json(folder / "config.json", **{setting: value})
+    encoder, tokenizer = opened(folder)
+    assert said(folder) == f"{setting} = {value} in its config.json is not followed"
+    model = load_model(encoder, find_task("rte"), 0)
+    inputs = tokenizer("The pilot slept.", "No one came.", return_tensors="pt")
+    found = model(**inputs)
+    assert torch.equal(found.logits, plain(**inputs).logits)
+    assert set(found) == {"logits"}
+    assert encoder.sha256 == find_encoder(str(folder)).sha256
+
+
+def test_texts_are_cut_on_the_right(tmp_path):
+    folder = family(tmp_path, "bert")
+    change_json(folder / "tokenizer_config.json", truncation_side="left")
+    assert said(folder) == "truncation_side in its tokenizer_config.json is not followed"
+    tokenizer = opened(folder)[1]
+    cut = tokenizer("the judge slept", truncation=True, max_length=4)["input_ids"]
+    assert cut[:-1] == tokenizer("the judge slept")["input_ids"][:3]
+
+
+def test_shards_are_read(tmp_path):
+    one, many = family(tmp_path / "one", "bert"), family(tmp_path / "many", "bert", shard="20KB")
+    assert len(list(many.glob("*.safetensors"))) > 1
+    models = [load_model(opened(f)[0], find_task("rte"), 0).state_dict() for f in (one, many)]
+    assert same(*models)
+
+
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_a_task_layer_that_the_file_has_is_left_out(model_type, tmp_path):
+    folder = family(tmp_path / "plain", model_type)
+    plain = find_encoder(str(folder))
+    shutil.copytree(folder, tmp_path / "tuned")
+    load_model(plain, find_task("rte"), 5).save_pretrained(tmp_path / "tuned")
+    tuned, _ = opened(tmp_path / "tuned")
+    assert tuned.origin == "a local directory; its own task layer is left out"
+    for task in ("rte", "mnli"):
+        one, other = (split_off(load_model(tuned, find_task(task), seed)) for seed in (1, 2))
+        wanted = split_off(load_model(plain, find_task(task), 1))
+        assert same(one[1], split_off(load_model(tuned, find_task(task), 1))[1])
+        assert not same(one[1], other[1])
+        if model_type != "bert":  # whose pooler is drawn before the classifier where it is lacking
+            assert same(one[0], wanted[0])
+
+
+def spoil(name, index=0, value=float("nan")):
+    def change(model):
+        with torch.no_grad():
+            model.get_parameter(name).flatten()[index] = value
+
+    return change
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_named(value, tmp_path):
+    name = "encoder.layer.1.output.dense.weight"
+    folder = family(tmp_path, "bert", weights=spoil(name, 7, value))
+    with pytest.raises(
+        LotteryError, match=rf"{tmp_path} hold numbers that are none.*in bert\.{name}"
+    ):
+        opened(folder)
+
+
+def test_a_model_that_computes_no_numbers_is_refused(tmp_path):
+    name = "encoder.layer.1.output.dense.weight"
+    folder = family(tmp_path, "bert", weights=lambda m: m.get_parameter(name).data.fill_(3e38))
+    with pytest.raises(LotteryError, match="computes numbers that are none"):
+        opened(folder)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "message"),
+    [
+        ({"tokenizer_class": "GPT2Tokenizer"}, "reads .* words of its own vocabulary.*GPT2"),
+        ({"pad_token": None}, "has no token for padding"),
+    ],
+)
+def test_a_tokenizer_of_another_kind_is_refused(tokenizer, message, tmp_path):
+    folder = family(tmp_path, "bert")
+    change_json(folder / "tokenizer_config.json", **tokenizer)
+    with pytest.raises(LotteryError, match=message):
+        opened(folder)
+
+
+def test_a_tokenizer_without_a_leading_token_is_refused(tmp_path):
+    folder = family(tmp_path, "bert")
+    change_json(folder / "tokenizer.json", post_processor=None)
+    change_json(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
+    with pytest.raises(LotteryError, match=r"sets no token before a text.*such as \[CLS\]"):
+        opened(folder)
+
+
+def test_marks_that_are_not_declared_are_those_that_are_set(tmp_path):
+    folder = family(tmp_path, "bert")
+    named = ("cls_token", "sep_token", "bos_token", "eos_token")
+    change_json(folder / "tokenizer_config.json", *named, tokenizer_class="PreTrainedTokenizerFast")
+    tokenizer = opened(folder)[1]
+    assert (tokenizer.cls_token, tokenizer.sep_token) == ("[CLS]", "[SEP]")
+
+
+@pytest.mark.parametrize("model_type", ["roberta", "xlm-roberta", "camembert", "mpnet"])
+def test_padding_that_would_shift_positions_is_refused(model_type, tmp_path):
+    folder = family(tmp_path, model_type)
+    change_json(folder / "tokenizer_config.json", pad_token="<s>")
+    with pytest.raises(LotteryError, match=r"pads with id 0, .* by the padding's id 1"):
+        opened(folder)
+
+
+def test_the_tokenizer_of_another_encoder_is_refused_or_told(tmp_path):
+    large = tokenizer_of("roberta")
+    assert len(large) > 300
+    folder = family(tmp_path / "less", "roberta", tokenizer=large, vocab_size=300)
+    with pytest.raises(LotteryError, match=r"a token of id .* only 300 rows of embeddings"):
+        opened(folder)
+    folder = family(tmp_path / "more", "roberta", tokenizer=large, vocab_size=1000)
+    assert said(folder) == f"its tokenizer knows {len(large)} of the model's 1,000 tokens"
+
+
+def test_a_tokenizer_of_bytes_may_be_of_any_script(tmp_path):
+    made = tokenizer_of("roberta", sentences=["судья увидел пилота", "никто не пришёл"] * 30)
+    assert sum(token.isascii() for token in made.get_vocab()) < len(made) / 2
+    assert said(family(tmp_path, "roberta", tokenizer=made)) == ""
+
+
+def test_weights_that_are_cut_off_are_named(tmp_path):
+    folder = family(tmp_path, "bert")
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(LotteryError, match=r"file model\.safetensors in .* cannot be loaded: "):
+        opened(folder)
+
+
+def test_an_exported_or_checked_encoder_is_a_plain_one(tmp_path):
+    """Nothing of the check stays behind: transformers reads the directory as before."""
+    folder = family(tmp_path, "bert")
+    before = sorted((file.name, file.read_bytes()) for file in folder.iterdir())
+    opened(folder)
+    assert sorted((file.name, file.read_bytes()) for file in folder.iterdir()) == before
+    assert AutoModelForSequenceClassification.from_pretrained(folder).config.model_type == "bert"
+
+
+@pytest.mark.parametrize(
+    ("model_type", "config"),
+    [("bert", {"type_vocab_size": 1, "max_position_embeddings": 24}), ("camembert", {})],
+)
+def test_an_encoder_of_ones_own_is_computed_with(model_type, config, tmp_path, small_runs):
+    folder = family(tmp_path / "own", model_type, **config)
+    made = small_experiment(tmp_path / "runs", task="entailment", encoder=str(folder))
+    assert max(made.splits[0].lengths) <= config.get("max_position_embeddings", 128)
+    scores = [
+        made.baseline("bag"),
+        made.full_score(3),
+        made.score(3, "structured", "bad", "pruned"),
+    ]
+    assert all(0 <= score.metrics["accuracy"] <= 1 for score in scores)

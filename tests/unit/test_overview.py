@@ -15,6 +15,7 @@ from lotterylib.report import overview, paper
 from lotterylib.report.findings import spell_interval
 from lotterylib.report.published import check_overview, load_patterns, load_subnetworks
 from lotterylib.report.results import COLUMNS, load_results, save_results
+from tests.shared import on_record
 
 RAW, NORMED = "fine-tuned, raw", "fine-tuned, normed"
 SHAPE = {"layers": 2, "heads": 2, "hidden": 8, "intermediate": 16, "total": 5000}
@@ -85,7 +86,8 @@ def pages(tmp_path):
     """What three runs published; their folders are made in the order of no table."""
     for task in KEPT:
         folder = tmp_path / "minilm" / task
-        save_results(scores(task, list(KEPT[task])), folder / "results.csv")
+        table = scores(task, list(KEPT[task])).assign(request=on_record(folder, task=task))
+        save_results(table, folder / "results.csv")
         text = json.dumps({"shape": SHAPE, "good": {"structured": good(task)}})
         (folder / "subnetworks.json").write_text(text)
         rows = [row for seed in KEPT[task] for row in counts(task, seed)]

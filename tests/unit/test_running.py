@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from lotterylib.errors import LotteryError
 from lotterylib.finetuning import train
-from lotterylib.report.rendering import check_pages
 from lotterylib.runs import pattern_counts
 from lotterylib.runs.experiment import open_experiment
 from lotterylib.runs.jobs import ALL, cells_of, compute, is_done, key_of, wave_of
@@ -154,18 +152,3 @@ def test_what_two_parts_of_a_run_share_is_computed_once(tmp_path, capsys):
     assert said.count("seed 3: rewound structured good: ") == 1
     assert "seed 1: rewound" not in said
     assert len(cells) > len(keys)
-
-
-def test_pages_of_another_budget_are_not_replaced(tmp_path):
-    mine = experiment(tmp_path / "store")
-    folder = tmp_path / "tiny" / "acceptability"
-    folder.mkdir(parents=True)
-    (folder / "results.csv").write_text(
-        "encoder,task,preset,budget,train_rows,epochs\ntiny,acceptability,paper,smoke,17,1\n"
-    )
-    with pytest.raises(LotteryError, match="17 training rows and 1 epochs; name another folder"):
-        check_pages([mine], tmp_path)
-    (folder / "results.csv").write_text(
-        "encoder,task,preset,budget,train_rows,epochs\ntiny,acceptability,paper,smoke,16,1\n"
-    )
-    check_pages([mine], tmp_path)

@@ -1,0 +1,119 @@
+"""Notebooks for students, made from the chapters: the same cells, with blanks for the solutions.
+
+As an extension of Sphinx it writes `students/<chapter>.ipynb` beside the pages of the built book.
+By hand: `python book/_ext/students.py FOLDER`.
+"""
+
+import ast
+import re
+import sys
+import textwrap
+from pathlib import Path
+
+import nbformat
+from myst_nb.core.read import read_myst_markdown_notebook
+
+CHAPTERS = Path(__file__).parents[1] / "chapters"
+
+
+def chapters() -> list[Path]:
+    """The chapters with exercises, that is, with cells tagged "solution"."""
+    return [path for path in sorted(CHAPTERS.glob("*.md")) if ", solution]" in path.read_text()]
+
+
+def student_notebook(chapter: Path) -> nbformat.NotebookNode:
+    """A chapter as a notebook in which the learner fills in what the solutions hold."""
+    notebook = read_myst_markdown_notebook(chapter.read_text(encoding="utf-8"))
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"
+        if cell.cell_type == "markdown":
+            cell.source = plain_markdown(cell.source, chapter.parent)
+        elif "solution" in cell.metadata.get("tags", []):
+            cell.source = blanks(cell.source)
+        cell.metadata = {}
+    start = "*Run this notebook in `book/chapters` of the repository, with `lotterylib` installed.*"
+    notebook.cells.insert(0, nbformat.v4.new_markdown_cell(start, id="start"))
+    notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    return notebook
+
+
+def blanks(solution: str) -> str:
+    """A solution without what it solves: names without values, functions without bodies."""
+    left = []
+    for statement in ast.parse(solution).body:
+        if isinstance(statement, ast.FunctionDef):
+            todo = ast.parse("raise NotImplementedError('Write this function.')").body
+            statement.body = [*statement.body[: bool(ast.get_docstring(statement))], *todo]
+        elif isinstance(statement, ast.Assign):
+            (target,) = statement.targets
+            names = target.elts if isinstance(target, ast.Tuple) else [target]
+            blank = [ast.Constant(...) for _ in names]
+            statement.value = ast.Tuple(blank) if len(names) > 1 else blank[0]
+        elif not isinstance(statement, ast.Import | ast.ImportFrom):
+            continue
+        left.append(ast.unparse(statement))
+    return "# Your turn: replace what is missing, then run the next cell.\n" + "\n".join(left)
+
+
+def plain_markdown(text: str, folder: Path) -> str:
+    """MyST's directives and roles as the Markdown that every notebook shows."""
+
+    def source(match: re.Match) -> str:
+        path, name = folder / match[1], re.search(r":pyobject: (\S+)", match[2])[1]
+        code = path.read_text(encoding="utf-8")
+        body = ast.parse(code).body
+        for part in name.split("."):
+            (found,) = [node for node in body if getattr(node, "name", "") == part]
+            body = found.body
+        first = min([found.lineno, *(each.lineno for each in found.decorator_list)])
+        lines = code.splitlines()[first - 1 : found.end_lineno]
+        for option, cut in (
+            (":start-at: ", lambda at: lines[at:]),
+            (":end-at: ", lambda at: lines[: at + 1]),
+        ):
+            if wanted := re.search(rf"^{option}(.+)$", match[2], re.MULTILINE):
+                lines = cut(next(n for n, line in enumerate(lines) if wanted[1] in line))
+        lines = textwrap.dedent("\n".join(lines)).splitlines()
+        return "\n".join([f"From `{path.resolve().name}`:", "", "```python", *lines, "```"])
+
+    text = re.sub(r"```\{literalinclude\} (\S+)\n(.*?)```", source, text, flags=re.DOTALL)
+    text = re.sub(
+        r"```\{figure\} (\S+)\n.*?:alt: ([^\n]+)\n\n(.*?)```",
+        r"![\2](\1)\n\n\3",
+        text,
+        flags=re.DOTALL,
+    )
+    text = re.sub(
+        r":::\{admonition\} ([^\n]+)\n(?::class: [^\n]+\n)?(.*?):::",
+        r"**\1**\n\2",
+        text,
+        flags=re.DOTALL,
+    )
+    text = re.sub(r"<a [^>]*>.*?</a>", "this one", text)
+    text = re.sub(
+        r"\{cite:[a-z]+\}`([a-z]+)(\d+)`", lambda found: f"{found[1].title()} ({found[2]})", text
+    )
+    text = re.sub(r"\{(?:doc|download)\}`([^`<]+?)(?: <[^`]*>)?`", r"*\1*", text)
+    return re.sub(r"^\([\w-]+\)=\n", "", text, flags=re.MULTILINE)
+
+
+def write(folder: Path) -> None:
+    """Write the notebooks of all chapters."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for chapter in chapters():
+        nbformat.write(student_notebook(chapter), folder / f"{chapter.stem}.ipynb")
+
+
+def setup(app) -> dict:
+    """Register with Sphinx."""
+
+    def finished(app, error):
+        if error is None:
+            write(Path(app.outdir) / "students")
+
+    app.connect("build-finished", finished)
+    return {"parallel_read_safe": True}
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

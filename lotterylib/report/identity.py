@@ -1,0 +1,253 @@
+"""Whose pages these are: the request behind a folder of pages, kept in it and compared.
+
+`<pages>/<encoder>/<task>/request.json` holds all that decides what stands in its folder. It is
+written before the first page, and read before anything there is replaced or counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lotterylib.data.files import read_json, write_whole
+from lotterylib.errors import LotteryError
+from lotterylib.runs.settings import Settings, group_of
+
+if TYPE_CHECKING:
+    from lotterylib.data.pretrained import Encoder
+    from lotterylib.runs.experiment import Experiment
+    from lotterylib.subnetworks import StructuredSubnetwork
+
+REQUEST = "request.json"
+TABLES = (
+    *("results.csv", "predictions.parquet", "subnetworks.json", "patterns.csv", "tickets.csv"),
+    *("audit.csv", "overlaps.csv", "sizes.csv"),
+)
+"""What is published beside the pages of a task, and beside the audit."""
+
+TEMPLATE = re.compile(r"\d\d_[a-z_]+\.ipynb")
+PASSING = ("task", "seeds", "data_dir", "store", "device", "threads")
+"""Settings that are not compared as they are: a task by its name, seeds by page, data by their
+fingerprint. The others say where things lie and what computes, which the store does not tell apart
+either."""
+
+OF_ENCODER = ("weights", "tokenizer", "config")
+_HOW = ("search", "subnetworks", "attention")
+SHARED = (
+    *(*OF_ENCODER, "version"),
+    *(name for name, field in Settings.model_fields.items() if group_of(field) in _HOW),
+)
+"""What all tasks in an encoder's folder have in common, since the overview counts them together."""
+
+Identity = dict[str, Any]
+Request = dict[str, dict[str, Any]]
+"""What `request.json` holds: under `request` an identity, under `seeds` those of each page."""
+Parts = Sequence[tuple["Experiment", Sequence[str]]]
+
+
+def identity_of(experiment: Experiment) -> Identity:
+    """All that decides a run's results but the seeds, as plain values."""
+    from lotterylib.runs.experiment import RESULTS_VERSION
+
+    settings, task, data = experiment.settings, experiment.task, experiment.data
+    plain = {name: getattr(settings, name) for name in Settings.model_fields if name not in PASSING}
+    return plain | {
+        "task": task.name,
+        "task_metric": task.metric,
+        "classes": ", ".join(task.labels),
+        "draws": ",".join(f"{method}={count}" for method, count in settings.draws),
+        "learning_rate": experiment.recipe.learning_rate,
+        "train_rows": len(data.train),
+        "dev_rows": len(data.dev),
+        "data": data.fingerprint,
+        "encoder": experiment.encoder.name,
+        **encoder_identity(experiment.encoder),
+        "version": RESULTS_VERSION,
+    }
+
+
+def encoder_identity(encoder: Encoder) -> Identity:
+    """Checksums of an encoder's weights, tokenizer and configuration; empty for the random one."""
+    config = ""
+    if encoder.directory is not None:
+        found = read_json(encoder.directory / "config.json")
+        kept = {name: found[name] for name in found if name[0] != "_" and "version" not in name}
+        config = digest(kept)
+    sums = (encoder.sha256[:16], encoder.tokenizer_sha256[:16], config)
+    return dict(zip(OF_ENCODER, sums, strict=True))
+
+
+def masks_identity(
+    audited: Mapping[str, Mapping[str, Mapping[int, StructuredSubnetwork]]],
+) -> Identity:
+    """All that decides the audit of imported subnetworks (`imported.load_imported`)."""
+    rows = [
+        (family, task, seed, kept.heads.tolist(), kept.mlps.tolist())
+        for family, tasks in audited.items()
+        for task, seeds in tasks.items()
+        for seed, kept in seeds.items()
+    ]
+    tasks = {task for _, task, *_ in rows}
+    counts = {"families": len(audited), "tasks": len(tasks), "subnetworks": len(rows)}
+    return counts | {"masks": digest({"rows": rows})}
+
+
+def digest(identity: Mapping[str, Any]) -> str:
+    """Sixteen hexadecimal digits that stand for a request."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def request_of(parts: Parts) -> Request:
+    """What `request.json` holds: the `request` and, for each page, its `seeds`.
+
+    Args:
+        parts: of one task, the experiments with their pages (without `.ipynb`).
+    """
+    seeds = {page: list(made.settings.seeds) for made, pages in parts for page in pages}
+    return {"request": identity_of(parts[0][0]), "seeds": seeds}
+
+
+def requests_of(plan: Parts, pages: Path) -> dict[Path, Request]:
+    """The folder of every task of a plan, with what its `request.json` is to hold."""
+    parts: dict[Path, list[tuple[Experiment, Sequence[str]]]] = {}
+    for made, wanted in plan:
+        folder = pages / made.encoder.name / made.task.name
+        parts.setdefault(folder, []).append((made, wanted))
+    return {folder: request_of(each) for folder, each in parts.items()}
+
+
+def refuse_others(mine: Mapping[Path, Request], *, replace: bool = False) -> None:
+    """Refuse to take folders where another request's pages lie.
+
+    Args:
+        mine: the folders `<pages>/<encoder>/<task>`, each with what its `request.json` is to hold.
+        replace: whether what lies in these folders may go.
+
+    Raises:
+        LotteryError: naming what differs, there or in what all of an encoder's folders share.
+    """
+    for folder, wanted in mine.items():
+        if not replace and (told := _otherwise(folder, wanted)):
+            raise LotteryError(
+                f"{folder} holds pages of another request ({told}): give --replace to replace "
+                "them, or name another folder with --pages."
+            )
+        for other in _neighbours(folder.parent):
+            if other not in mine:
+                _refuse_apart(read_request(other)["request"], wanted["request"], other)
+
+
+def claim(mine: Mapping[Path, Request], *, replace: bool = False) -> None:
+    """Take folders for a request, before their pages are made; another's go first, if they may.
+
+    Raises:
+        LotteryError: as `refuse_others`.
+    """
+    refuse_others(mine, replace=replace)
+    for folder, wanted in mine.items():
+        seeds = {}
+        if _otherwise(folder, wanted):
+            overview = folder.parent.glob("overview/08_overview.ipynb")  # it counts what goes
+            for path in [*(folder / name for name in _published(folder)), *overview]:
+                path.unlink()
+        elif (folder / REQUEST).is_file():
+            seeds = read_request(folder)["seeds"]
+        whole = {"request": wanted["request"], "seeds": seeds | wanted["seeds"]}
+        write_whole(folder / REQUEST, json.dumps(whole, indent=1, sort_keys=True) + "\n")
+
+
+def read_request(folder: Path) -> Request:
+    """What made the pages and tables of a folder.
+
+    Raises:
+        LotteryError: that is not on record.
+    """
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        found = read_json(folder / REQUEST)
+        if isinstance(found["request"], dict) and isinstance(found["seeds"], dict):
+            return found
+    raise LotteryError(
+        f"{folder} has no {REQUEST} that says what made its pages: make them anew with "
+        "'lottery run --replace'."
+    )
+
+
+def requests(pages: Path, encoder: str) -> dict[str, Identity]:
+    """The request behind each task that an encoder's folder holds, by the names of the tasks.
+
+    Raises:
+        LotteryError: one is not on record, or they are of two encoders or done in two ways, so that
+            they must not be counted together.
+    """
+    folders = _neighbours(pages / encoder)
+    found = {folder.name: read_request(folder)["request"] for folder in folders}
+    for folder in folders[1:]:
+        _refuse_apart(found[folder.name], found[folders[0].name], folder)
+    return found
+
+
+def refuse_other_encoder(folder: Path, encoder: Encoder) -> None:
+    """Refuse to take an encoder's folder of pages for that of another encoder of the same name.
+
+    Raises:
+        LotteryError: naming the checksums that differ.
+    """
+    for request in requests(folder.parent, folder.name).values():
+        _refuse_apart(request, request | encoder_identity(encoder), folder)
+
+
+def _otherwise(folder: Path, wanted: Request) -> str:
+    """What is there that another request made, or how that differs; empty if nothing."""
+    published = _published(folder)
+    try:
+        there = read_request(folder)
+    except LotteryError:
+        lost = published or (folder / REQUEST).is_file()
+        return f"what made them is not on record in {REQUEST}" if lost else ""
+    names = [*{**there["request"], **wanted["request"]}]
+    told = _differences(there["request"], wanted["request"], names)
+    for page in there["seeds"].keys() & wanted["seeds"].keys():
+        told += _differences(*({"seeds": each["seeds"][page]} for each in (there, wanted)))
+    pages = [name[:-6] for name in published if TEMPLATE.fullmatch(name)]
+    told += [f"{page} is not on record" for page in pages if page not in there["seeds"]]
+    return "; ".join(dict.fromkeys(told))
+
+
+def _refuse_apart(there: Identity, here: Identity, folder: Path) -> None:
+    if told := _differences(there, here, SHARED):
+        raise LotteryError(
+            f"{folder} holds pages that must not be counted together with these "
+            f"({'; '.join(told)}): name another folder with --pages."
+        )
+
+
+def _differences(there: Identity, here: Identity, names: Iterable[str] = ("seeds",)) -> list[str]:
+    """What differs, in words. A parameter that did not exist yet had its default."""
+    told = []
+    for name in names:
+        field = Settings.model_fields.get(name)
+        values = [side.get(name, field.default if field else None) for side in (there, here)]
+        if values[0] != values[1]:
+            told.append(f"{name} {_show(values[0])} there, {_show(values[1])} here")
+    return told
+
+
+def _show(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value) or "none"
+
+
+def _neighbours(folder: Path) -> list[Path]:
+    """The folders of the tasks that an encoder's folder holds."""
+    found = (path.parent for name in (REQUEST, TABLES[0]) for path in folder.glob(f"*/{name}"))
+    return sorted(set(found))
+
+
+def _published(folder: Path) -> list[str]:
+    """The pages and tables in a folder."""
+    names = (path.name for path in folder.glob("*.*"))
+    return sorted(name for name in names if name in TABLES or TEMPLATE.fullmatch(name))

@@ -1,0 +1,68 @@
+"""The chapters that teach: exercises that can be solved, and fail until they are."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from myst_nb.core.read import read_myst_markdown_notebook
+
+BOOK = Path(__file__).parents[2] / "book"
+spec = importlib.util.spec_from_file_location("students", BOOK / "_ext" / "students.py")
+students = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(students)
+CHAPTERS = students.chapters()
+
+
+def each_chapter(test):
+    return pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)(test)
+
+
+@each_chapter
+def test_solutions_pass_and_blanks_fail(chapter, monkeypatch):
+    monkeypatch.chdir(chapter.parent)
+    cells = read_myst_markdown_notebook(chapter.read_text()).cells
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    names = {}
+    for cell, check in zip(code, [*code[1:], None], strict=True):
+        if "solution" in cell.metadata.get("tags", []):
+            exec(students.blanks(cell.source), names)
+            with pytest.raises((AssertionError, NotImplementedError)) as failed:
+                exec(check.source, names)
+            assert str(failed.value), "a check tells the learner what to look at"
+        exec(cell.source, names)
+
+
+@each_chapter
+def test_a_student_notebook_has_the_exercises_without_solutions_and_plain_markdown(chapter):
+    notebook = students.student_notebook(chapter)
+    nbformat.validate(notebook)
+    text = "\n".join(cell.source for cell in notebook.cells)
+    assert text.count("# Your turn") == len(
+        re.findall(r"admonition\} Exercise", chapter.read_text())
+    )
+    assert not re.search(
+        r"`\{|\{(doc|cite|download|figure|literalinclude|admonition)|:::|<a ", text
+    )
+
+
+@each_chapter
+def test_a_chapter_says_what_it_gives_and_takes_and_an_exercise_how_hard_it_is(chapter):
+    text = chapter.read_text()
+    for word in ("**You learn**", "**You need**", "**Time:**", f"students/{chapter.stem}.ipynb"):
+        assert word in text
+    kinds, levels = "predict|change|write|predict and change", "easy|medium|hard"
+    for title in re.findall(r"\{admonition\} (Exercise .+)", text):
+        assert re.fullmatch(rf"Exercise \d\.\d · ({kinds}) · ({levels}) · \d+ minutes", title)
+    assert "{literalinclude} ../../lotterylib/" in text
+
+
+@pytest.mark.parametrize("name", ["gated_layer", "search_phases", "overlap_trap"])
+def test_a_diagram_can_be_read_on_a_phone(name):
+    svg = (BOOK / "_static" / f"{name}.svg").read_text()
+    width = float(re.search(r'viewBox="0 0 (\d+)', svg)[1])
+    sizes = [float(size) for size in re.findall(r'font-size="(\d+)"', svg)]
+    assert min(sizes) * 342 / width >= 9  # CSS pixels of the text column of a screen 390 wide
+    used = [path.stem for path in CHAPTERS if f"_static/{name}.svg" in path.read_text()]
+    assert len(used) == 1

@@ -1,0 +1,216 @@
+"""The built site, as a reader's browser has it: links, hosts, errors, widths, accessibility."""
+
+import functools
+import http.server
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from bs4 import BeautifulSoup
+
+from tests.shared import made_once
+
+pytestmark = pytest.mark.long
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+# The served 404 page names its style sheets from the root of the host, as it must.
+ABSOLUTE = {"404.html"}
+WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+# Resolves when a page has taken in a new width and drawn itself.
+SETTLED = """width => new Promise(done => {
+  const look = left => left === 0 ? done() : requestAnimationFrame(() => look(left - 1));
+  const wait = () => innerWidth === width ? look(4) : setTimeout(wait, 20);
+  wait();
+})"""
+CUT_TABLES = """() => [...document.querySelectorAll('.bd-article table')].filter(table => {
+  let box = table;
+  while (box && !box.classList.contains('bd-article')) {
+    if (getComputedStyle(box).overflowX !== 'visible' && box.scrollWidth > box.clientWidth + 1)
+      return true;
+    box = box.parentElement;
+  }
+  return false;
+}).map(table => table.innerText.slice(0, 80))"""
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory, worker_id):
+    """The folder of the site, built from a copy with warnings as errors."""
+
+    def make(folder):
+        for name in ("book", "notebooks", "lotterylib"):
+            shutil.copytree(ROOT / name, folder / name)
+        shutil.copy(ROOT / "_config.yml", folder)
+        command = Path(sys.executable).with_name("jupyter-book")
+        build = [command, "build", "book", "--all", "-W", "-n", "--keep-going"]
+        environment = os.environ | {"PYTHONPATH": str(folder)}
+        done = subprocess.run(build, cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+
+    return made_once(tmp_path_factory, worker_id, "site", make) / "_build" / "html"
+
+
+@pytest.fixture(scope="session")
+def pages(site):
+    """All pages but index.html, which only leads on to the first."""
+    found = {page for page in site.rglob("*.html") if "_static" not in page.parts}
+    return sorted(found - {site / "index.html"})
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A browser; in CI (LOTTERY_NEED_BROWSER is set) it is a failure that there is none."""
+    if CHROMIUM is None:
+        missing = "Chromium is not installed: apt-get install chromium"
+        pytest.fail(missing) if os.environ.get("LOTTERY_NEED_BROWSER") else pytest.skip(missing)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        sandbox = [] if os.geteuid() else ["--no-sandbox"]  # root has no sandbox
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def address(site):
+    """The site's address on a server of its own."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *words):
+            pass
+
+    handler = functools.partial(Quiet, directory=str(site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def _watched(browser, problems, **settings):
+    """A page whose console errors, failures and requests to other hosts are written down."""
+    page = browser.new_context(reduced_motion="reduce", **settings).new_page()
+    page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+
+    def note(request):
+        url = urlsplit(request.url)
+        if url.scheme in ("http", "https") and url.hostname != "127.0.0.1":
+            problems.append(f"asks {request.url}")
+
+    page.on("request", note)
+    return page
+
+
+def test_every_link_and_source_resolves_on_disk(site, pages):
+    anchors, broken, checked = {}, [], 0
+
+    def anchors_of(page):
+        if page not in anchors:
+            soup = BeautifulSoup(page.read_text(), "html.parser")
+            anchors[page] = {tag.get("id") or tag.get("name") for tag in soup.find_all(True)}
+        return anchors[page]
+
+    for page in pages:
+        if page.name in ABSOLUTE:
+            continue
+        for tag in BeautifulSoup(page.read_text(), "html.parser").find_all(True):
+            for attribute in ("href", "src", "poster", "data"):
+                url = tag.get(attribute)
+                if url is None or url.startswith("data:"):
+                    continue
+                checked += 1
+                where, parts = f"{page.relative_to(site)}: {url}", urlsplit(url)
+                if parts.scheme or parts.netloc:
+                    if tag.name != "a":  # what the page itself loads is its own
+                        broken.append(where)
+                    continue
+                target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
+                if not target.is_file():
+                    broken.append(where)
+                elif parts.fragment and target.suffix == ".html":
+                    if unquote(parts.fragment) not in anchors_of(target):
+                        broken.append(where)
+    first = re.search(r"url=([^\"]+)", (site / "index.html").read_text()).group(1)
+    assert (site / first).is_file()
+    assert checked > 5000
+    assert not broken
+
+
+def test_every_picture_says_what_is_on_it(pages):
+    for page in pages:
+        images = re.findall(r"<img[^>]+_images[^>]*>", page.read_text())
+        assert all(re.search(r'alt="[^"/]{40,}"', image) for image in images), page
+
+
+def test_pages_opened_from_disk_ask_no_other_host_and_log_no_error(site, pages, chromium):
+    problems, formulae = [], 0
+    page = _watched(chromium, problems)
+    for path in pages:
+        if path.name in ABSOLUTE:
+            continue
+        before = len(problems)
+        page.goto(path.as_uri())
+        if page.locator(".math").count():
+            page.wait_for_selector("mjx-container svg", state="attached")
+            formulae += page.locator("mjx-container").count()
+        problems[before:] = [f"{path.relative_to(site)}: {text}" for text in problems[before:]]
+    assert not problems
+    assert formulae > 20
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_page_scrolls_sideways_and_no_table_is_cut(site, pages, chromium, address, width):
+    problems, wide = [], []
+    page = _watched(chromium, problems, viewport={"width": width, "height": 900})
+    for path in pages:
+        name = path.relative_to(site).as_posix()
+        page.goto(f"{address}/{name}")
+        page.evaluate(SETTLED, width)
+        if page.evaluate("document.documentElement.scrollWidth") > width:
+            wide.append(name)
+        wide += [f"{name}: {table}" for table in page.evaluate(CUT_TABLES)]
+    assert not wide
+    assert not problems
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_violation_of_wcag_2_2_aa(site, pages, chromium, address, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    axe, problems, found = Axe(), [], []
+    options = {"runOnly": WCAG, "resultTypes": ["violations"]}
+    page = _watched(chromium, problems, color_scheme=scheme)
+    for path in pages:
+        name = path.relative_to(site).as_posix()
+        page.goto(f"{address}/{name}")
+        for width in (1280, 390):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.evaluate(SETTLED, width)
+            assert page.evaluate("document.documentElement.dataset.theme") == scheme
+            for violation in axe.run(page, options=options).response["violations"]:
+                nodes = [node["html"][:120] for node in violation["nodes"]]
+                found.append(f"{name} at {width}: {violation['id']}: {nodes[:3]} of {len(nodes)}")
+    assert not found, "\n".join(found)
+    assert not problems
+
+
+def test_a_table_that_does_not_fit_becomes_a_card_a_row(site, chromium, address):
+    page = _watched(chromium, [], viewport={"width": 390, "height": 900})
+    page.goto(f"{address}/chapters/differ.html")
+    page.evaluate(SETTLED, 390)
+    table = page.locator("table", has_text="One dev example").first
+    heads = [text.strip() for text in table.locator("thead th").all_text_contents()]
+    assert "cards" in table.get_attribute("class")
+    first = table.locator("tbody tr").first.locator("td")
+    assert [cell.get_attribute("data-name") for cell in first.all()] == heads
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.evaluate(SETTLED, 1280)
+    assert "cards" not in table.get_attribute("class")
