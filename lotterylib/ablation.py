@@ -47,7 +47,7 @@ def ablate_heads(
     shape = (len(stack), model.config.num_attention_heads)
     decisions: dict[tuple[int, ...], list[torch.Tensor]] = {p: [] for p in np.ndindex(shape)}
     batches = reading_batches(split.lengths, EVALUATION_BATCH)
-    with gpu.without_waiting(model), gpu.autocast(model):
+    with gpu.without_sync(model), gpu.autocast(model):
         for number, rows in enumerate(batches):
             inputs, _ = split.batch(rows, model.device)
             outputs = _outputs(model, stack, inputs)

@@ -1,18 +1,20 @@
-"""The command `lottery`: run tasks, list what can be asked for, show what was found."""
+"""The command `lottery`: run tasks, list what can be asked for, show what was found.
+
+What takes long to import is imported where it is needed, when Ctrl-C is dealt with already.
+"""
 
 from __future__ import annotations
 
 import argparse
+import gc
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from lotterylib import __version__, commands
+from lotterylib import __version__
 from lotterylib.errors import LotteryError, unknown
-from lotterylib.runs.methods import EXTRAS
-from lotterylib.runs.request import BOOK, TRIALS
-from lotterylib.runs.settings import GROUPS, reference
-from lotterylib.tasks import BUNDLED
+from lotterylib.runs.stopping import Stopped, stoppable
 
 _EXAMPLES = """\
 examples:
@@ -24,7 +26,7 @@ examples:
   lottery run sst2 --budget full --train-rows 3000 --seeds 1337,42,86
   lottery run rte --data-dir GLUE --with all  with the appendices, side studies and extensions
   lottery plan cola rte --encoder bert-base-uncased --budget full
-                                             what that would cost on this machine
+                                             how long that will take on this machine
   lottery status rte mrpc --data-dir GLUE    how far that has come
   lottery run rte mrpc --data-dir GLUE --profile slurm
                                              the same as jobs of a cluster
@@ -45,6 +47,8 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
+    from lotterylib import commands
+
     parser = _Parser(
         prog="lottery",
         description="Reproduce 'When BERT Plays the Lottery, All Tickets Are Winning'.",
@@ -66,21 +70,17 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--profile",
         default="",
-        help="run as jobs of a grid, with Snakemake: local, slurm, kubernetes, or the folder of a "
-        "profile (default: compute in this process)",
-    )
-    run.add_argument(
-        "--no-overview", action="store_true", help="leave out the page over all tasks, as jobs do"
+        help="run as jobs of a cluster, with Snakemake: local, slurm, or the folder of a profile "
+        "(default: compute here)",
     )
     run.set_defaults(handler=commands.run)
     planned = subparsers.add_parser(
         "plan",
-        help="tell what a run would cost on this machine, without starting it",
-        description="Time a few batches as long as the tasks' texts and tell cells, arithmetic, "
-        "hours and memory. Takes the same requests as 'lottery run'; GLUE's texts are not needed.",
+        help="tell how long a run will take on this machine, without starting it",
+        description="Time a few batches of the tasks' texts and tell which jobs are left and how "
+        "long they will take. Takes the same requests as 'lottery run'.",
     )
     _add_request(planned)
-    planned.add_argument("--json", default="", help="a file to write the table to as well")
     planned.set_defaults(handler=commands.plan)
     tickets = subparsers.add_parser(
         "tickets",
@@ -146,6 +146,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_request(parser: argparse.ArgumentParser) -> None:
     """What is to be run: every field of `Settings` is an option."""
+    from lotterylib.runs.methods import EXTRAS
+    from lotterylib.runs.request import BOOK, TRIALS
+    from lotterylib.runs.settings import GROUPS, reference
+    from lotterylib.tasks import BUNDLED
+
     parser.add_argument(
         "tasks",
         nargs="*",
@@ -194,24 +199,40 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status is 2 for a request that cannot be met."""
     try:
-        parser = build_parser()
-        options, extra = parser.parse_known_args(arguments)
-        if extra:
-            names = vars(options).keys() - {"command", "handler", "tasks", "folder"}
-            known = sorted(
-                f"--{name.replace('extras', 'with').replace('_', '-')}" for name in names
-            )
-            raise unknown("option", extra[0], known)
-        return options.handler(options)
+        status = _run_or_say_why_not(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read what is said has gone, such as head
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        return 141
+    return status
+
+
+def _run_or_say_why_not(arguments: Sequence[str] | None) -> int:
+    try:
+        with stoppable():
+            return _run(arguments)
     except LotteryError as error:
         print(f"lottery: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         print(
             "\nlottery: stopped. What was finished is kept; give the same command again to go on.",
             file=sys.stderr,
         )
-        return 130
+        gc.freeze()  # else Python looks through all that is about to be freed, for seconds
+        return stopped.status if isinstance(stopped, Stopped) else 130
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    parser = build_parser()
+    options, extra = parser.parse_known_args(arguments)
+    if extra:
+        names = vars(options).keys() - {"command", "handler", "tasks", "folder"}
+        known = sorted(f"--{name.replace('extras', 'with').replace('_', '-')}" for name in names)
+        raise unknown("option", extra[0], known)
+    return options.handler(options)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -34,14 +33,13 @@ if TYPE_CHECKING:
 
     from lotterylib.runs.run import Failure
     from lotterylib.runs.settings import Settings
-    from lotterylib.scoring import Score
 
 
 def run(options: argparse.Namespace) -> int:
-    """Compute what tasks need, then render their pages; with a profile, as jobs of a grid."""
+    """Compute what tasks need, then render their pages; with a profile, as jobs of a cluster."""
     everything = _settings(options)
     _extras(options)
-    profile = _profile(options)
+    profile = _profile(options, everything[0].store)
     pages = Path(options.pages)
     templates = [] if options.no_pages else _templates(Path(options.notebooks))
     _check_writable(everything[0].store, *([] if options.no_pages else [pages]))
@@ -60,33 +58,28 @@ def run(options: argparse.Namespace) -> int:
     if not options.no_pages:
         rendering.check_pages(plan, pages, options.replace)
     if profile:
-        return _run_grid(options, profile)
-    failures = running.compute_all(plan, options.jobs)
+        from lotterylib.runs.grid import compute_as_jobs
+
+        failures = compute_as_jobs(plan, profile, Path(options.notebooks), options.jobs)
+    else:
+        failures = running.compute_all(plan, options.jobs)
     plan = list(running.without_failures(plan, failures))
     if options.no_pages and plan:
         tables = [collect(experiment, *wanted) for experiment, wanted in plan]
         _show(pd.concat(tables).drop_duplicates())
     elif plan:
         failures += rendering.render_all(plan, templates, pages, options.jobs, options.replace)
-        if not options.no_overview:
-            failures += rendering.try_overview(encoder.name, templates, pages)
+        failures += rendering.try_overview(encoder.name, templates, pages)
         results(options)
     return _tell(failures)
 
 
-def _profile(options: argparse.Namespace) -> Path | None:
+def _profile(options: argparse.Namespace, store: Path) -> Path | None:
     if not options.profile:
         return None
-    from lotterylib.runs.grid import check_profile
+    from lotterylib.runs.grid import find_profile
 
-    return check_profile(options)
-
-
-def _run_grid(options: argparse.Namespace, profile: Path) -> int:
-    from lotterylib.runs import grid
-
-    status = grid.run(options, profile)
-    return status if status or options.no_pages else results(options)
+    return find_profile(options.profile, Path(options.notebooks), store)
 
 
 def overview(options: argparse.Namespace) -> int:
@@ -127,7 +120,7 @@ def _tell(failures: Sequence[Failure]) -> int:
         return 0
     own = [failure for failure in failures if failure.itself]
     others = len(failures) - len(own)
-    needing = f"; {others} cells that need them were left out" if others else ""
+    needing = f"; {others} jobs that need them were left out" if others else ""
     print(f"lottery: {len(own)} failed{needing}.", file=sys.stderr)
     for failure in own:
         print(f"  {failure.name}: {failure.reason}", file=sys.stderr)
@@ -160,16 +153,6 @@ def given_by_options(options: argparse.Namespace) -> dict[str, Any]:
     return given_from_outside(options.config, options.assignments, texts)
 
 
-def requested(options: argparse.Namespace, encoder: str) -> Request:
-    """What is asked for: the settings of each task, with the pages that are wanted of them.
-
-    Args:
-        options: of `lottery run`.
-        encoder: the name of its folder of pages.
-    """
-    return [part for each in _settings(options) for part in _in_parts(options, each, encoder)]
-
-
 def _in_parts(options: argparse.Namespace, settings: Settings, encoder: str) -> Request:
     """The pages that are wanted of a task, those that the budget gives fewer seeds apart."""
     place = Path() if options.no_pages else Path(options.pages) / encoder / settings.task.name
@@ -194,30 +177,18 @@ def _extras(options: argparse.Namespace) -> list[str]:
 
 
 def plan(options: argparse.Namespace) -> int:
-    """Tell what a run would cost."""
+    """Tell which jobs a run has still to do, and how long that will take."""
     everything = _settings(options)
     _extras(options)
-    import torch
-
-    from lotterylib.data.files import write_json
-    from lotterylib.runs.plan import plan as costs
-    from lotterylib.runs.run import processes
+    plan = _open(options, everything)
+    from lotterylib.runs.jobs import pieces_of
+    from lotterylib.runs.plan import describe, measure, seconds_left, standing_of
+    from lotterylib.runs.run import processes, use_threads
 
     jobs = options.jobs or processes()
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
-    request = [
-        part for settings in everything for part in _in_parts(options, settings, settings.encoder)
-    ]
-    table = costs(request, jobs)
-    shown = {name: "{:,.2f}".format for name in ("pflop", "hours", "arithmetic", "traffic")}
-    print(table.to_string(formatters=shown))
-    notes = table.attrs["notes"]
-    print("\n".join(notes))
-    if options.json:
-        rows = table.reset_index().to_dict("records")
-        first = everything[0]
-        asked = {name: getattr(first, name) for name in ("encoder", "budget", "batch_order")}
-        write_json(Path(options.json), {"asked": asked, "rows": rows, "notes": notes})
+    use_threads(everything[0], jobs)
+    found = {place: standing_of(piece) for place, piece in pieces_of(plan).items()}
+    print(describe(found, seconds_left(found, measure(plan[0][0])), jobs))
     return 0
 
 
@@ -235,14 +206,13 @@ def tickets(options: argparse.Namespace) -> int:
 
         template = find_template(_templates(Path(options.notebooks)), TICKETS)
     _check_writable(everything[0].store, Path(options.pages))
-    from tqdm import tqdm
-
     from lotterylib.data.files import write_whole
     from lotterylib.report import identity
     from lotterylib.report.pages import TICKETS
     from lotterylib.runs import lottery
     from lotterylib.runs.experiment import open_experiment
-    from lotterylib.runs.run import processes
+    from lotterylib.runs.jobs import as_pieces, ticket_jobs
+    from lotterylib.runs.run import compute_pieces
 
     experiment = open_experiment(everything[0])
     plan = [(experiment, [Path(TICKETS).stem])]
@@ -253,38 +223,26 @@ def tickets(options: argparse.Namespace) -> int:
             f"An encoder of {experiment.shape.layers} layers has {4**experiment.shape.layers:,} "
             f"tickets: the whole lottery is drawn with {lottery.MOST_LAYERS} layers at most."
         )
-    seed, jobs = experiment.settings.seeds[0], options.jobs or processes()
-    with tqdm(total=1.0, desc="all tickets, pruned", bar_format="{l_bar}{bar:20}| {desc}") as bar:
-        lottery.pruned(experiment, seed, lambda share, found: bar.update(share - bar.n))
-    path = lottery.searched(experiment, seed)
-    print("The search: " + " ".join(str(state["ticket"]) for state in path), file=sys.stderr)
     wanted = [int(part) for part in only] or lottery.tickets_in_order(experiment.shape.layers)
     wanted = wanted[: options.first] if options.first else wanted
     place = Path(options.pages) / experiment.encoder.name / experiment.task.name / "tickets.csv"
-    total = len(wanted) * len(experiment.settings.seeds)
-    experiment.baseline("frozen")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the table is written then too
+    pieces = as_pieces(experiment, ticket_jobs(experiment.settings, wanted))
+    scored = [piece for piece in pieces.values() if piece.job.stage != "ticket"]
     try:
-        with tqdm(total=total, desc="retrained", unit="ticket", smoothing=0.05) as bar:
-
-            def on_done(seed: int, ticket: int, score: Score) -> None:
-                bar.update()
-                value = score.metrics[experiment.task.metric]
-                bar.set_postfix_str(f"{ticket} scores {value:.3f}", refresh=False)
-
-            lottery.retrain(experiment, wanted, jobs, on_done)
-    finally:
-        table = lottery.ticket_table(experiment)
-        identity.claim(mine, replace=options.replace)
-        write_whole(place, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-        print(f"What is known of all tickets is in {place}.", file=sys.stderr)
-    if template is not None:
+        failures = compute_pieces(pieces, options.jobs)
+    finally:  # what is known is written whenever it stops
+        if all(experiment.store.has(piece.key) for piece in scored):
+            table = lottery.ticket_table(experiment)
+            identity.claim(mine, replace=options.replace)
+            write_whole(place, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+            print(f"What is known of all tickets is in {place}.", file=sys.stderr)
+    if template is not None and not failures:
         from lotterylib.report.pages import render
         from lotterylib.runs.settings import given_by
 
         render(template, place.with_name(template.name), given_by(experiment.settings))
         print(f"Rendered {place.with_name(template.name)}", file=sys.stderr)
-    return 0
+    return _tell(failures)
 
 
 def rates(options: argparse.Namespace) -> int:
@@ -317,26 +275,16 @@ def status(options: argparse.Namespace) -> int:
     everything = _settings(options)
     _extras(options)
     plan = _open(options, everything)
+    from lotterylib.runs.jobs import pieces_of
+    from lotterylib.runs.plan import describe, seconds_left, standing_of
     from lotterylib.runs.run import processes
-    from lotterylib.runs.status import seconds_left, states_of, table_of
 
-    states = states_of(plan)
-    print(table_of(states).to_string())
-    failed = [state for state in states if state.state == "failed"]
-    for state in failed:
-        print(f"{state.task}, seed {state.seed}: {state.cell.label} failed: {state.reason}")
-    done = sum(state.state == "done" for state in states)
-    print(f"{done} of {len(states)} cells are done.", end=" ")
-    if done == len(states):
-        print("Nothing is left to compute.")
-        return 0
-    jobs = options.jobs or processes()
-    left = seconds_left(states, jobs)
-    if left is None:
-        print("What is left would be a guess before the first one; see 'lottery plan'.")
-    else:
-        print(f"Some {max(1, round(left / 60))} minutes are left with {jobs} processes.")
-    return 1 if failed else 3
+    found = {place: standing_of(piece) for place, piece in pieces_of(plan).items()}
+    print(describe(found, seconds_left(found, None), options.jobs or processes()))
+    failed = [each for each in found.values() if each.state == "failed"]
+    for each in failed:
+        print(f"{each.piece.name} failed: {each.reason}")
+    return 1 if failed else 0 if all(each.state == "done" for each in found.values()) else 3
 
 
 def import_masks(options: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from lotterylib.batches import BatchOrder, Encoded, training_batches
 from lotterylib.errors import LotteryError
 from lotterylib.fast import gpu
 from lotterylib.fast.cpu import use_onednn
-from lotterylib.fast.layers import all_words, own_vocabulary, unpadded
+from lotterylib.fast.layers import all_words, compact_embedding, unpadded
 from lotterylib.gates import pruned_weights_frozen, zero_pruned_weights
 from lotterylib.scoring import example_losses
 from lotterylib.subnetworks import WeightSubnetwork
@@ -88,7 +88,7 @@ def train(
     losses: list[float] = []
     waiting: list[torch.Tensor] = []
     scaler = gpu.gradient_scaler(model)
-    often = gpu.looks_after(model.device)
+    often = gpu.loss_fetch_interval(model.device)
     frozen: AbstractContextManager[None] = nullcontext()
     if subnetwork is not None:
         zero_pruned_weights(model, subnetwork)
@@ -96,9 +96,9 @@ def train(
     use_onednn(model.train())
     # Batches of one length have next to no padding to leave aside; a GPU would wait to leave it.
     pad = recipe.order == "buckets" or gpu.on_gpu(model.device)
-    packed = gpu.without_waiting(model) if pad else unpadded(model)
+    packed = gpu.without_sync(model) if pad else unpadded(model)
     # Weight decay moves the embeddings of words that never occur too.
-    words = all_words(model) if recipe.weight_decay else own_vocabulary(model, split)
+    words = all_words(model) if recipe.weight_decay else compact_embedding(model, split)
     with torch.random.fork_rng(), frozen, packed, words as ids:
         optimizer = torch.optim.AdamW(
             model.parameters(),

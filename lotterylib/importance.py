@@ -98,7 +98,7 @@ def measure(
                 gate.expand(*shape, *gate.shape).clone().requires_grad_() for gate in (heads, mlps)
             ]
             with (
-                gpu.without_waiting(model),
+                gpu.without_sync(model),
                 gpu.autocast(model, scaled=False),
                 closed_mlps_skipped(model, computed),
                 gated(model, *gates),

@@ -91,7 +91,7 @@ def evaluate(model: PreTrainedModel, split: Encoded, task: Task) -> Score:
     use_onednn(model.eval())
     batches = reading_batches(split.lengths, EVALUATION_BATCH)
     found = []
-    with gpu.without_waiting(model), gpu.autocast(model):
+    with gpu.without_sync(model), gpu.autocast(model):
         for rows in batches:
             inputs, _ = split.batch(rows, model.device)
             found.append(decide(model(**inputs).logits.float(), task))

@@ -100,7 +100,7 @@ def score_all(
     variants = _variants(model, drop_empty_bias)
     batches = reading_batches(split.lengths, EVALUATION_BATCH)
     found: list[list[torch.Tensor]] = [[] for _ in range(4**layers)]
-    with gpu.without_waiting(model), gpu.autocast(model):
+    with gpu.without_sync(model), gpu.autocast(model):
         for number, rows in enumerate(batches, start=1):
             inputs, _ = split.batch(rows, model.device)
             for ticket, logits in _walk(model, variants, inputs):

@@ -200,6 +200,7 @@ def small_runs():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lotterylib.data.glue, "BUNDLED_ROWS", {"train": 60, "validation": 60})
-        patch.setattr(lotterylib.runs.pattern_counts, "classifier", lambda store: None)
+        patch.setattr(lotterylib.runs.pattern_counts, "GENERATED_MAPS", 50)
+        patch.setattr(lotterylib.runs.pattern_counts, "EPOCHS", 1)
         patch.setattr(lotterylib.runs.pattern_counts, "classify_by_cnn", brightest)
         yield

@@ -25,8 +25,6 @@ COLUMNS = (
     *("id", "kind", "encoder", "task", "layer", "head", "length"),
     *("label", "half", "annotator", "second_label"),
 )
-AUTHORS_LABELS = dict(zip(("vertical", "diagonal", "mix", "block", "other"), PATTERNS, strict=True))
-"""The authors' names of the classes and ours."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,51 +95,6 @@ def load_labelled(folder: Path | None = None) -> LabelledMaps:
     return LabelledMaps(tuple(maps[each].astype(np.float32) for each in table["id"]), table)
 
 
-def load_authors_archive(folder: Path, kind: str = "raw") -> LabelledMaps:
-    """Maps labelled by the authors, for those who have them.
-
-    Their repository lists `data/head_classification_data.tar.gz`, whose content could not be had,
-    so its format is not known here and this function has never seen it. To convert it, write each
-    map of one kind, without its padding, with `numpy.save` as a float array to
-    `<folder>/<label>/<id>.npy`, where the label is one of theirs: vertical, diagonal, mix, block,
-    other. Nothing is ever unpickled here; if the archive holds pickles, read them elsewhere.
-
-    Args:
-        folder: the converted maps.
-        kind: what they are; the table says it of each.
-
-    Returns:
-        The maps, all in the half "validation", in the order of labels and ids. Encoder and task
-        are empty in the table, layer and head -1.
-
-    Raises:
-        LotteryError: no folder, no maps, a folder that is no label, an id twice, or a file that is
-            no square array of numbers.
-    """
-    if kind not in KINDS:
-        raise unknown("kind of map", kind, KINDS)
-    if not folder.is_dir():
-        raise LotteryError(f"The folder of labelled maps {folder} does not exist.")
-    maps, rows = [], []
-    for files in sorted(part for part in folder.iterdir() if part.is_dir()):
-        if files.name not in AUTHORS_LABELS:
-            raise unknown(f"label in {folder},", files.name, AUTHORS_LABELS)
-        for file in sorted(files.glob("*.npy")):
-            maps.append(_read_array(file))
-            known = {"id": file.stem, "kind": kind, "length": len(maps[-1])}
-            label = {"label": AUTHORS_LABELS[files.name], "half": "validation"}
-            blank = {"encoder": "", "task": "", "layer": -1, "head": -1, "second_label": ""}
-            rows.append(known | label | blank | {"annotator": "authors"})
-    if not maps:
-        raise LotteryError(
-            f"{folder} holds no maps: they are looked for as <label>/<id>.npy, the label being "
-            f"one of {', '.join(AUTHORS_LABELS)}."
-        )
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    _refuse_repeated(table, folder)
-    return LabelledMaps(tuple(maps), table)
-
-
 def _codes(labels: pd.Series) -> np.ndarray:
     return np.array([PATTERNS.index(label) for label in labels], dtype=np.int64)
 
@@ -207,14 +160,3 @@ def _match(table: pd.DataFrame, maps: dict[str, np.ndarray], file: Path) -> None
             )
     if unlabelled := sorted(maps.keys() - labelled.keys()):
         raise LotteryError(f"The map {unlabelled[0]} in {file} has no label.")
-
-
-def _read_array(file: Path) -> np.ndarray:
-    try:
-        array = np.load(file, allow_pickle=False)
-    except Exception as error:  # a header is read as Python, so anything can be wrong with it
-        raise LotteryError(f"{file} is not a readable array of numbers: {error}.") from None
-    numeric = isinstance(array, np.ndarray) and np.issubdtype(array.dtype, np.floating)
-    if not numeric or array.ndim != 2 or array.shape[0] != array.shape[1]:
-        raise LotteryError(f"{file} is not a square array of floating-point numbers.")
-    return array.astype(np.float32)

@@ -21,7 +21,7 @@ from transformers.masking_utils import sdpa_mask
 from lotterylib.errors import LotteryError
 
 _NAME = "lottery_unchecked_masks"
-_LOOK_AFTER = 50
+_FETCH_INTERVAL = 50
 
 Precision = Literal["auto", "float32", "bfloat16"]
 """What products are computed in. "auto" is float32 on a CPU and the card's half precision on a GPU;
@@ -69,9 +69,9 @@ def computed_on(device: torch.device, precision: Precision = "auto", scaled: boo
     return name_of(device) if half is None else f"{name_of(device)}, {half}".replace("torch.", "")
 
 
-def looks_after(device: torch.device) -> int:
+def loss_fetch_interval(device: torch.device) -> int:
     """After how many steps the losses are fetched; each time, a GPU has to be waited for."""
-    return _LOOK_AFTER if on_gpu(device) else 1
+    return _FETCH_INTERVAL if on_gpu(device) else 1
 
 
 def set_precision(model: PreTrainedModel, precision: Precision) -> PreTrainedModel:
@@ -127,7 +127,7 @@ def gradient_scaler(model: PreTrainedModel) -> torch.amp.GradScaler:
     )
 
 
-def without_waiting(model: PreTrainedModel) -> AbstractContextManager:
+def without_sync(model: PreTrainedModel) -> AbstractContextManager:
     """Within it, a model on a GPU does not look whether a batch has any padding.
 
     Looking would spare the mask now and then, but the processor would have to wait for all that the

@@ -112,14 +112,14 @@ class _Batch:
 
 @contextmanager
 def all_words(model: PreTrainedModel) -> Iterator[torch.Tensor]:
-    """As `own_vocabulary`, but the embedding stays whole and ids what they are."""
+    """As `compact_embedding`, but the embedding stays whole and ids what they are."""
     table = model.get_input_embeddings()
     assert isinstance(table, nn.Embedding)
     yield torch.arange(table.num_embeddings, device=table.weight.device)
 
 
 @contextmanager
-def own_vocabulary(model: PreTrainedModel, split: Encoded) -> Iterator[torch.Tensor]:
+def compact_embedding(model: PreTrainedModel, split: Encoded) -> Iterator[torch.Tensor]:
     """Within it, the model's embedding holds only the word pieces of a split.
 
     Args:

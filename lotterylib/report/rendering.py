@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
-from concurrent.futures import as_completed
+from concurrent.futures import Future, as_completed
 from pathlib import Path
 
 from lotterylib.errors import reason_of
@@ -18,7 +19,9 @@ from lotterylib.report.pages import (
 )
 from lotterylib.report.published import publish
 from lotterylib.runs.experiment import Experiment
-from lotterylib.runs.run import Failure, Plan, pool_of, processes, without_failures
+from lotterylib.runs.jobs import Plan
+from lotterylib.runs.pool import Workers
+from lotterylib.runs.run import Failure, processes, without_failures
 from lotterylib.runs.settings import given_by
 
 
@@ -51,22 +54,28 @@ def render_all(
     """
     identity.claim(identity.requests_of(plan, pages), replace=replace)
     failures = []
-    with pool_of(jobs or processes()) as pool:
-        rendered = {}
-        for experiment, wanted in plan:
-            for template in (each for each in templates if each.stem in wanted):
-                page = page_path(pages, experiment.encoder.name, experiment.task.name, template)
-                job = pool.submit(render, template, page, given_by(experiment.settings))
-                rendered[job] = experiment.task.name, page
-        for job in as_completed(rendered):
-            task, page = rendered[job]
-            try:
-                job.result()
-            except Exception as error:  # whatever goes wrong is this page's failure alone
-                print(f"{page} FAILED: {reason_of(error)}", file=sys.stderr)
-                failures.append(Failure(task, str(page), reason_of(error)))
-            else:
-                print(f"Rendered {page}", file=sys.stderr)
+    rendered: dict[Future, tuple[str, Path]] = {}
+    try:
+        with Workers(jobs or processes()) as workers:
+            for experiment, wanted in plan:
+                name, parameters = experiment.task.name, given_by(experiment.settings)
+                for template in (each for each in templates if each.stem in wanted):
+                    page = page_path(pages, experiment.encoder.name, name, template)
+                    rendered[workers.submit(render, template, page, parameters)] = name, page
+            for job in as_completed(rendered):
+                task, page = rendered[job]
+                try:
+                    job.result()
+                except Exception as error:  # whatever goes wrong is this page's failure alone
+                    print(f"{page} FAILED: {reason_of(error)}", file=sys.stderr)
+                    failures.append(Failure(task, str(page), reason_of(error)))
+                else:
+                    print(f"Rendered {page}", file=sys.stderr)
+    finally:  # what was begun by processes that had to end
+        for scratch in {
+            place for _, page in rendered.values() for place in page.parent.glob("tmp*")
+        }:
+            shutil.rmtree(scratch, ignore_errors=True)
     folders: dict[Path, list[tuple[Experiment, Sequence[str]]]] = {}
     for experiment, wanted in without_failures(plan, failures):
         folder = pages / experiment.encoder.name / experiment.task.name

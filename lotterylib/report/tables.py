@@ -11,7 +11,7 @@ import pandas as pd
 
 from lotterylib.importance import Importance
 from lotterylib.runs.experiment import Experiment
-from lotterylib.runs.jobs import ALL, cells_of, is_done, provenance
+from lotterylib.runs.jobs import ALL, is_done, jobs_of, provenance
 from lotterylib.runs.methods import ALL_METHODS
 from lotterylib.runs.settings import describe
 
@@ -36,21 +36,21 @@ def describe_run(experiment: Experiment) -> pd.DataFrame:
 
 
 def time_taken(experiment: Experiment, *labels: str) -> pd.DataFrame:
-    """Seconds, device and versions of the cells whose label begins with these words, summed up.
+    """Seconds, device and versions of the jobs whose label begins with these words, summed up.
 
     Returns:
         One row per seed and label.
     """
     rows = []
     for label in labels:
-        cells = [
-            c for c in cells_of(experiment.settings, ALL) if f"{c.label} ".startswith(f"{label} ")
+        jobs = [
+            j for j in jobs_of(experiment.settings, ALL) if f"{j.label} ".startswith(f"{label} ")
         ]
         for seed in experiment.settings.seeds:
             made = [
-                provenance(experiment, cell)
-                for cell in cells
-                if cell.seed == seed and is_done(experiment, cell)
+                provenance(experiment, job)
+                for job in jobs
+                if job.seed == seed and is_done(experiment, job)
             ]
             if made:
                 seconds = sum(entry["seconds"] for entry in made)

@@ -1,282 +1,202 @@
-"""The grid: a request as jobs for a workflow engine, on this machine, on Slurm or on Kubernetes.
+"""The grid: what a run has to compute as jobs for Snakemake, on this machine or on a cluster.
 
-`notebooks/Snakefile` has the rules; here is what they ask about a request, and the command that
-starts the engine. A job fills the run store with a notebook of one seed; the pages are made from
-the full store by `lottery run` itself, so they are the same either way. Nothing here imports torch.
+`lottery run --profile` writes a plain file of jobs, each of them what a page wants of a seed, and
+starts Snakemake, which reads it (`notebooks/Snakefile`). Each job then runs this module, and fills
+the run store; what is in the store already is no job. Nothing here imports torch before that.
 """
 
 from __future__ import annotations
 
-import argparse
-import hashlib
 import importlib.util
 import json
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from lotterylib import cli, commands
-from lotterylib.data.custom import is_task_file
-from lotterylib.data.pretrained import folder_of
-from lotterylib.errors import LotteryError, unknown
-from lotterylib.report.pages import OVERVIEW
-from lotterylib.runs.methods import SEVERAL_SEEDS
-from lotterylib.runs.request import Request
-from lotterylib.runs.settings import Settings, given_by, names
+from lotterylib.errors import LotteryError, reason_of, unknown
+from lotterylib.runs.settings import given_by, parse_settings
+from lotterylib.runs.stopping import Stopped, raise_if_stopped, stoppable
 
-SETTINGS = ("tasks", "pages", "with", "notebooks", *(n for n in names() if n != "task"))
-"""What `snakemake --config` takes: the options of `lottery run` under their own names."""
+if TYPE_CHECKING:
+    from lotterylib.runs.jobs import Plan
+    from lotterylib.runs.run import Failure
 
-TABLES = ("results.csv", "subnetworks.json", "patterns.csv")
-"""What every task publishes beside its pages (`published`)."""
-
-_PATHS = ("encoder", "data_dir", "store", "pages", "notebooks")
 _READ_BY_SHELLS = re.compile(r"[^\w ./,:=+@~-]")
-
-_AFTER = {
-    "01_finetune": (),
-    "02_structured_pruning": ("01_finetune",),
-    "03_magnitude_pruning": ("01_finetune",),
-    "04_subnetworks": ("02_structured_pruning", "03_magnitude_pruning"),
-}
-_AFTER_OTHERWISE = ("04_subnetworks",)
+_GRACE = 30  # seconds in which Snakemake has to cancel a cluster's jobs
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A notebook run for one seed of a task, or for all of them if it compares seeds.
-
-    Attributes:
-        task, notebook: names, the latter without `.ipynb`.
-        seeds: such as "42", or "1337+42"; fit for a file's name.
-    """
-
-    task: str
-    seeds: str
-    notebook: str
-
-    @property
-    def before(self) -> list[Stage]:
-        """The stages whose artefacts this one builds on."""
-        return [
-            Stage(self.task, seed, notebook)
-            for seed in self.seeds.split("+")
-            for notebook in _AFTER.get(self.notebook, _AFTER_OTHERWISE)
-        ]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A request as the Snakefile sees it.
-
-    Attributes:
-        options: of `lottery run`.
-        encoder: the name of the encoder's folder of pages.
-        request: the tasks' settings with their pages.
-    """
-
-    options: argparse.Namespace
-    encoder: str
-    request: Request
-
-    @cached_property
-    def tasks(self) -> list[str]:
-        """The tasks, in the order in which they were asked for."""
-        return list(dict.fromkeys(settings.task.name for settings, _ in self.request))
-
-    @cached_property
-    def stages(self) -> list[Stage]:
-        """Every stage of every task."""
-        return [
-            Stage(settings.task.name, seeds, page)
-            for settings, pages in self.request
-            for page in pages
-            for seeds in _seeds_of(settings, page)
-        ]
-
-    @property
-    def markers(self) -> Path:
-        """The folder for what tells that a stage is done; another one for other settings.
-
-        It is hidden in the run store, so that whoever deletes the store deletes it as well.
-        """
-        shared = dict(given_by(self.request[0][0]))
-        for name in ("task", "seeds", "store"):
-            del shared[name]
-        digest = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:12]
-        return Path(self.request[0][0].store, ".grid", f"{self.encoder}-{digest}")
-
-    @property
-    def published(self) -> list[str]:
-        """The files that every task's folder of pages gets; a task may have further pages there."""
-        wanted = [
-            {page for each, pages in self.request if each.task.name == task for page in pages}
-            for task in self.tasks
-        ]
-        everywhere = set.intersection(*wanted)
-        return [*TABLES, *sorted(f"{page}.ipynb" for page in everywhere)]
-
-    @property
-    def overview(self) -> Path:
-        """The page over all tasks."""
-        return Path(self.options.pages, self.encoder, "overview", OVERVIEW)
-
-    def notebook_arguments(self, task: str, seeds: str) -> list[str]:
-        """A stage's parameters for papermill: texts raw, so that none is taken for a number. Empty
-        ones are left out, since they are the templates' own and Snakemake does not quote them.
-        """
-        settings = next(each for each, _ in self.request if each.task.name == task)
-        parameters = given_by(settings) | {"seeds": seeds.replace("+", ",")}
-        return [
-            part
-            for name, value in parameters.items()
-            if value != ""
-            for part in ("-r" if isinstance(value, str) else "-p", name, str(value))
-        ]
-
-    def argument(self, task: str) -> str:
-        """How `lottery run` is given a task: by name, or by its file."""
-        found = next(each.task for each, _ in self.request if each.task.name == task)
-        return found.file or found.name
-
-    def run_arguments(self) -> list[str]:
-        """The request, without its tasks, as arguments of `lottery run`."""
-        return [f"{_flag(name)}={value}" for name, value in _given(self.options).items()]
-
-
-def read_grid(config: Mapping[str, object], notebooks: str = "notebooks") -> Grid:
-    """The grid that `snakemake --config` asks for.
+def find_profile(name: str, notebooks: Path, store: Path) -> Path:
+    """The folder of the profile of that name, or at that path.
 
     Args:
-        config: settings in `SETTINGS`; what is missing or empty is as in `lottery run`.
-        notebooks: the folder of the templates if the settings do not name one.
-
-    Raises:
-        LotteryError: an unknown setting, or whatever `lottery run` would refuse; see `check_paths`.
-    """
-    for name in config:
-        if name not in SETTINGS:
-            raise unknown("setting", name, SETTINGS)
-    texts = {"notebooks": notebooks} | {
-        name: ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-        for name, value in config.items()
-        if value is not None and name != "tasks"
-    }
-    tasks: list[str] = []
-    given = config.get("tasks") or []
-    for each in [given] if isinstance(given, str) else map(str, given):  # type: ignore[call-overload]
-        whole = is_task_file(each) and not isinstance(given, str)  # its path may have a space
-        tasks += [each] if whole else each.replace(",", " ").split()
-    arguments = [f"{_flag(name)}={value}" for name, value in texts.items()]
-    options = cli.build_parser().parse_args(["run", *arguments, "--", *tasks])
-    check_paths(options)
-    options.notebooks = os.path.relpath(options.notebooks)  # one name, however it was given
-    encoder = folder_of(commands.given_by_options(options).get("encoder", "minilm"))
-    return Grid(options, encoder, commands.requested(options, encoder))
-
-
-def check_paths(options: argparse.Namespace) -> None:
-    """Refuse what a shell could read as its own: Snakemake puts paths between quotes into the
-    scripts of its jobs, whatever they hold.
-
-    Raises:
-        LotteryError: a path has such a character.
-    """
-    paths = [(_flag(name), str(getattr(options, name) or "")) for name in _PATHS]
-    for name, given in [*paths, *(("A task", task) for task in options.tasks)]:
-        if found := _READ_BY_SHELLS.search(given):
-            raise LotteryError(
-                f"{name} is {given!r}: with jobs, paths hold letters, digits, spaces and "
-                f"any of ._/,:=+@~- only, not {found[0]!r}."
-            )
-
-
-def check_profile(options: argparse.Namespace) -> Path:
-    """The folder of the profile that `lottery run --profile` names.
+        name: as given to `lottery run --profile`.
+        notebooks: where the Snakefile and its profiles are.
+        store: the run store, where the jobs are written.
 
     Raises:
         LotteryError: Snakemake is not installed, there is no such profile or no Snakefile, or a
-            path as in `check_paths`.
+            path holds what a shell could read as its own, as Snakemake's jobs are scripts.
     """
-    check_paths(options)
-    if options.no_overview:
-        raise LotteryError("The options --profile and --no-overview do not go together.")
+    for given in (notebooks, store):
+        if found := _READ_BY_SHELLS.search(str(given)):
+            raise LotteryError(
+                f"The path {str(given)!r}: with --profile, paths hold letters, digits, spaces and "
+                f"any of ._/,:=+@~- only, not {found[0]!r}."
+            )
     if importlib.util.find_spec("snakemake") is None:
         raise LotteryError(
             "The option --profile needs Snakemake: pip install 'lotterylib[grid]' brings it."
         )
-    notebooks = Path(options.notebooks)
     if not (notebooks / "Snakefile").is_file():
         raise LotteryError(
             f"{notebooks} holds no Snakefile: run from the repository, or name the folder with "
             "--notebooks."
         )
     named = {path.parent.name: path.parent for path in notebooks.glob("profiles/*/config.yaml")}
-    folder = named.get(options.profile, Path(options.profile))
+    folder = named.get(name, Path(name))
     if not (folder / "config.yaml").is_file():
-        raise unknown("profile", options.profile, [*sorted(named), "or the path of a profile"])
+        raise unknown("profile", name, [*sorted(named), "or the path of a profile"])
     return folder
 
 
-def command(options: argparse.Namespace, profile: Path) -> list[str]:
-    """The command that runs a request's grid.
+def jobs_for(plan: Plan) -> list[dict[str, Any]]:
+    """What the store lacks as jobs for Snakemake, as plain values.
 
-    Args:
-        options: of `lottery run`.
-        profile: a folder with Snakemake's settings for a place to run.
+    Returns:
+        Per page and seed that something is lacking for: `id`; `task`, `seed`, `page`; `needs`, the
+        ids that come before; `parameters` of `parse_settings`; `work`, the fields of each
+        `jobs.Job`. What several pages want belongs to the first.
     """
-    amount = [f"--cores={options.jobs}", f"--jobs={options.jobs}"] if options.jobs else []
-    # In a list, quoted, a text stays as it is; Snakemake would make a number of 007.
-    given = {"tasks": options.tasks} if options.tasks else {}
-    given |= {name: [value] for name, value in _given(options).items()}
-    config = [f"{name}={json.dumps(values)}" for name, values in given.items()]
+    from lotterylib.runs.jobs import pieces_of
+
+    owner: dict[Path, str] = {}
+    found: dict[str, dict[str, Any]] = {}
+    needs: dict[str, set[Path]] = {}
+    for experiment, pages in plan:
+        # Some work is wanted by no page alone: the patterns of super-survivors.
+        for wanted, page in [*(([page], page) for page in pages), (pages, pages[-1])]:
+            for place, piece in pieces_of([(experiment, wanted)]).items():
+                if place in owner or piece.experiment.store.is_whole(piece.key):
+                    continue
+                task, job = experiment.task.name, piece.job
+                name = owner[place] = f"{task}.{job.seed}.{page}"
+                where = {"id": name, "task": task, "seed": job.seed, "page": page, "needs": []}
+                what = {"parameters": given_by(experiment.settings), "work": []}
+                found.setdefault(name, where | what)["work"].append(list(vars(job).values()))
+                needs.setdefault(name, set()).update(piece.needs)
+    for name, places in needs.items():
+        before = {owner[place] for place in places if place in owner} - {name}
+        found[name]["needs"] = sorted(before)
+    return list(found.values())
+
+
+def command(file: Path, profile: Path, notebooks: Path, jobs: int) -> list[str]:
+    """The command that has Snakemake do the jobs of a file, so many at once (0: as the profile)."""
+    amount = [f"--cores={jobs}", f"--jobs={jobs}"] if jobs else []
     return [
-        *(sys.executable, "-m", "snakemake", "stages" if options.no_pages else "all"),
-        *("--snakefile", str(Path(options.notebooks) / "Snakefile")),
-        *("--profile", str(profile), *amount, "--config", *config),
+        *(sys.executable, "-m", "snakemake", "--snakefile", str(notebooks / "Snakefile")),
+        # In a list of one, quoted, a text stays as it is, whatever it looks like.
+        *("--profile", str(profile), *amount, "--config", f"jobs={json.dumps([str(file)])}"),
     ]
 
 
-def run(options: argparse.Namespace, profile: Path) -> int:
-    """Run a request's grid; 0 if every job succeeded, else 1."""
-    stopped = False
-    with subprocess.Popen(command(options, profile)) as engine:
-        while True:
-            try:
-                status = engine.wait()
-                break
-            except KeyboardInterrupt:  # the engine has it too, and is cancelling its jobs
-                stopped = True
-    if stopped:
-        raise KeyboardInterrupt
-    if status == 0:
-        return 0
-    logs = Path(commands.given_by_options(options).get("store", "runs"), ".grid")
-    print(
-        f"lottery: not every job was done. How far the notebooks got is under {logs}; what was "
-        "finished is kept; give the same command again to go on.",
-        file=sys.stderr,
-    )
-    return 1
+def compute_as_jobs(plan: Plan, profile: Path, notebooks: Path, jobs: int) -> list[Failure]:
+    """Compute what the store lacks as jobs of Snakemake.
+
+    Args:
+        plan: what is wanted.
+        profile, notebooks, jobs: as in `command`.
+
+    Returns:
+        What is still lacking, each with the reason if it failed itself.
+
+    Raises:
+        LotteryError: something is lacking though nothing failed.
+    """
+    from lotterylib.runs.jobs import pieces_of
+    from lotterylib.runs.run import Failure
+
+    wanted = jobs_for(plan)
+    print(f"{len(wanted)} jobs for Snakemake.", file=sys.stderr)
+    if not wanted:
+        return []
+    for experiment, _ in plan:
+        _ = experiment.splits  # made once, not by the first few jobs at the same time
+    place = plan[0][0].store.root / ".grid"
+    place.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=place))
+    (folder / "jobs.json").write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
+    _run(command(folder / "jobs.json", profile, notebooks, jobs))
+    lacking = [p for p in pieces_of(plan).values() if not p.experiment.store.is_whole(p.key)]
+    if not lacking:
+        shutil.rmtree(folder)
+        return []
+    reasons = [piece.experiment.store.failure(piece.key) for piece in lacking]
+    if not any(reasons):
+        raise LotteryError(
+            f"Snakemake ended before all was computed; what its jobs said is in {folder}. What was "
+            "finished is kept; give the same command again to go on."
+        )
+    return [
+        Failure(piece.experiment.task.name, piece.name, reason, itself=bool(reason))
+        for piece, reason in zip(lacking, reasons, strict=True)
+    ]
 
 
-def _seeds_of(settings: Settings, page: str) -> Sequence[str]:
-    seeds = [str(seed) for seed in settings.seeds]
-    return ["+".join(seeds)] if page in SEVERAL_SEEDS else seeds
+def _run(engine: Sequence[str]) -> None:
+    """Run Snakemake; if this process is to stop, it and its jobs are stopped first."""
+    # In a group of its own, so that nobody stops it but this process, and all of it.
+    with subprocess.Popen(engine, start_new_session=True) as process:
+        try:
+            process.wait()
+        except KeyboardInterrupt:
+            for number, seconds in ((signal.SIGINT, _GRACE), (signal.SIGTERM, 2)):
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, number)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(seconds)
+                    break
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
 
 
-def _given(options: argparse.Namespace) -> dict[str, str]:
-    """The settings that a command line gave, without tasks, as texts."""
-    given = commands.given_by_options(options)
-    own = {"pages": options.pages, "with": options.extras, "notebooks": options.notebooks}
-    values = {name: value for name, value in own.items() if value} | given
-    return {name: str(value) for name, value in values.items() if name not in ("task", "tasks")}
+def main(file: str, name: str) -> int:
+    """In a job: compute it, saying what was found. 1 if something failed."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    (job,) = (each for each in json.loads(Path(file).read_text()) if each["id"] == name)
+    from lotterylib.runs.experiment import open_experiment
+    from lotterylib.runs.jobs import Job, compute
+
+    experiment, failed = open_experiment(parse_settings(**job["parameters"])), 0
+    experiment.store.failed_since = time.time()
+    for fields in job["work"]:
+        piece = Job(*fields)
+        try:
+            print(f"{piece.label}, seed {piece.seed}: {compute(experiment, piece)}", flush=True)
+        except Exception as error:
+            raise_if_stopped()
+            failed = 1
+            print(f"{piece.label}, seed {piece.seed}: FAILED: {reason_of(error)}", flush=True)
+    return failed
 
 
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+if __name__ == "__main__":
+    try:
+        with stoppable():
+            status = main(*sys.argv[1:])
+    except Stopped as stopped:
+        status = stopped.status
+    except LotteryError as error:
+        print(error)
+        status = 2
+    sys.exit(status)

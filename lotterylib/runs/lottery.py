@@ -5,26 +5,18 @@ Every retrained ticket is an artefact of its own, so that the work can stop and 
 
 from __future__ import annotations
 
-import itertools
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from lotterylib.data.files import read_json, write_json
-from lotterylib.errors import LotteryError
 from lotterylib.finetuning import Progress, silent, train
 from lotterylib.gates import remove
 from lotterylib.runs.artefacts import read_score, write_score
 from lotterylib.runs.experiment import Experiment
-from lotterylib.runs.run import opened, pool_of
-from lotterylib.runs.settings import Settings
 from lotterylib.runs.store import Key
 from lotterylib.scoring import Score, evaluate
 from lotterylib.tickets import score_all, search_tickets, subnetwork_of, tickets_of_size
@@ -148,54 +140,3 @@ def ticket_table(experiment: Experiment, seeds: Sequence[int] = ()) -> pd.DataFr
             for ticket in table["ticket"]
         ]
     return table
-
-
-def retrain(
-    experiment: Experiment,
-    tickets: Sequence[int],
-    jobs: int,
-    on_done: Callable[[int, int, Score], None] = lambda seed, ticket, score: None,
-) -> None:
-    """Retrain tickets for every seed of the experiment, those that the store lacks.
-
-    Args:
-        experiment: of one task.
-        tickets: in the order in which they are done.
-        jobs: processes at once, each with its share of the processors.
-        on_done: told of every one as it is done, with its seed.
-
-    Raises:
-        LotteryError: a training failed, or a process was killed.
-    """
-    missing = [
-        (seed, ticket)
-        for ticket in tickets
-        for seed in experiment.settings.seeds
-        if not experiment.store.is_whole(retrained_key(experiment, seed, ticket))
-    ]
-    threads = experiment.settings.threads or max(1, (os.cpu_count() or 1) // jobs)
-    pool = pool_of(jobs)
-    try:
-        waiting = iter(missing)
-        running = {
-            pool.submit(_retrain_one, experiment.settings, *job, threads): job
-            for job in itertools.islice(waiting, 2 * jobs)
-        }
-        while running:
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                on_done(*running.pop(future), future.result())
-                for job in itertools.islice(waiting, 1):
-                    running[pool.submit(_retrain_one, experiment.settings, *job, threads)] = job
-    except BrokenProcessPool:
-        raise LotteryError(
-            "A process that retrains tickets was killed: was there too little memory? What was "
-            "finished is kept; give the same command again to go on."
-        ) from None
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _retrain_one(settings: Settings, seed: int, ticket: int, threads: int) -> Score:
-    torch.set_num_threads(threads)
-    return retrained(opened(settings), seed, ticket)

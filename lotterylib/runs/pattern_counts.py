@@ -54,10 +54,11 @@ def classifier(store: RunStore) -> PatternCNN:
         maps, codes = generate_maps(GENERATED_MAPS, CNN_SEED)
         save_cnn(train_cnn(maps, codes, CNN_SEED), folder / "cnn.safetensors")
 
-    return load_cnn(store.fetch(_classifier_key(), make) / "cnn.safetensors")
+    return load_cnn(store.fetch(classifier_key(), make) / "cnn.safetensors")
 
 
-def _classifier_key() -> Key:
+def classifier_key() -> Key:
+    """Where the store keeps the classifier."""
     config = {"maps": GENERATED_MAPS, "epochs": EPOCHS, "version": 1}
     return Key("patterns", "generated", "cnn", config, CNN_SEED)
 
@@ -69,7 +70,7 @@ def counts_key(experiment: Experiment, seed: int, condition: str, within: str = 
     config = {
         "weights": experiment.finetuned_key(seed).digest if tuned else experiment.encoder.sha256,
         "data": experiment.data.fingerprint,
-        "classifier": _classifier_key().digest,
+        "classifier": classifier_key().digest,
         "examples": EXAMPLES,
         "token_types": preset.attention_token_types,
     }

@@ -1,48 +1,45 @@
-"""Running: all cells of a plan with progress and time left, then its pages.
-
-A plan is a request (`request`) with encoder and data: experiments, each with the names of the pages
-that are wanted of it.
-"""
+"""Running: all jobs of a plan, several at once, with progress and time left."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from lotterylib.errors import LotteryError, reason_of
-from lotterylib.finetuning import Progress
-from lotterylib.runs.cost import amounts_of, work_of
+from lotterylib.finetuning import Progress, silent
+from lotterylib.runs.costs import kind_of
 from lotterylib.runs.experiment import Experiment, open_experiment
-from lotterylib.runs.jobs import Cell, cells_of, compute, key_of, wave_of
-from lotterylib.runs.pattern_counts import classifier
+from lotterylib.runs.jobs import Job, Piece, Plan, compute, key_of, pieces_of
+from lotterylib.runs.plan import (
+    Pace,
+    Standing,
+    describe,
+    measure,
+    seconds_left,
+)
+from lotterylib.runs.pool import Workers
+from lotterylib.runs.progress import Board, TimeLeft
+from lotterylib.runs.schedule import Schedule
 from lotterylib.runs.settings import Settings
-from lotterylib.runs.store import RunStore
-
-_FLOP_A_SECOND = 150e9  # of a processor; only the ratio to the second that each cell costs matters
-
-Plan = Sequence[tuple[Experiment, Sequence[str]]]
-Work = Sequence[tuple[Experiment, Cell]]
+from lotterylib.runs.stopping import raise_if_stopped
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A cell that could not be computed, or a page that could not be rendered.
+    """A job that could not be computed, or a page that could not be rendered.
 
     Attributes:
         task: whose.
-        name: task, seed and cell, or the page, for people.
+        name: task, seed and job, or the page, for people.
         reason: what went wrong, in a line.
         itself: False if it failed only because it needs one that did.
     """
@@ -56,216 +53,200 @@ class Failure:
 def compute_all(plan: Plan, jobs: int = 0) -> list[Failure]:
     """Compute what the store lacks, saying on standard error what was found and what is left.
 
-    A cell that fails stops none that does not need it.
+    A job that fails stops none that does not need it.
 
     Args:
         plan: what is wanted.
-        jobs: processes that compute cells at the same time; 0 for one per processor (at most four),
-            or a single one where there is a GPU. A single one also shows the progress within a
-            cell.
+        jobs: processes that compute jobs at the same time; 0 for one per processor (at most four),
+            or a single one where there is a GPU.
 
     Returns:
         What failed.
     """
-    wanted = {  # what two parts of a run have in common once
-        (experiment.store.root, key_of(experiment, cell).path): (experiment, cell)
-        for experiment, pages in plan
-        for cell in cells_of(experiment.settings, pages)
+    return compute_pieces(pieces_of(plan), jobs)
+
+
+def compute_pieces(pieces: Mapping[Path, Piece], jobs: int = 0) -> list[Failure]:
+    """As `compute_all`, for jobs by their place in the store."""
+    first = next(iter(pieces.values())).experiment
+    first.store.tidy()
+    missing = {
+        p: each for p, each in pieces.items() if not each.experiment.store.is_whole(each.key)
     }
-    cells = list(wanted.values())
-    missing = [each for each in cells if not each[0].store.is_whole(key_of(*each))]
-    for experiment, _ in plan:
-        experiment.store.tidy()
-    print(
-        f"{len(cells)} cells, {len(cells) - len(missing)} of them in the store already.",
-        file=sys.stderr,
-    )
+    jobs = jobs or processes()
+    use_threads(first.settings, jobs)
+    found = {
+        place: Standing(piece, "missing" if place in missing else "done")
+        for place, piece in pieces.items()
+    }
+    pace = measure(first) if missing else Pace()
+    seconds = seconds_left(found, pace)
+    print(describe(found, seconds, jobs), file=sys.stderr)
     if not missing:
         return []
-    effort = sum(_effort(*each) for each in missing)
-    jobs = jobs or processes()
-    bar_format = "{percentage:3.0f}% |{bar:20}| {elapsed} gone, {remaining} left  {desc}"
-    began = time.time()
-    with tqdm(total=effort, bar_format=bar_format, mininterval=1.0) as bar:
-        if jobs > 1 and len(missing) > 1:
-            return _compute_apart(missing, bar, jobs, began)
-        return _compute_here(missing, bar, jobs, began)
+    run = _Run(missing, seconds, jobs)
+    with run.board:
+        run.here() if jobs == 1 or len(missing) == 1 else run.apart(jobs)
+    return run.failures
 
 
-def _compute_here(missing: Work, bar: tqdm, jobs: int, began: float) -> list[Failure]:
-    failures: list[Failure] = []
-    if jobs > 1:  # a single cell that is left; sums depend on the number of threads
-        torch.set_num_threads(_threads(jobs))
-    for experiment, cell in _unclaimed_first(missing):
-        experiment.store.failed_since = began
-        name = _name(experiment, cell)
-        report = _reporter(bar, name, _effort(experiment, cell))
-        since = time.monotonic()
-        try:
-            found = compute(experiment, cell, report)
-        except Exception as error:
-            failures.append(_failed(experiment, cell, error, bar))
-        else:
-            seconds = time.monotonic() - since
-            bar.write(f"{name}: {found} ({seconds:.0f} s)", file=sys.stderr)
-        report(1.0, "")
-    return failures
+class _Run:
+    """The jobs that the store lacks, and what became of them.
 
-
-def _reporter(bar: tqdm, name: str, size: float) -> Progress:
-    """What moves a bar along by a piece of work of this size, from where it is now."""
-    start = bar.n
-    bar.set_description_str(name)
-
-    def report(share: float, found: str) -> None:
-        bar.set_description_str(f"{name} ({found})" if found else name, refresh=False)
-        bar.update(min(start + share * size, bar.total) - bar.n)
-
-    return report
-
-
-def _unclaimed_first(work: Work) -> Iterator[tuple[Experiment, Cell]]:
-    """These in their order, but what another run is making just now at the end, so that runs on one
-    store share the work and do not follow each other.
+    Args:
+        pieces: by their place in the store.
+        seconds: what each is expected to take.
+        jobs: how many are computed at once.
     """
-    claimed = []
-    for experiment, cell in work:
-        if experiment.store.is_claimed(key_of(experiment, cell)):
-            claimed.append((experiment, cell))
-        else:
-            yield experiment, cell
-    yield from claimed
 
+    def __init__(
+        self, pieces: Mapping[Path, Piece], seconds: Mapping[Path, float], jobs: int
+    ) -> None:
+        needs = {place: piece.needs for place, piece in pieces.items()}
+        kinds = {place: kind_of(piece.job) for place, piece in pieces.items()}
+        names = {place: piece.name for place, piece in pieces.items()}
+        self.pieces, self.began = pieces, time.time()
+        self.failures: list[Failure] = []
+        self.schedule = Schedule(needs, seconds)
+        self.board = Board(TimeLeft(needs, seconds, kinds, jobs), names)
+        self._given_up: set[Path] = set()
 
-def _compute_apart(missing: Work, bar: tqdm, jobs: int, began: float) -> list[Failure]:
-    """Wave by wave, so that no process waits for what another computes."""
-    failures: list[Failure] = []
-    threads = _threads(jobs)  # of fewer jobs too: sums depend on it
-    pool = pool_of(jobs)
-    # Long before maps are classified, or all processes would wait for the one that trains it.
-    for root in {e.store.root for e, cell in missing if cell.stage == "patterns"}:
-        pool.submit(_train_classifier, root, threads)
-    try:
-        for wave in sorted({wave_of(cell) for _, cell in missing}):
-            now = [each for each in missing if wave_of(each[1]) == wave]
-            now.sort(key=lambda each: -_effort(*each))  # so that no long one comes last
-            while now:
-                now = _compute_wave(pool, now, bar, threads, began, failures)
-                if now:  # the system killed a process, most likely for want of memory
-                    if jobs == 1:
-                        killed = now.pop(0)
-                        error = LotteryError("The process was killed: was there too little memory?")
-                        killed[0].store.record_failure(key_of(*killed), error)
-                        failures.append(_failed(*killed, error, bar))
-                    jobs = max(1, jobs // 2)
-                    bar.write(f"A process was killed; going on with {jobs}.", file=sys.stderr)
-                    pool.shutdown()
-                    pool = pool_of(jobs)
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-    return failures
-
-
-def _compute_wave(
-    pool: ProcessPoolExecutor,
-    work: Work,
-    bar: tqdm,
-    threads: int,
-    began: float,
-    failures: list[Failure],
-) -> list[tuple[Experiment, Cell]]:
-    """Compute these side by side, and return what is left if a process was killed."""
-    left = list(work)
-    for wait in (False, True):  # what another run is making just now comes last
-        try:
-            running = {
-                pool.submit(_compute_one, e.settings, cell, threads, began, wait): (e, cell)
-                for e, cell in left
-            }
-        except BrokenProcessPool:
-            return left
-        for job in as_completed(running):
-            experiment, cell = running[job]
-            try:
-                found = job.result()
-            except BrokenProcessPool:
+    def here(self) -> None:
+        """Compute the jobs one after another."""
+        while self.schedule:
+            if (place := self._next()) is None:
+                time.sleep(0.2)
                 continue
+            piece, show = self.pieces[place], self.board.start(place)
+            piece.experiment.store.failed_since = self.began
+
+            def report(share: float, found: str, show: Progress = show) -> None:
+                raise_if_stopped()
+                show(share, found)
+
+            try:
+                found = _compute(piece.experiment, piece.job, report)
             except Exception as error:
-                failures.append(_failed(experiment, cell, error, bar))
+                raise_if_stopped()
+                self._fail(place, error)
             else:
-                if found is None:
-                    left.append(left.pop(left.index((experiment, cell))))
+                self._end(place, *found)
+
+    def apart(self, jobs: int) -> None:
+        """Compute the jobs in processes, each as soon as what it needs is done."""
+        running: dict[Future, Path] = {}
+        with Workers(jobs) as workers:
+            while self.schedule or running:
+                raise_if_stopped()
+                while len(running) < jobs and (place := self._next()) is not None:
+                    piece = self.pieces[place]
+                    try:
+                        future = workers.submit(
+                            _compute_apart,
+                            piece.experiment.settings,
+                            piece.job,
+                            jobs,
+                            self.began,
+                        )
+                    except BrokenProcessPool:  # while it had nothing to do, or just now
+                        self.schedule.add(place)
+                        if not running:
+                            workers.replace()
+                        break
+                    running[future] = place
+                    self.board.start(place)
+                if not running:  # other runs are at all that could be computed
+                    time.sleep(0.2)
+                ended, _ = wait(running, 0.5, FIRST_COMPLETED)
+                if any(isinstance(future.exception(), BrokenProcessPool) for future in ended):
+                    self._go_on(running, workers.replace())
                     continue
-                bar.write(f"{_name(experiment, cell)}: {found}", file=sys.stderr)
-            left.remove((experiment, cell))
-            bar.update(min(_effort(experiment, cell), bar.total - bar.n))
-            bar.set_description_str(f"{len(left)} more before the next stage")
-    return left
+                for future in ended:
+                    self._settle(running.pop(future), future)
+
+    def _next(self) -> Path | None:
+        """The next job that no other run is making just now; None if there is none."""
+        claimed: list[Path] = []
+        try:
+            while self.schedule:
+                place = self.schedule.take()
+                piece = self.pieces[place]
+                if not piece.experiment.store.is_claimed(piece.key):
+                    return place
+                claimed.append(place)
+            return None
+        finally:
+            for place in claimed:
+                self.schedule.add(place)
+
+    def _settle(self, place: Path, future: Future) -> None:
+        if error := future.exception():
+            self._fail(place, error)
+        else:
+            self._end(place, *future.result())
+
+    def _go_on(self, running: dict[Future, Path], killed: Sequence[Future]) -> None:
+        """After a process was killed, and the others with it."""
+        for future, place in running.items():
+            if future in killed:
+                error = LotteryError("The process was killed: was there too little memory?")
+                piece = self.pieces[place]
+                piece.experiment.store.record_failure(piece.key, error)
+                self._fail(place, error)
+            elif isinstance(future.exception(), BrokenProcessPool):
+                self.board.drop(place)
+                self.schedule.add(place)
+            else:
+                self._settle(place, future)
+        running.clear()
+
+    def _end(self, place: Path, found: str, took: float | None) -> None:
+        self.schedule.done(place)
+        self.board.end(place, found, took)
+
+    def _fail(self, place: Path, error: BaseException) -> None:
+        """Give up a job, and those that need it."""
+        piece, reason = self.pieces[place], reason_of(error)
+        self.failures.append(Failure(piece.experiment.task.name, piece.name, reason))
+        self.board.end(place, f"FAILED: {reason}", None)
+        why = f"It needs {piece.job.label}, seed {piece.job.seed}, which failed: {reason}"
+        for each in self.schedule.needing(place):
+            if each not in self._given_up:
+                self._given_up.add(each)
+                task, name = self.pieces[each].experiment.task.name, self.pieces[each].name
+                self.failures.append(Failure(task, name, why, itself=False))
+                self.board.end(each, "", None)
 
 
-def _threads(jobs: int) -> int:
-    return max(1, (os.cpu_count() or 1) // jobs)
+def use_threads(settings: Settings, jobs: int) -> None:
+    """Let PyTorch take the threads that each of so many processes has; sums depend on it."""
+    if settings.threads or jobs > 1:
+        torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) // jobs))
 
 
-def pool_of(jobs: int) -> ProcessPoolExecutor:
-    """So many processes, which end with this one however it ends."""
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(jobs, context, initializer=_end_with_parent)
+def _compute(
+    experiment: Experiment, job: Job, report: Progress = silent
+) -> tuple[str, float | None]:
+    """Compute a job: what was found, and its seconds; None if another run had done it."""
+    there, since = experiment.store.has(key_of(experiment, job)), time.monotonic()
+    found = compute(experiment, job, report)
+    return found, None if there else time.monotonic() - since
 
 
-def _end_with_parent() -> None:
-    """End this process when the one that started it is killed: nobody would ever stop it."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
-def _compute_one(
-    settings: Settings, cell: Cell, threads: int, failed_since: float, wait: bool
-) -> str | None:
-    """Compute a cell and say what was found; None if another run is at it, unless to wait."""
-    torch.set_num_threads(threads)
-    since = time.monotonic()
+def _compute_apart(
+    settings: Settings, job: Job, jobs: int, failed_since: float
+) -> tuple[str, float | None]:
+    """In a process of its own, one of so many."""
+    use_threads(settings, jobs)
     experiment = opened(settings)
     experiment.store.failed_since = failed_since
-    if not wait and experiment.store.is_claimed(key_of(experiment, cell)):
-        return None
-    found = compute(experiment, cell)
-    return f"{found} ({time.monotonic() - since:.0f} s)"
-
-
-def _train_classifier(root: Path, threads: int) -> None:
-    torch.set_num_threads(threads)
-    classifier(RunStore(root))
-
-
-def _failed(experiment: Experiment, cell: Cell, error: Exception, bar: tqdm) -> Failure:
-    # The store knows of a failure what failed itself, not what needs it.
-    itself = bool(experiment.store.failure(key_of(experiment, cell)))
-    failure = Failure(experiment.task.name, _name(experiment, cell), reason_of(error), itself)
-    if itself:
-        bar.write(f"{failure.name}: FAILED: {failure.reason}", file=sys.stderr)
-    return failure
+    return _compute(experiment, job)
 
 
 @lru_cache(maxsize=4)
 def opened(settings: Settings) -> Experiment:
     """The experiment of these settings, opened once per process."""
     return open_experiment(settings)
-
-
-def _effort(experiment: Experiment, cell: Cell) -> float:
-    """Roughly the seconds: billions of operations, and a second for what every cell needs."""
-    return 1 + work_of(cell, amounts_of(experiment)).flop / _FLOP_A_SECOND
-
-
-def _name(experiment: Experiment, cell: Cell) -> str:
-    return f"{experiment.task.title}, seed {cell.seed}: {cell.label}"
 
 
 def without_failures(plan: Plan, failures: Sequence[Failure]) -> Plan:

@@ -32,6 +32,7 @@ from safetensors import SafetensorError
 
 from lotterylib.data.files import MANIFEST, checksums, damage_of, read_json, write_json
 from lotterylib.errors import LotteryError, reason_of
+from lotterylib.runs.stopping import raise_if_stopped
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{,99}")
 
@@ -146,6 +147,7 @@ class RunStore:
                     self._make(key, make, device)
                     self._failure(key).unlink(missing_ok=True)
         except Exception as error:
+            raise_if_stopped()
             # What another artefact failed on is its failure, not that of those that need it.
             if not getattr(error, "__notes__", None):
                 self.record_failure(key, error)

@@ -65,7 +65,7 @@ def _compare(experiment: Experiment, seed: int) -> dict[str, object]:
 
 @contextmanager
 def _bfloat16() -> Iterator[None]:
-    with patch.object(gpu, "half_of", lambda device: torch.bfloat16):
+    with patch.object(gpu, "half_of", lambda model: torch.bfloat16):
         yield
 
 

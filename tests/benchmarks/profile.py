@@ -67,7 +67,7 @@ def _stages(quick: bool) -> dict[str, Callable[[], object]]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     hidden, layers, rows = (96, 2, 64) if quick else (384, 6, 512)
     model = bert(hidden, layers).to(device)  # type: ignore[arg-type]
-    split, dev = examples("sst2", "train", rows), examples("sst2", "validation", rows // 4)
+    split, dev = examples("sst2", "train", rows), examples("sst2", "validation", max(32, rows // 4))
     shape = shape_of(model)
     heads = np.zeros((shape.layers, shape.heads), dtype=bool)
     heads[:, ::2] = True

@@ -1,14 +1,27 @@
-"""What the benchmarks work on: random weights and word pieces, at the real lengths of a task."""
+"""What the benchmarks work on: random weights and tokens, in lengths as those of a task."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, BertConfig, PreTrainedModel
 
 from lotterylib.batches import Encoded
 from lotterylib.data.loading import load_tokenizer, quiet_transformers
 from lotterylib.data.pretrained import find_encoder
-from lotterylib.runs.lengths import random_examples, sample_lengths
+
+LENGTHS = {
+    ("cola", "train"): (4, 7, 8, 9, 10, 10, 11, 12, 14, 17, 47),
+    ("cola", "validation"): (5, 7, 8, 9, 10, 10, 11, 13, 15, 18, 35),
+    ("sst2", "train"): (3, 4, 6, 7, 8, 10, 13, 16, 20, 27, 66),
+    ("sst2", "validation"): (4, 12, 16, 19, 21, 24, 27, 30, 34, 40, 55),
+    ("mrpc", "train"): (19, 36, 41, 45, 50, 53, 57, 61, 64, 70, 103),
+    ("mrpc", "validation"): (26, 37, 42, 45, 49, 53, 57, 61, 64, 70, 86),
+    ("rte", "train"): (13, 33, 40, 45, 50, 56, 62, 72, 103, 128, 128),
+    ("rte", "validation"): (17, 34, 38, 43, 48, 53, 59, 71, 98, 128, 128),
+    ("qnli", "train"): (13, 30, 35, 39, 43, 46, 50, 55, 61, 71, 128),
+}
+"""Deciles of the tokens in GLUE's examples under BERT's uncased vocabulary, cut at 128."""
 
 
 def bert(
@@ -30,9 +43,13 @@ def bert(
 
 
 def examples(task: str, split: str, rows: int, seed: int = 0) -> Encoded:
-    """Random word pieces in the lengths of a task, with labels drawn from two classes."""
-    lengths = sample_lengths(task, split, rows, seed)
-    return random_examples(lengths, load_tokenizer(find_encoder("minilm")), 30000, seed)
+    """Random tokens in the lengths of a task, with labels drawn from two classes."""
+    draw = np.random.default_rng(seed)
+    deciles = LENGTHS[task, split]
+    lengths = np.interp(draw.random(rows), np.linspace(0, 1, len(deciles)), deciles).round()
+    features = [{"input_ids": draw.integers(1000, 30000, int(n)).tolist()} for n in lengths]
+    labels = torch.from_numpy(draw.integers(0, 2, rows))
+    return Encoded(features, labels, load_tokenizer(find_encoder("minilm")))
 
 
 def padded(split: Encoded, length: int = 128) -> list[dict[str, list[int]]]:

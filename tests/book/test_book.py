@@ -1,4 +1,4 @@
-"""The published book: its pages ran to the end, and hold what the contents say. The built site: test_site."""
+"""The published book: its pages ran to the end, and hold what the contents say."""
 
 import json
 import re

@@ -135,9 +135,12 @@ def test_every_link_and_source_resolves_on_disk(site, pages):
                 target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
                 if not target.is_file():
                     broken.append(where)
-                elif parts.fragment and target.suffix == ".html":
-                    if unquote(parts.fragment) not in anchors_of(target):
-                        broken.append(where)
+                elif (
+                    parts.fragment
+                    and target.suffix == ".html"
+                    and unquote(parts.fragment) not in anchors_of(target)
+                ):
+                    broken.append(where)
     first = re.search(r"url=([^\"]+)", (site / "index.html").read_text()).group(1)
     assert (site / first).is_file()
     assert checked > 5000

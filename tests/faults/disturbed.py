@@ -57,10 +57,11 @@ class Run:
     def workers(self):
         """The processes that it has started."""
         try:
-            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
-            return [int(number) for number in children.split()]
+            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+            commands = {int(n): Path(f"/proc/{n}/cmdline").read_text() for n in children}
         except FileNotFoundError:
             return []
+        return [number for number, command in commands.items() if "resource_tracker" not in command]
 
     @property
     def said(self):
@@ -101,12 +102,12 @@ def until(condition, seconds=60):
 def _make_small():
     """Few short texts, a classifier with next to nothing to learn, forked workers."""
     from lotterylib.data import glue as data
-    from lotterylib.runs import pattern_counts, store
-    from lotterylib.runs import run as running
+    from lotterylib.runs import pattern_counts, pool, store
 
-    running.multiprocessing = SimpleNamespace(
+    pool.multiprocessing = SimpleNamespace(
         get_context=lambda _: multiprocessing.get_context("fork"),
         parent_process=multiprocessing.parent_process,
+        active_children=multiprocessing.active_children,
     )
     data.BUNDLED_ROWS = {"train": 60, "validation": 60}
     pattern_counts.GENERATED_MAPS = 100

@@ -15,8 +15,8 @@ from tests.faults.disturbed import FORKED, GRID, assert_same, finish, run
 from tests.stores import artefacts, leftovers, stage_of, whole
 
 pytestmark = [FORKED, pytest.mark.long]
-MADE_ON_THE_WAY = ("random-", "bad-", "inverted-", "word-pieces", "cnn")
-"""Stages that no cell is named after: they come with the first cell that needs them."""
+MADE_ON_THE_WAY = ("random-", "bad-", "inverted-", "word-pieces")
+"""Stages that no job is named after: they come with the first job that needs them."""
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def flip(file, seed):
     file.write_bytes(content)
 
 
-def is_cell(artefact):
+def is_job(artefact):
     return not stage_of(artefact).startswith(MADE_ON_THE_WAY)
 
 
@@ -40,7 +40,7 @@ def test_a_flipped_bit_in_each_kind_of_file_is_named_and_mended(store, undisturb
     waiting = {
         (stage_of(folder), file.name)
         for folder in whole(store)
-        if is_cell(folder)
+        if is_job(folder)
         for file in (store / folder).iterdir()
     }
     assert len(waiting) > 80
@@ -54,8 +54,8 @@ def test_a_flipped_bit_in_each_kind_of_file_is_named_and_mended(store, undisturb
                 flipped[folder] = names[0]
                 waiting.remove((stage_of(folder), names[0]))
         said = finish(store, tmp_path / f"said-{rounds}")
-        there = re.search(r"(\d+) cells, (\d+) of them in the store", said).groups()
-        assert int(there[0]) - int(there[1]) == len(flipped)
+        there, wanted = map(int, re.search(r"(\d+) of (\d+) jobs are done", said).groups())
+        assert wanted - there == len(flipped)
         for folder, name in flipped.items():
             told = re.search(rf"{re.escape(str(store / folder))} is damaged \((.*?)\)", said)[1]
             assert name in told or "manifest.json" in flipped[folder], told
@@ -64,10 +64,10 @@ def test_a_flipped_bit_in_each_kind_of_file_is_named_and_mended(store, undisturb
     assert leftovers(store) == []
 
 
-def test_what_cells_build_on_is_verified_and_what_was_deleted_is_made(store, undisturbed, tmp_path):
+def test_what_jobs_build_on_is_verified_and_what_was_deleted_is_made(store, undisturbed, tmp_path):
     damaged = []
     for folder in sorted(whole(store)):
-        if is_cell(folder):
+        if is_job(folder):
             shutil.rmtree(store / folder)
         else:
             files = sorted((store / folder).glob("*.safetensors")) or [
@@ -100,14 +100,14 @@ def test_a_disk_that_fills_up_stops_what_does_not_fit_and_all_the_rest_is_whole(
     undisturbed, tmp_path
 ):
     store = tmp_path / "runs"
-    for folder in whole(undisturbed[0]):  # what every cell needs
+    for folder in whole(undisturbed[0]):  # what every job needs
         if stage_of(folder) in ("cnn", "word-pieces"):
             shutil.copytree(undisturbed[0] / folder, store / folder)
     command = (*GRID, "--jobs", 2, "--store", store)
     status, said = run(*command, prepare=partial(limit, 20_000), said=tmp_path / "said")
     assert status == 1
     assert "Traceback" not in said
-    assert re.search(r"lottery: \d+ failed; \d+ cells that need them were left out\.", said)
+    assert re.search(r"lottery: \d+ failed; \d+ jobs that need them were left out\.", said)
     assert "cannot be kept in the run store" in said
     assert "File too large" in said
     assert leftovers(store) == []

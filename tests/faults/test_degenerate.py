@@ -47,7 +47,6 @@ def ran(trained_classifier, tmp_path_factory):
             "--train-rows=16",
             "--dev-rows=12",
             "--pages=book/results",
-            "--no-overview",
         ],
         cwd=folder,
         env=os.environ | {"OMP_NUM_THREADS": "1"},

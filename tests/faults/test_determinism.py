@@ -17,7 +17,7 @@ TRAIN_AND_MEASURE = """
 import sys
 import torch
 from lotterylib import batches, scoring
-from lotterylib.runs.jobs import Cell, compute
+from lotterylib.runs.jobs import Job, compute
 from lotterylib.runs.experiment import open_experiment
 from lotterylib.runs.settings import parse_settings
 
@@ -27,8 +27,8 @@ amounts = {"train_rows": 128, "dev_rows": 64, "epochs": 1}
 made = open_experiment(
     parse_settings("acceptability", encoder="minilm", **amounts, seeds=[3], store=store)
 )
-for cell in (Cell("finetune", 3), Cell("importance", 3, kind="example")):
-    compute(made, cell)
+for job in (Job("finetune", 3), Job("importance", 3, kind="example")):
+    compute(made, job)
 """
 LOSS, IMPORTANCE, WEIGHT = 1e-4, 1e-2, 2e-4
 """What may differ between processors after a few steps: the loss of a step, an importance score as

@@ -4,6 +4,8 @@ import os
 import random
 import re
 import signal
+import time
+from contextlib import suppress
 
 import pytest
 
@@ -41,15 +43,16 @@ def test_twenty_kills_at_random_moments_lose_only_what_was_cut(undisturbed, tmp_
     assert "damaged" not in (tmp_path / "said").read_text()
 
 
-def test_a_killed_worker_is_replaced_and_the_grid_goes_on(undisturbed, tmp_path):
+def test_a_killed_worker_ends_its_job_and_the_grid_goes_on(undisturbed, tmp_path):
     store = tmp_path / "runs"
     process = Run(*GRID, "--jobs", 2, "--store", store, said=tmp_path / "said")
     assert until(lambda: list(store.glob(".partial/tiny+*")) and process.workers())
     os.kill(process.workers()[0], signal.SIGKILL)
-    assert process.wait(300) == 0, process.said
-    assert process.said.count("A process was killed; going on with 1.") == 1
-    assert_same(store, undisturbed[0])
+    assert process.wait(300) == 1, process.said
+    assert process.said.count(": FAILED: The process was killed: was there too little memory?") == 1
+    assert "lottery: 1 failed" in process.said
     finish(store, tmp_path / "finish")
+    assert_same(store, undisturbed[0])
     assert leftovers(store) == []
 
 
@@ -59,20 +62,19 @@ def kill_whoever_measures_importance():
 
     plain = running.compute
 
-    def compute(experiment, cell, *others):
-        if (cell.stage, cell.seed, cell.kind) == ("importance", 1, "batch"):
+    def compute(experiment, job, *others):
+        if (job.stage, job.seed, job.kind) == ("importance", 1, "batch"):
             os.kill(os.getpid(), signal.SIGKILL)
-        return plain(experiment, cell, *others)
+        return plain(experiment, job, *others)
 
     running.compute = compute
 
 
-def test_a_cell_that_always_kills_its_process_fails_alone(undisturbed, tmp_path):
+def test_a_job_that_always_kills_its_process_fails_alone(undisturbed, tmp_path):
     store = tmp_path / "runs"
     command = (*GRID, "--jobs", 2, "--store", store)
     status, said = run(*command, prepare=kill_whoever_measures_importance, said=tmp_path / "said")
     assert status == 1
-    assert "A process was killed; going on with 1." in said
     assert "lottery: 1 failed." in said
     assert re.search("seed 1: importance batch: .*too little memory", said)
     lacking = artefacts(undisturbed[0]).keys() - artefacts(store).keys()
@@ -90,19 +92,46 @@ def alive(pid):
         return False
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_the_workers_of_a_killed_run_end_with_it(how, tmp_path):
-    store = tmp_path / "runs"
-    process = Run(*GRID, "--jobs", 2, "--store", store, said=tmp_path / "said")
+def test_the_workers_of_a_killed_run_end_with_it(tmp_path):
+    process = Run(*GRID, "--jobs", 2, "--store", tmp_path / "runs", said=tmp_path / "said")
     assert until(lambda: len(process.workers()) == 2)
     workers = process.workers()
     try:
-        os.kill(process.pid, how)
-        assert process.wait(30) == -how
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait(30) == -signal.SIGKILL
         assert until(lambda: not any(map(alive, workers)), 10)
     finally:
         if any(map(alive, workers)):
             process.kill()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize(
+    ("numbers", "status"),
+    [((signal.SIGINT,), 130), ((signal.SIGTERM,), 143), ((signal.SIGINT,) * 3, 130)],
+    ids=["Ctrl-C", "SIGTERM", "Ctrl-C thrice"],
+)
+def test_a_stopped_run_computes_nothing_more_and_goes_on_later(
+    numbers, status, jobs, undisturbed, tmp_path
+):
+    store = tmp_path / "runs"
+    process = Run(*GRID, "--jobs", jobs, "--store", store, said=tmp_path / "said")
+    assert until(lambda: len(whole(store)) > 10)
+    workers = process.workers()
+    assert len(workers) == (0 if jobs == 1 else 2)
+    for number in numbers:
+        with suppress(ProcessLookupError):  # it may have ended already
+            os.killpg(process.pid, number)  # as a terminal does
+        time.sleep(0.02)
+    assert until(lambda: "lottery: stopped." in process.said, 30), process.said
+    there = whole(store)
+    assert process.wait(30) == status
+    assert not any(map(alive, workers))
+    assert whole(store) == there
+    assert "Traceback" not in process.said
+    assert process.said.strip().endswith("give the same command again to go on.")
+    finish(store, tmp_path / "finish")
+    assert_same(store, undisturbed[0])
 
 
 def test_one_process_makes_what_two_make(undisturbed, tmp_path):

@@ -1,118 +1,133 @@
-"""What the grid makes of a request, what it refuses, and the graph of its jobs."""
+"""What a run leaves to Snakemake, what it refuses, and how Snakemake understands it."""
 
 import json
 import re
 import shlex
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 
-from lotterylib import cli, commands
+from lotterylib import cli
 from lotterylib.errors import LotteryError
 from lotterylib.runs import grid
-from lotterylib.runs.jobs import cells_of
-from lotterylib.runs.methods import CORE, EXTRAS, SEVERAL_SEEDS
-from tests.grid.tiny import REQUEST as TINY
+from lotterylib.runs.jobs import ALL, Job, compute, key_of, pieces_of
+from lotterylib.runs.methods import CORE
+from lotterylib.runs.settings import parse_settings
 from tests.grid.tiny import ROOT, execute
+from tests.small import small_experiment
 
 NOTEBOOKS = ROOT / "notebooks"
-REQUEST = TINY | {"notebooks": str(NOTEBOOKS)}
 PROFILES = sorted(path.parent for path in NOTEBOOKS.glob("profiles/*/config.yaml"))
-ODD = {"store": "007", "pages": "a b=c,d: e~", "batch_order": "random"}
 
 needs_snakemake = pytest.mark.skipif(
     grid.importlib.util.find_spec("snakemake") is None, reason="Snakemake is not installed"
 )
 
 
-def parse(*arguments):
-    return cli.build_parser().parse_args(["run", *arguments])
+@pytest.fixture(scope="module", autouse=True)
+def _small(small_runs):
+    """All of this file runs on few rows."""
 
 
-def snakemake(folder, *arguments, **config):
-    given = [f"{name}={json.dumps([value])}" for name, value in config.items()]
-    return execute(
-        [
-            *(
-                sys.executable,
-                "-m",
-                "snakemake",
-                *arguments,
-                "--snakefile",
-                NOTEBOOKS / "Snakefile",
-            ),
-            *(["--config", *given] if given else []),
-        ],
-        folder,
+@pytest.fixture
+def plan(tmp_path):
+    """Every page for one seed, the core pages for two, and another task."""
+    both, one = (small_experiment(tmp_path, seeds=seeds) for seeds in ([3, 4], [3]))
+    other = small_experiment(tmp_path, seeds=[3, 4], task="similarity", preset="official")
+    extras = [page for page in ALL if page not in CORE]
+    return [(both, list(CORE)), (one, extras), (other, list(CORE))]
+
+
+def owners(jobs):
+    """Every piece of work with the id of the job that has it."""
+    pairs = [((j["task"], Job(*work)), j["id"]) for j in jobs for work in j["work"]]
+    assert len(dict(pairs)) == len(pairs)
+    return dict(pairs)
+
+
+def test_every_piece_of_work_is_in_one_job_after_what_it_needs(plan):
+    jobs = grid.jobs_for(plan)
+    assert json.loads(json.dumps(jobs)) == jobs
+    pieces = pieces_of(plan)
+    owner, needs = owners(jobs), {job["id"]: job["needs"] for job in jobs}
+    assert owner.keys() == {(piece.experiment.task.name, piece.job) for piece in pieces.values()}
+    for piece in pieces.values():
+        mine = owner[piece.experiment.task.name, piece.job]
+        for place in piece.needs:
+            needed = owner[pieces[place].experiment.task.name, pieces[place].job]
+            assert needed == mine or needed in needs[mine], piece.name
+    done = set()
+    while left := [name for name in needs if name not in done]:
+        ready = [name for name in left if done.issuperset(needs[name])]
+        assert ready  # else they wait for each other
+        done.update(ready)
+
+
+def test_a_job_is_what_a_page_wants_of_a_seed(plan):
+    jobs = {job["id"]: job for job in grid.jobs_for(plan)}
+    first = jobs["acceptability.3.02_structured_pruning"]
+    assert first["needs"] == ["acceptability.3.01_finetune"]
+    assert first["work"][:2] == [
+        ["search", 3, "structured", ""],
+        ["pruned", 3, "structured", "good"],
+    ]
+    assert jobs["acceptability.4.06_super_survivors"]["needs"] == [
+        "acceptability.3.02_structured_pruning",
+        "acceptability.4.02_structured_pruning",
+    ]
+    assert "acceptability.0.07_attention_patterns" in jobs  # the classifier
+    assert "acceptability.4.10_variants" not in jobs
+    settings = plan[2][0].settings
+    assert parse_settings(**jobs["similarity.3.01_finetune"]["parameters"]) == settings
+
+
+def test_what_is_in_the_store_is_no_job(tmp_path):
+    made = small_experiment(tmp_path)
+    pages = ["01_finetune", "03_magnitude_pruning"]
+    assert [job["page"] for job in grid.jobs_for([(made, pages)])] == ["01_finetune"] * 2 + pages[
+        1:
+    ]
+    for piece in pieces_of([(made, pages)]).values():
+        compute(made, piece.job)
+    assert grid.jobs_for([(made, pages)]) == []
+    (tmp_path / key_of(made, Job("search", 3, "magnitude")).path / "trace.json").write_text("[]")
+    (job,) = grid.jobs_for([(made, pages)])
+    assert (job["page"], job["needs"]) == ("03_magnitude_pruning", [])
+    assert job["work"] == [["search", 3, "magnitude", ""]]
+
+
+def write(folder, jobs):
+    (folder / "jobs.json").write_text(json.dumps(jobs))
+    return folder / "jobs.json"
+
+
+def test_what_computes_a_job_imports_nothing_that_plots(tmp_path):
+    made = small_experiment(tmp_path / "runs")
+    file = write(tmp_path, grid.jobs_for([(made, ["01_finetune", "02_structured_pruning"])]))
+    code = (
+        "import sys; from lotterylib.runs import grid;"
+        "status = [grid.main(sys.argv[1], name) for name in sys.argv[2:]];"
+        "sys.exit(str({'matplotlib', 'seaborn', 'papermill'} & sys.modules.keys() or status))"
     )
+    names = ["acceptability.3.01_finetune", "acceptability.3.02_structured_pruning"]
+    done = execute([sys.executable, "-c", code, file, *names], tmp_path)
+    assert done.stderr.strip().endswith("[0, 0]"), done.said
+    assert re.search(r"^finetune, seed 3: matthews -?[\d.]+", done.stdout, re.M)
+    assert len(list((tmp_path / "runs").rglob("trace.json"))) == 1
 
 
-def graph(folder, **config):
-    """The jobs that a request needs, each with those that it waits for."""
-    done = snakemake(folder, "--dry-run", **config)
-    assert done.returncode == 0, done.said
-    jobs, makers = {}, {}
-    for block in re.findall(r"^(?:local)?rule .*?(?=\n\S)", done.said, re.S | re.M):
-        fields = dict(re.findall(r"^    (\w+): (.*)$", block, re.M))
-        values = dict(part.split("=") for part in fields.get("wildcards", "=").split(", "))
-        names = [values[name] for name in ("task", "seeds", "notebook") if name in values]
-        job = (re.match(r"\w+ (\w+)", block)[1], *names)
-        jobs[job] = fields.get("input", "").split(", ")
-        made = fields.get("output", "").replace(" (update)", "").split(", ")
-        makers |= dict.fromkeys(made, job)
-    return {job: {makers[file] for file in files if file in makers} for job, files in jobs.items()}
-
-
-def test_the_settings_are_the_options_of_lottery_run():
-    own = {"command", "handler", "jobs", "no_pages", "no_overview", "profile", "config"}
-    options = set(vars(parse())) - own - {"assignments", "replace"}
-    assert {"with" if name == "extras" else name for name in options} == set(grid.SETTINGS)
-
-
-def test_without_settings_the_grid_is_that_of_the_plain_command():
-    assert vars(grid.read_grid({}).options) == vars(parse()) | {"pages": "book/results"}
-
-
-@pytest.mark.parametrize(
-    ("config", "sentence"),
-    [
-        ({"sed": 1}, "Unknown setting 'sed'. Did you mean 'seeds'?"),
-        ({"budget": "laptops"}, "Unknown budget 'laptops'. Did you mean 'laptop'?"),
-        ({"tasks": "colla,rte"}, "Unknown task 'colla'. Did you mean 'cola'?"),
-        ({"seeds": "1,x"}, "The seed 'x' is not a whole number"),
-        ({"epochs": "two"}, "The parameter epochs is 'two': it must be a whole number."),
-        ({"with": "variant"}, "Unknown page 'variant'. Did you mean 'variants'?"),
-        ({"data_dir": "nowhere"}, "The data directory nowhere does not exist."),
-        ({"store": None, "encoder": "bert"}, "Unknown encoder 'bert'."),
-    ],
-)
-def test_a_bad_setting_is_a_sentence(config, sentence):
-    with pytest.raises(LotteryError) as caught:
-        grid.read_grid(config)
-    assert sentence in str(caught.value)
-
-
-def test_the_stages_compute_every_cell_of_the_request_and_no_other():
-    made = grid.read_grid(REQUEST | {"tasks": "rte,stsb", "seeds": "3,4,5", "with": "all"})
-    for settings, pages in made.request:
-        wanted = set(cells_of(settings, pages))
-        found = set()
-        for stage in made.stages:
-            if stage.task == settings.task.name:
-                seeds = tuple(map(int, stage.seeds.split("+")))
-                found |= set(cells_of(settings.but(seeds=seeds), [stage.notebook]))
-        assert found == wanted
-
-
-def test_other_amounts_have_other_markers_and_other_seeds_have_not():
-    def markers(**changes):
-        return grid.read_grid(REQUEST | changes).markers
-
-    assert markers() == markers(seeds="7,8,9") == markers(tasks="rte")
-    different = [markers(), *(markers(**{name: "5"}) for name in ("train_rows", "epochs"))]
-    different += [markers(preset="official"), markers(batch_order="random"), markers(store="b")]
-    assert len(set(different)) == len(different)
+def test_a_job_computes_what_it_can_and_tells_what_failed(tmp_path, capsys):
+    made = small_experiment(tmp_path / "runs")
+    file = write(tmp_path, grid.jobs_for([(made, ["02_structured_pruning"])]))
+    place = tmp_path / "runs" / key_of(made, Job("search", 3, "structured")).path
+    place.parent.mkdir(parents=True)
+    place.write_text("in the way")
+    assert grid.main(str(file), "acceptability.3.02_structured_pruning") == 1
+    said = capsys.readouterr().out
+    assert re.search("search structured, seed 3: FAILED: .* cannot be kept in the run store", said)
+    assert "importance batch, seed 3: measured" in said
 
 
 def test_a_profile_without_snakemake_is_a_sentence(capsys, monkeypatch, tmp_path):
@@ -141,8 +156,7 @@ def test_a_bad_profile_is_a_sentence(capsys, monkeypatch, tmp_path, arguments, s
 def test_a_profile_can_be_a_folder_of_ones_own(monkeypatch, tmp_path):
     monkeypatch.setattr(grid.importlib.util, "find_spec", lambda name: "there")
     (tmp_path / "config.yaml").write_text("cores: 1\n")
-    options = parse(f"--notebooks={NOTEBOOKS}", f"--profile={tmp_path}")
-    assert grid.check_profile(options) == tmp_path
+    assert grid.find_profile(str(tmp_path), NOTEBOOKS, Path("runs")) == tmp_path
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda path: path.name)
@@ -154,104 +168,71 @@ def test_every_profile_asks_to_go_on_after_a_failure_and_after_a_kill(profile):
 
 
 def test_the_profiles_are_those_that_the_command_names():
-    assert [path.name for path in PROFILES] == ["kubernetes", "local", "slurm"]
+    assert [path.name for path in PROFILES] == ["local", "slurm"]
+
+
+JOBS = [
+    {"id": "rte.0.01_finetune", "needs": []},
+    {"id": "rte.7.01_finetune", "needs": []},
+    {"id": "rte.7.02_structured_pruning", "needs": ["rte.7.01_finetune"]},
+    {
+        "id": "rte.7.06_super_survivors",
+        "needs": ["rte.7.01_finetune", "rte.7.02_structured_pruning"],
+    },
+]
+
+
+def dry_run(folder, *more, profile="local"):
+    """What Snakemake would do with the jobs."""
+    folder.mkdir(exist_ok=True)
+    file = write(folder, JOBS).relative_to(folder.parent)
+    engine = grid.command(file, NOTEBOOKS / "profiles" / profile, NOTEBOOKS, 2)
+    done = execute([*engine, "--dry-run", *more], folder.parent)
+    assert done.returncode == 0, done.said
+    return done.said
 
 
 @needs_snakemake
-def test_texts_reach_the_grid_unchanged():
-    from snakemake.cli import parse_config
-
-    given = [f"--{name.replace('_', '-')}={value}" for name, value in ODD.items()]
-    options = parse("rte", "cola", "--seeds", "7", "--learning-rate", "2e-5", *given)
-    command = grid.command(options, PROFILES[0])
-    made = grid.read_grid(parse_config(command[command.index("--config") + 1 :]))
-    assert commands.given_by_options(made.options) == commands.given_by_options(options)
-    assert made.options.pages == options.pages
-
-
-@needs_snakemake
-def test_a_mistake_stops_the_snakefile_with_its_sentence(tmp_path):
-    done = snakemake(tmp_path, "--dry-run", budget="laptops")
-    assert done.returncode == 1
-    assert "Unknown budget 'laptops'. Did you mean 'laptop'?" in done.said
-    assert "Traceback" not in done.said
-
-
-@needs_snakemake
-def test_stages_wait_for_what_they_build_on_and_for_nothing_else(tmp_path):
-    tasks = ("rte", "similarity")
-    jobs = graph(tmp_path, **(REQUEST | {"tasks": ",".join(tasks), "with": "variants"}))
-    single = [page for page in (*CORE, EXTRAS["variants"]) if page not in SEVERAL_SEEDS]
-    stages = {("stage", t, seed, page) for t in tasks for seed in "34" for page in single}
-    stages |= {("stage", task, "3+4", page) for task in tasks for page in SEVERAL_SEEDS}
-    others = {("pages", "rte"), ("pages", "similarity"), ("overview",), ("all",)}
-    assert set(jobs) == stages | others
-    for task in tasks:
-        for seed in "34":
-            first, structured, magnitude, fourth = (("stage", task, seed, p) for p in CORE[:4])
-            assert jobs[first] == set()
-            assert jobs[structured] == jobs[magnitude] == {first}
-            assert jobs[fourth] == {structured, magnitude}
-            assert jobs["stage", task, seed, "10_variants"] == {fourth}
-        for page in SEVERAL_SEEDS:
-            assert jobs["stage", task, "3+4", page] == {
-                ("stage", task, seed, "04_subnetworks") for seed in "34"
-            }
-        assert jobs["pages", task] == {stage for stage in stages if stage[1] == task}
-    assert jobs["overview",] == {("pages", task) for task in tasks}
-
-
-@needs_snakemake
-def test_one_seed_has_no_stages_over_seeds_and_extras_have_the_budgets_few(tmp_path):
-    one = graph(tmp_path, **(REQUEST | {"tasks": "rte", "seeds": "3"}))
-    assert not [job for job in one if job[-1] in SEVERAL_SEEDS]
-    few = graph(tmp_path, **{"tasks": "rte", "with": "variants"})
-    seeds = {page: {job[2] for job in few if job[-1] == page} for page in (CORE[0], "10_variants")}
-    assert seeds == {CORE[0]: {"1337", "42"}, "10_variants": {"1337"}}
+def test_snakemake_reads_nothing_but_the_file_of_jobs(tmp_path):
+    assert not re.search(r"^(import|from) lotterylib", (NOTEBOOKS / "Snakefile").read_text(), re.M)
+    found = {}
+    for block in re.findall(r"^rule job:.*?(?=\n\S)", dry_run(tmp_path / "jobs"), re.S | re.M):
+        fields = dict(re.findall(r"^    (\w+): (.*)$", block, re.M))
+        inputs = [part for part in fields.get("input", "").split(", ") if part]
+        found[fields["wildcards"].removeprefix("job=")] = [
+            part.removeprefix("jobs/").removesuffix(".done") for part in inputs
+        ]
+    assert found == {job["id"]: job["needs"] for job in JOBS}
 
 
 @needs_snakemake
 def test_names_with_spaces_and_signs_reach_the_shell_as_they_are(tmp_path):
-    config = REQUEST | {"store": "a = b, c: 007", "pages": "~ +x"}
-    done = snakemake(tmp_path, "--dry-run", "--printshellcmds", **config)
-    commands = [shlex.split(line) for line in done.said.splitlines() if " -m papermill " in line]
-    assert commands
-    for command in commands:
-        assert command[command.index("store") + 1] == config["store"]
-        output = command[command.index("papermill") + 2]
-        assert output.startswith(config["store"] + "/.grid/")
-    runs = [shlex.split(line) for line in done.said.splitlines() if "lotterylib.cli run" in line]
-    assert runs
-    for run in runs:
-        assert f"--store={config['store']}" in run
-        assert f"--pages={config['pages']}" in run
+    said = dry_run(tmp_path / "a = b, c: 007", "--printshellcmds")
+    scripts = re.findall(r"^Shell command: (.* -m lotterylib.runs.grid .*)$", said, re.M)
+    assert sorted(shlex.split(script)[3:5] for script in scripts) == [
+        ["a = b, c: 007/jobs.json", job["id"]] for job in JOBS
+    ]
 
 
-@pytest.mark.parametrize("name", ["encoder", "data_dir", "store", "pages", "notebooks"])
+@needs_snakemake
+def test_memory_time_and_gpu_are_asked_for(tmp_path):
+    said = dry_run(tmp_path / "jobs", profile="slurm")
+    asked = re.findall(r"^rule job:.*?resources: (.*?)\n", said, re.S | re.M)
+    assert len(asked) == len(JOBS)
+    for resources in asked:
+        assert "gpu=1" in resources
+        assert re.search(r"mem_mb=\d{4,}", resources)
+        assert re.search(r"runtime=\d{2,}", resources)
+
+
+@pytest.mark.parametrize("name", ["store", "notebooks"])
 @pytest.mark.parametrize("odd", ["a'; touch harm; '", "$(x)", "`x`", '"', "a\nb", "x;y", "*", "\\"])
 def test_what_a_shell_could_read_as_its_own_is_refused(name, odd, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / odd).mkdir()
     monkeypatch.setattr(grid.importlib.util, "find_spec", lambda name: "there")
-    with pytest.raises(LotteryError, match="with jobs, paths hold letters"):
-        grid.read_grid({name: odd})
-    given = f"--{name.replace('_', '-')}={odd}"
-    assert cli.main(["run", "rte", "--profile", "local", given]) == 2
-    assert "with jobs, paths hold letters" in capsys.readouterr().err
+    with pytest.raises(LotteryError, match="with --profile, paths hold letters"):
+        grid.find_profile("local", *(Path(odd if name == n else n) for n in ("notebooks", "store")))
+    assert cli.main(["run", "rte", "--profile", "local", f"--{name}={odd}"]) == 2
+    assert "with --profile, paths hold letters" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == [odd]
-
-
-@needs_snakemake
-def test_memory_time_and_gpu_are_asked_for(tmp_path):
-    done = snakemake(
-        tmp_path,
-        *("--dry-run", "--profile", NOTEBOOKS / "profiles" / "slurm"),
-        **(REQUEST | {"tasks": "rte"}),
-    )
-    assert done.returncode == 0, done.said
-    asked = re.findall(r"^rule (stage|pages):.*?resources: (.*?)\n", done.said, re.S | re.M)
-    assert {rule for rule, _ in asked} == {"stage", "pages"}
-    for _, resources in asked:
-        assert "gpu=1" in resources
-        assert re.search(r"mem_mb=\d{4,}", resources)
-        assert re.search(r"runtime=\d{2,}", resources)

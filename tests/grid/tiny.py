@@ -6,9 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lotterylib import cli
-from lotterylib.runs import grid
-
 ROOT = Path(__file__).parents[2]
 REQUEST = {
     "encoder": "tiny",
@@ -31,12 +28,23 @@ def lay_out(folder):
     (folder / "book" / "_toc.yml").write_text(CONTENTS)
 
 
-def execute(command, folder, **environment):
-    """Run a command with one thread a process, as its own user would."""
+def start(folder, classifier):
+    """A store with nothing but the classifier of maps, which takes long to train."""
+    lay_out(folder)
+    shutil.copytree(classifier, folder / STORE)
+
+
+def environment(**further):
+    """One thread a process, and the library of this checkout."""
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | further
+
+
+def execute(command, folder, **further):
+    """Run a command as its own user would."""
     done = subprocess.run(
         command,
         cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": ""} | environment,
+        env=environment(**further),
         capture_output=True,
         text=True,
         timeout=1800,
@@ -45,15 +53,16 @@ def execute(command, folder, **environment):
     return done
 
 
-def lottery(folder, *arguments, store):
+def command(*arguments, store=STORE):
     """`lottery run` of the tiny request."""
-    options = [
-        f"--{name.replace('_', '-')}={value}"
-        for name, value in (REQUEST | {"store": store}).items()
-    ]
-    return execute(
-        [sys.executable, "-m", "lotterylib.cli", "run", TASK, *options, *arguments], folder
-    )
+    values = REQUEST | {"store": store}
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in values.items()]
+    return [sys.executable, "-m", "lotterylib.cli", "run", TASK, *options, *arguments]
+
+
+def lottery(folder, *arguments, store=STORE, **further):
+    """Run the tiny request to its end."""
+    return execute(command(*arguments, store=store), folder, **further)
 
 
 def files(folder):
@@ -62,23 +71,3 @@ def files(folder):
         for path in folder.rglob("*")
         if path.is_file()
     }
-
-
-def start(folder, classifier):
-    """A store with nothing but the classifier of maps, which takes long to train."""
-    lay_out(folder)
-    shutil.copytree(classifier, folder / STORE)
-
-
-def command(profile, *further, but=()):
-    """The command of `lottery run --profile`, with options of Snakemake's own and of `lottery`."""
-    given = [f"--{name.replace('_', '-')}={value}" for name, value in REQUEST.items()]
-    options = cli.build_parser().parse_args(["run", TASK, *given, f"--store={STORE}", *but])
-    made = grid.command(options, Path("notebooks", "profiles", profile))
-    return [*made[:3], *further, *made[3:]]
-
-
-def done(folder):
-    """The stages that a grid has finished, as seed and notebook."""
-    found = (folder / STORE / ".grid").rglob("*.done")
-    return {(path.parent.name.removeprefix("seed-"), path.stem) for path in found}

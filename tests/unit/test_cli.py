@@ -116,7 +116,8 @@ def _no_patterns(monkeypatch):
     """A classifier of attention patterns that has nothing to learn."""
     from lotterylib.runs import pattern_counts
 
-    monkeypatch.setattr(pattern_counts, "classifier", lambda store: None)
+    monkeypatch.setattr(pattern_counts, "GENERATED_MAPS", 50)
+    monkeypatch.setattr(pattern_counts, "EPOCHS", 1)
     monkeypatch.setattr(
         pattern_counts, "classify_by_cnn", lambda cnn, maps: np.zeros(len(maps), dtype=int)
     )
@@ -131,7 +132,7 @@ def test_a_run_says_what_it_found_and_a_second_one_computes_nothing(capsys, tmp_
     said = written.err
     assert "good retrained" in written.out
     assert "with one seed there is no agreement over seeds" in said
-    assert "23 cells, 0 of them in the store already." in said
+    assert "0 of 24 jobs are done. The rest will take about 0" in said
     for found in (
         "baseline frozen: matthews",
         "search structured: keeps",
@@ -145,7 +146,7 @@ def test_a_run_says_what_it_found_and_a_second_one_computes_nothing(capsys, tmp_
     for module, name in ((experiment, "train"), (experiment, "measure"), (searches, "evaluate")):
         monkeypatch.setattr(module, name, None)
     assert main(arguments) == 0
-    assert "23 cells, 23 of them in the store already." in capsys.readouterr().err
+    assert "24 of 24 jobs are done. Nothing is left to compute." in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -65,3 +65,27 @@ def test_training(method, order, pair, encoded):
     for one, other in zip(*(model.parameters() for model in pair), strict=True):
         torch.testing.assert_close(other.cpu(), one, rtol=1e-2, atol=1e-3)
         assert other.is_cuda
+
+
+def test_steps_wait_for_nothing(pair, encoded):
+    model, split = pair[1], encoded("similarity", 96, "train")
+    recipe = Recipe(1e-4, epochs=2, batch_size=16)
+    train(model, split, TASK, recipe, 0)
+    plain, clip = torch.Tensor.tolist, torch.nn.utils.clip_grad_norm_
+
+    def from_the_first_step(*given):
+        norm = clip(*given)
+        torch.cuda.set_sync_debug_mode("error")
+        return norm
+
+    def to_the_look_at_the_end(tensor):
+        torch.cuda.set_sync_debug_mode("default")
+        return plain(tensor)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.utils, "clip_grad_norm_", from_the_first_step)
+        patch.setattr(torch.Tensor, "tolist", to_the_look_at_the_end)
+        try:
+            train(model, split, TASK, recipe, 0)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")

@@ -11,7 +11,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from datasets.exceptions import DatasetNotFoundError
 
-from lotterylib import cli, commands
+from lotterylib import cli
 from lotterylib.batches import encode
 from lotterylib.data import custom
 from lotterylib.data.glue import held_out, load_data
@@ -25,6 +25,8 @@ from lotterylib.runs.settings import describe, given_by, parse_settings
 from lotterylib.tasks import TASKS, in_order, title_of
 
 GERMAN = ["Der Film war großartig.", 'Sie sagte: "öde, ja"', "Mäßig, sehr mäßig", "Ein\tTab, nein"]
+ROOT = Path(__file__).parents[2]
+SNAKEFILE = ROOT / "notebooks" / "Snakefile"
 MOODS = ["gut", "schlecht", "mittel", "gut"]
 CODES = [0, 2, 1, 0]  # in alphabetical order
 
@@ -368,26 +370,25 @@ def test_one_s_own_tasks_stand_after_the_librarys():
     assert in_order(TASKS) == list(TASKS)
 
 
-def test_two_files_of_one_name_are_refused(smoke):
+def test_two_files_of_one_name_are_refused(smoke, capsys):
     shutil.copy("mood.yml", "other.yml")
-    options = cli.build_parser().parse_args(["run", "mood.yml", "other.yml", "--encoder=tiny"])
-    with pytest.raises(LotteryError, match=r"mood\.yml and other\.yml both name their task 'mood'"):
-        commands.requested(options, "tiny")
+    assert cli.main(["run", "mood.yml", "other.yml", "--encoder=tiny", "--no-pages"]) == 2
+    told = "mood.yml and other.yml both name their task 'mood': a name stands for one task."
+    assert capsys.readouterr().err == f"lottery: {told}\n"
 
 
 def test_jobs_are_given_the_file(smoke):
-    """Also where its path has a space; folders have the task's name."""
+    """Also where its path has a space; what the jobs are called has the task's name."""
     Path("some data").mkdir()
     for name in ("mood.yml", "train.csv"):
         shutil.move(name, f"some data/{name}")
-    given = smoke | {"tasks": ["rte", "some data/mood.yml"]}
-    made = grid.read_grid({name: value for name, value in given.items() if name != "task"})
-    assert made.tasks == ["rte", "mood"]
-    assert [made.argument(task) for task in made.tasks] == ["rte", "some data/mood.yml"]
-    arguments = made.notebook_arguments("mood", "1")
-    assert arguments[:3] == ["-r", "task", "some data/mood.yml"]
-    made = grid.read_grid({"tasks": "rte,acceptability", "encoder": "tiny"})
-    assert made.tasks == ["rte", "acceptability"]
+    experiment = open_experiment(parse_settings(**(smoke | {"task": "some data/mood.yml"})))
+    jobs = grid.jobs_for([(experiment, ["01_finetune"])])
+    assert {job["parameters"]["task"] for job in jobs} == {"some data/mood.yml"}
+    (allowed,) = re.findall(r'job=r"(.+)"', SNAKEFILE.read_text())
+    for name in ("mood", "m-o_0d"):
+        assert all(re.fullmatch(allowed, job["id"].replace("mood", name)) for job in jobs)
+    assert parse_settings(**jobs[0]["parameters"]).task == experiment.task
 
 
 def test_an_experiment_on_one_s_own_task_gives_tables(smoke):
@@ -403,7 +404,7 @@ def test_an_experiment_on_one_s_own_task_gives_tables(smoke):
 
 
 def test_the_chapters_example_works_as_it_stands(here):
-    chapter = Path(__file__).parents[2] / "book" / "chapters" / "rerun.md"
+    chapter = ROOT / "book" / "chapters" / "rerun.md"
     (example,) = re.findall(r"```yaml\n(name: .*?)```", chapter.read_text(), re.S)
     assert len(example.splitlines()) <= 8
     Path("mood.yml").write_text(example)

@@ -22,7 +22,7 @@ from lotterylib.finetuning import train
 from lotterylib.gates import gate_values, gated, remove, zero_pruned_weights
 from lotterylib.importance import measure
 from lotterylib.runs.experiment import Experiment
-from lotterylib.runs.jobs import Cell, cells_of, compute, is_done, key_of
+from lotterylib.runs.jobs import Job, compute, is_done, jobs_of, key_of
 from lotterylib.runs.methods import ALL_METHODS, KINDS
 from lotterylib.runs.searches import find_good, ranking_of
 from lotterylib.runs.settings import parse_settings
@@ -44,8 +44,8 @@ def _small(small_runs):
 
 
 def seeded(made):
-    """The cells that belong to a seed: all but the baseline, which has none."""
-    return [cell for cell in cells_of(made.settings) if cell.stage != "baseline"]
+    """The jobs that belong to a seed: all but the baseline and the classifier."""
+    return [job for job in jobs_of(made.settings) if job.stage not in ("baseline", "classifier")]
 
 
 def silent(share, found):
@@ -54,16 +54,16 @@ def silent(share, found):
 
 @pytest.fixture(scope="module", params=["paper", "official"])
 def done(request, tmp_path_factory):
-    """An experiment of which every cell of the core pages has been computed."""
+    """An experiment of which every job of the core pages has been computed."""
     root = tmp_path_factory.mktemp("runs")
     made = small_experiment(root, preset=request.param, seeds=[3, 1])
-    found = [compute(made, cell, silent) for cell in cells_of(made.settings)]
+    found = [compute(made, job, silent) for job in jobs_of(made.settings)]
     return made, found
 
 
-def test_the_cells_are_the_whole_grid_in_order(tmp_path):
+def test_the_jobs_are_the_whole_grid_in_order(tmp_path):
     made = small_experiment(tmp_path, seeds=[3, 1])
-    labels = [(cell.seed, cell.label) for cell in cells_of(made.settings)]
+    labels = [(job.seed, job.label) for job in jobs_of(made.settings)]
     grid = [f"{phase} {{}} {kind}" for kind in KINDS for phase in ("pruned", "retrained")]
     of_a_seed = ["finetune"]
     for method in ("structured", "magnitude"):
@@ -77,21 +77,22 @@ def test_the_cells_are_the_whole_grid_in_order(tmp_path):
     over_seeds = ["search super", *(label.format("super") for label in grid)]
     assert labels == [
         (0, "baseline frozen"),
+        (0, "classifier"),
         *itertools.product([3, 1], of_a_seed),
         *itertools.product([3, 1], over_seeds),
     ]
-    assert len(set(labels)) == len(labels) == 1 + 2 * 22 + 2 * 7
+    assert len(set(labels)) == len(labels) == 2 + 2 * 22 + 2 * 7
 
 
 def test_one_seed_has_no_super_survivors(tmp_path):
-    cells = list(cells_of(small_experiment(tmp_path).settings))
-    assert len(cells) == 1 + 22
-    assert not any(cell.method == "super" for cell in cells)
+    jobs = list(jobs_of(small_experiment(tmp_path).settings))
+    assert len(jobs) == 2 + 22
+    assert not any(job.method == "super" for job in jobs)
 
 
 def test_nothing_is_computed_twice(done, monkeypatch):
     made, found = done
-    assert all(is_done(made, cell) for cell in cells_of(made.settings))
+    assert all(is_done(made, job) for job in jobs_of(made.settings))
     again = small_experiment(made.settings.store, preset=made.settings.preset, seeds=[3, 1])
 
     def fail(*_, **__):
@@ -110,7 +111,7 @@ def test_nothing_is_computed_twice(done, monkeypatch):
     for name in lotterylib.baselines.BASELINES:
         monkeypatch.setitem(lotterylib.baselines.BASELINES, name, fail)
     again.shape = made.shape  # the only thing that a model is loaded for
-    assert [compute(again, cell, silent) for cell in cells_of(again.settings)] == found
+    assert [compute(again, job, silent) for job in jobs_of(again.settings)] == found
 
 
 def test_good_random_and_bad_are_of_one_size(done):
@@ -226,10 +227,10 @@ def test_what_changes_a_result_changes_its_key(tmp_path):
     data = ({"train_rows": 17}, {"dev_rows": 17}, {"task": "entailment"})
     training = ({"epochs": 2}, {"learning_rate": 0.5}, {"batch_order": "random"})
     others = [small_experiment(tmp_path, seeds=[3, 1], **change) for change in data + training]
-    for cell in seeded(base):
-        paths = [key_of(made, cell).path for made in (base, *others)]
+    for job in seeded(base):
+        paths = [key_of(made, job).path for made in (base, *others)]
         # the pre-trained encoder looks at texts as it did before anything was trained
-        untrained = cell.stage == "patterns" and cell.kind.startswith("pre-trained")
+        untrained = job.stage == "patterns" and job.kind.startswith("pre-trained")
         assert len(set(paths)) == (len(paths) - len(training) if untrained else len(paths))
 
 
@@ -237,9 +238,9 @@ def test_the_baseline_depends_on_the_data_and_not_on_how_it_is_trained_on(tmp_pa
     changes = ({}, {"epochs": 2, "preset": "official"}, {"train_rows": 17})
     paths = []
     for made in (small_experiment(tmp_path, **change) for change in changes):
-        cell = next(cells_of(made.settings))
-        assert cell.label == "baseline frozen"
-        paths.append(key_of(made, cell).path)
+        job = next(jobs_of(made.settings))
+        assert job.label == "baseline frozen"
+        paths.append(key_of(made, job).path)
     assert paths[0] == paths[1] != paths[2]
 
 
@@ -247,27 +248,27 @@ def test_a_preset_changes_the_stages_that_it_touches_and_no_others(tmp_path):
     paper, official = (
         small_experiment(tmp_path, preset=name, seeds=[3, 1]) for name in ("paper", "official")
     )
-    for cell in seeded(paper):
-        same = key_of(paper, cell).path == key_of(official, cell).path
-        assert same == (cell.stage in ("finetune", "importance"))
+    for job in seeded(paper):
+        same = key_of(paper, job).path == key_of(official, job).path
+        assert same == (job.stage in ("finetune", "importance"))
     slower = small_experiment(tmp_path, seeds=[3, 1])
     slower.settings = slower.settings.but(magnitude_step=0.05)
-    for cell in cells_of(paper.settings):
-        same = key_of(paper, cell).path == key_of(slower, cell).path
-        assert same == (cell.method != "magnitude")
+    for job in jobs_of(paper.settings):
+        same = key_of(paper, job).path == key_of(slower, job).path
+        assert same == (job.method != "magnitude")
 
 
-def test_cells_have_keys_of_their_own(tmp_path):
+def test_jobs_have_keys_of_their_own(tmp_path):
     made = small_experiment(tmp_path, seeds=[3, 1])
-    cells = list(cells_of(made.settings))
-    assert len({key_of(made, cell).path for cell in cells}) == len(cells)
-    assert not any(is_done(made, cell) for cell in cells)
+    jobs = list(jobs_of(made.settings))
+    assert len({key_of(made, job).path for job in jobs}) == len(jobs)
+    assert not any(is_done(made, job) for job in jobs)
 
 
 def test_a_late_stage_computes_what_it_needs_and_no_more(tmp_path):
     made = small_experiment(tmp_path)
-    compute(made, Cell("pruned", 3, "magnitude", "good"), silent)
-    finished = {cell.label for cell in cells_of(made.settings) if is_done(made, cell)}
+    compute(made, Job("pruned", 3, "magnitude", "good"), silent)
+    finished = {job.label for job in jobs_of(made.settings) if is_done(made, job)}
     assert finished == {"finetune", "search magnitude", "pruned magnitude good"}
 
 

@@ -83,9 +83,8 @@ def test_on_a_cpu_nothing_is_done_otherwise(tiny_model):
     model = tiny_model()
     assert gpu.half_of(model) is None
     assert not gpu.gradient_scaler(model).is_enabled()
-    with gpu.autocast(model):
+    with gpu.autocast(model), gpu.without_sync(model):
         assert not torch.is_autocast_enabled("cpu")
-    with gpu.without_waiting(model):
         assert model.config._attn_implementation == "sdpa"
 
 
@@ -104,7 +103,7 @@ def test_steps_wait_for_nothing(as_on_a_gpu, tiny_model, encoded):
 
 def test_waiting_would_be_noticed(as_on_a_gpu, tiny_model, encoded, monkeypatch):
     model, split = tiny_model("similarity"), encoded("similarity", 48, "train")
-    monkeypatch.setattr(gpu, "_LOOK_AFTER", 1)
+    monkeypatch.setattr(gpu, "_FETCH_INTERVAL", 1)
     with Waits() as looking:
         train(model, split, TASK, Recipe(1e-3, epochs=1, batch_size=8), 0)
     assert looking.found["tolist"] - SHUFFLES == 6

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import pickle
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,6 @@ from lotterylib.data.attention_maps import (
     FOLDER,
     HALVES,
     KINDS,
-    load_authors_archive,
     load_labelled,
 )
 from lotterylib.errors import LotteryError
@@ -227,64 +225,3 @@ def test_the_rules_do_better_than_naming_the_commonest_label(shipped, kind, leas
     commonest = np.full(len(part), np.bincount(part.codes).argmax())
     assert score > least
     assert score > f1_score(part.codes, commonest, average="weighted") + 0.15
-
-
-# the authors' maps, converted
-
-
-@pytest.fixture
-def archive(tmp_path, rng):
-    for number, label in enumerate(("vertical", "diagonal", "mix", "block", "other")):
-        (tmp_path / label).mkdir()
-        for copy in range(number + 1):
-            np.save(tmp_path / label / f"{label}-{copy}.npy", rng.random((6 + number,) * 2))
-    return tmp_path
-
-
-def test_the_authors_labels_become_ours(archive):
-    labelled = load_authors_archive(archive, "normed")
-    assert len(labelled) == 15
-    named = dict(zip(labelled.table["id"], labelled.table["label"], strict=True))
-    assert named["mix-0"] == "vertical+diagonal"
-    assert named["other-4"] == "heterogeneous"
-    assert np.bincount(labelled.codes).tolist() == [1, 2, 3, 4, 5]
-    for row, found in zip(labelled.table.itertuples(), labelled.maps, strict=True):
-        wanted = np.load(archive / row.id.split("-")[0] / f"{row.id}.npy").astype(np.float32)
-        assert np.array_equal(found, wanted)
-    assert len(labelled.part("normed", "validation")) == 15
-    assert tuple(labelled.table.columns) == COLUMNS
-
-
-def test_nothing_is_unpickled(archive):
-    class Trap:
-        def __reduce__(self):
-            return (pytest.fail, ("a pickle was loaded",))
-
-    (archive / "mix" / "trap.npy").write_bytes(pickle.dumps(Trap()))
-    with pytest.raises(LotteryError, match=r"trap\.npy is not a readable array"):
-        load_authors_archive(archive)
-    np.save(archive / "mix" / "trap.npy", np.array([None]), allow_pickle=True)
-    with pytest.raises(LotteryError, match=r"trap\.npy is not a readable array"):
-        load_authors_archive(archive)
-
-
-@pytest.mark.parametrize("array", [np.zeros((3, 4)), np.zeros((3, 3), int), np.zeros(4)])
-def test_what_is_no_map_is_refused(archive, array):
-    np.save(archive / "block" / "odd.npy", array)
-    with pytest.raises(LotteryError, match=r"odd\.npy is not a square array"):
-        load_authors_archive(archive)
-
-
-def test_wrong_archives_are_refused(archive, tmp_path_factory):
-    with pytest.raises(LotteryError, match="does not exist"):
-        load_authors_archive(archive / "nowhere")
-    with pytest.raises(LotteryError, match=r"holds no maps.*<label>/<id>\.npy"):
-        load_authors_archive(tmp_path_factory.mktemp("empty"))
-    with pytest.raises(LotteryError, match=r"kind of map 'row'. Did you mean 'raw'"):
-        load_authors_archive(archive, "row")
-    np.save(archive / "other" / "mix-0.npy", np.zeros((3, 3)))
-    with pytest.raises(LotteryError, match="mix-0 twice"):
-        load_authors_archive(archive)
-    (archive / "vertcal").mkdir()
-    with pytest.raises(LotteryError, match=r"'vertcal'. Did you mean 'vertical'"):
-        load_authors_archive(archive)

@@ -1,86 +1,135 @@
-"""Plans: what a run costs on this machine, without its data and even without its weights."""
-
-import json
+"""What a run has to do still, where each job stands, and how long the rest takes."""
 
 import pytest
 
 from lotterylib.cli import main
 from lotterylib.errors import LotteryError
-from lotterylib.runs.jobs import cells_of
-from lotterylib.runs.plan import measure_machine, plan
-from lotterylib.runs.request import in_parts
+from lotterylib.finetuning import silent
+from lotterylib.runs import pattern_counts
+from lotterylib.runs.costs import COSTS, kind_of
+from lotterylib.runs.jobs import ALL, Job, compute, jobs_of, key_of, pieces_of, ticket_jobs
+from lotterylib.runs.plan import (
+    Pace,
+    describe,
+    expected_seconds,
+    measure,
+    seconds_left,
+    standing_of,
+)
 from lotterylib.runs.settings import parse_settings
+from tests.small import small_experiment
+
+PAGES = ("04_subnetworks",)
+PACE = Pace(training=0.5, reading=0.25, opening=2.0)
 
 
-@pytest.fixture(scope="module")
-def table():
-    settings = [
-        parse_settings(name, encoder="tiny", budget="smoke") for name in ("rte", "acceptability")
-    ]
-    request = [
-        *in_parts(settings[0], ["01_finetune", "11_extensions"], 1),
-        (settings[1], ["01_finetune"]),
-    ]
-    return plan(request, jobs=2), request
+@pytest.fixture
+def made(tmp_path):
+    return small_experiment(tmp_path, seeds=[3, 1], epochs=2)
 
 
-def test_a_row_a_task_and_one_for_all(table):
-    found, request = table
-    assert list(found.index) == ["RTE", "Acceptability (generated)", "all"]
-    assert found.loc["all"].tolist() == pytest.approx(found.iloc[:2].sum().tolist())
-    cells = sum(len(list(cells_of(settings, pages))) for settings, pages in request)
-    assert found.loc["all", "cells"] == cells
+def expected(made, *job):
+    (piece,) = (p for p in pieces_of([(made, ALL)]).values() if p.job == Job(*job))
+    return expected_seconds(piece, PACE)
 
 
-def test_nothing_is_faster_than_the_arithmetic(table):
-    found, _ = table
-    assert (found["hours"] > found["arithmetic"]).all()
-    assert (found[["pflop", "arithmetic", "traffic", "steps"]] > 0).all(axis=None)
+def test_what_is_expected_of_a_job_goes_by_the_lengths_of_the_tasks_own_rows(made):
+    train, dev = (sum(split.lengths) for split in made.splits)
+    tuned = 2 * 0.5 * train + 0.25 * dev
+    assert expected(made, "finetune", 3) == 2 + tuned
+    assert expected(made, "search", 3, "magnitude") == 2 + COSTS["search magnitude"][1] * dev / 4
+    # Heads are few here: patterns and ablation go by their number.
+    assert expected(made, "patterns", 3, "", "pre-trained, raw") == 2 + 1.9 * 12 / 72
+    assert expected(made, "classifier", 0) == 27
 
 
-def test_what_was_measured_is_said(table):
-    notes = table[0].attrs["notes"]
-    assert any("no data were read" in note for note in notes)
-    assert "2 processes at once" in notes[-1]
-    assert "GB of memory" in notes[-1]
+@pytest.mark.parametrize("task", ["similarity", "acceptability"])
+def test_every_job_is_in_the_table_of_costs(task):
+    settings = parse_settings(task, preset="official")
+    kinds = {kind_of(job) for job in (*jobs_of(settings, ALL), *ticket_jobs(settings, [7]))}
+    assert kinds <= set(COSTS)
+    assert set(COSTS) - kinds <= {"guess"}
 
 
-def test_the_budget_cuts_what_is_planned():
-    few, many = (
-        plan([(parse_settings("mnli", encoder="tiny", train_rows=rows), ["01_finetune"])], 1)
-        for rows in (320, 640)
-    )
-    assert many.loc["all", "steps"] == 2 * few.loc["all", "steps"] == 2 * 2 * 3 * 10
+@pytest.mark.parametrize("order", ["buckets", "random"])
+def test_steps_and_passes_are_timed_and_leave_no_artefact_but_tokens(order, tmp_path):
+    made = small_experiment(tmp_path, batch_order=order)
+    pace = measure(made)
+    assert min(pace.training, pace.reading, pace.opening) > 0
+    assert [path.parts[-3].split("-")[0] for path in tmp_path.rglob("config.json")] == ["word"]
 
 
-def test_an_encoder_that_cannot_be_had_is_planned_for_by_its_sizes(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    from lotterylib.runs.plan import _model
-
-    model, said = _model(parse_settings("mnli", encoder="distilbert-base-uncased"))
-    assert (model.config.dim, model.config.n_layers, model.config.num_labels) == (768, 6, 3)
-    assert "cannot be had here" in said
+def standings(made):
+    return {place: standing_of(piece) for place, piece in pieces_of([(made, PAGES)]).items()}
 
 
-def test_a_directory_that_is_no_model_is_refused(tmp_path):
-    with pytest.raises(LotteryError, match="not a model directory"):
-        plan([(parse_settings("rte", encoder=str(tmp_path)), ["01_finetune"])], 1)
+def counts(made):
+    states = [each.state for each in standings(made).values()]
+    return {name: states.count(name) for name in ("done", "running", "failed", "missing")}
 
 
-def test_a_machine_multiplies_and_moves():
-    machine = measure_machine()
-    assert machine.multiplies > 1e9
-    assert machine.moves > 1e8
+def test_every_job_is_in_one_state(made):
+    jobs = list(jobs_of(made.settings, PAGES))
+    assert counts(made) == {"done": 0, "running": 0, "failed": 0, "missing": len(jobs)}
+    compute(made, Job("finetune", 3), silent)
+    compute(made, Job("search", 3, "magnitude"), silent)
+    made.store.record_failure(key_of(made, Job("search", 3, "structured")), LotteryError("No."))
+    with made.store._claimed(key_of(made, Job("finetune", 1))):
+        found = counts(made)
+    assert found == {"done": 2, "running": 1, "failed": 1, "missing": len(jobs) - 4}
+    assert counts(made)["running"] == 0
+    (failed,) = (s for s in standings(made).values() if s.state == "failed")
+    assert (failed.piece.job.label, failed.piece.job.seed) == ("search structured", 3)
+    assert failed.reason == "No."
 
 
-def test_the_command_prints_it_and_leaves_no_store(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    arguments = ["plan", "rte", "--encoder", "tiny", "--budget", "smoke", "--jobs", "1"]
-    assert main([*arguments, "--json", "plan.json"]) == 0
-    said = capsys.readouterr().out
-    assert "RTE" in said
-    assert "1 processes at once" in said
-    assert list(tmp_path.iterdir()) == [tmp_path / "plan.json"]
-    written = json.loads((tmp_path / "plan.json").read_text())
-    assert [row["task"] for row in written["rows"]] == ["RTE", "all"]
-    assert written["asked"] == {"encoder": "tiny", "budget": "smoke", "batch_order": "buckets"}
+def test_without_measurement_what_is_left_goes_by_what_was_done(made):
+    assert seconds_left(standings(made), None) == {}
+    compute(made, Job("finetune", 3), silent)
+    found = standings(made)
+    (took,) = (each.seconds for each in found.values() if each.state == "done")
+    left = {found[place].piece.job: spent for place, spent in seconds_left(found, None).items()}
+    assert len(left) == len(found) - 1
+    assert left[Job("finetune", 1)] == pytest.approx(took)
+    longer = [left[Job("retrained", 1, "magnitude", kind)] for kind in ("good", "bad")]
+    assert longer[0] == longer[1] > took
+
+
+def test_the_table_counts_jobs_by_stage_and_tells_the_time_of_so_many_processes(made):
+    compute(made, Job("pruned", 3, "magnitude", "good"), silent)
+    found = standings(made)
+    left = dict.fromkeys(seconds_left(found, None), 60.0)
+    *lines, last = describe(found, left, 2).splitlines()
+    assert [line.split() for line in lines] == [
+        ["done", "running", "failed", "missing", "time", "left"],
+        ["baseline", "0", "0", "0", "1", "00:30"],
+        ["finetune", "1", "0", "0", "1", "00:30"],
+        ["search", "1", "0", "0", "3", "01:30"],
+        ["pruned", "1", "0", "0", "11", "05:30"],
+        ["retrained", "0", "0", "0", "12", "06:00"],
+    ]  # 28 jobs of a minute, which need not wait for each other for long
+    assert last == "3 of 31 jobs are done. The rest will take about 14:00 with 2 processes."
+    assert "'lottery plan' tells how long" in describe(found, {}, 2)
+
+
+def test_the_commands_tell_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pattern_counts, "GENERATED_MAPS", 50)
+    monkeypatch.setattr(pattern_counts, "EPOCHS", 1)
+    request = ["acceptability", "--encoder", "tiny", "--budget", "smoke", "--seeds", "7"]
+    request += ["--train-rows", "16", "--dev-rows", "16", "--store", str(tmp_path), "--no-pages"]
+    request += ["--jobs", "1"]
+    assert main(["plan", *request]) == 0
+    told = capsys.readouterr().out
+    assert "0 of 24 jobs are done. The rest will take about 0" in told
+    assert main(["status", *request]) == 3
+    assert "0 of 24 jobs are done. 'lottery plan' tells" in capsys.readouterr().out
+    bad = [*request, "--learning-rate", "1e30", "--epochs", "2"]
+    assert main(["run", *bad]) == 1
+    said = capsys.readouterr().err
+    assert "1 failed; 19 jobs that need them were left out" in said
+    assert main(["status", *bad]) == 1
+    assert "seed 7: finetune failed: The loss on Acceptability" in capsys.readouterr().out
+    assert main(["run", *request]) == 0
+    assert "The rest will take about 0" in capsys.readouterr().err
+    assert main(["status", *request]) == 0
+    assert "Nothing is left to compute." in capsys.readouterr().out

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from lotterylib.runs.experiment import open_experiment
-from lotterylib.runs.jobs import ALL, cells_of, compute, wave_of
+from lotterylib.runs.jobs import ALL, compute, jobs_of
 from lotterylib.runs.settings import parse_settings
 from tests.stores import artefacts
 
@@ -36,8 +36,8 @@ def everything(store: Path) -> dict[str, str]:
         for run in RUNS:
             values = {"encoder": "tiny", "budget": "smoke", "train_rows": 24, "dev_rows": 16}
             experiment = open_experiment(parse_settings(**values, **run, store=str(store)))
-            for cell in sorted(cells_of(experiment.settings, ALL), key=wave_of):
-                compute(experiment, cell, lambda share, found: None)
+            for job in jobs_of(experiment.settings, ALL):
+                compute(experiment, job, lambda share, found: None)
             for method, kind, number in DRAWN:
                 experiment.score(1, method, kind, "pruned", number=number)
             experiment.score(1, "structured-half-dev", "good", "pruned", number=1)

@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pandas as pd
@@ -119,19 +118,6 @@ def test_the_table_has_every_ticket_and_what_is_known_of_it(tmp_path):
     assert table.loc[path, "search"].tolist() == [0, 1, 2]
     assert (table["search"] >= 0).sum() == 3
     assert table.loc[63, "pruned"] == pytest.approx(made.full_score(3).metrics["matthews"])
-
-
-def test_a_killed_process_is_told_in_a_sentence(tmp_path, monkeypatch):
-    class Broken:
-        def submit(self, *_):
-            raise BrokenProcessPool
-
-        def shutdown(self, **_):
-            pass
-
-    monkeypatch.setattr(lottery, "pool_of", lambda _: Broken())
-    with pytest.raises(LotteryError, match="was killed: was there too little memory"):
-        lottery.retrain(small_experiment(tmp_path), [7], 1)
 
 
 def test_the_command_takes_up_where_it_stopped(tmp_path):

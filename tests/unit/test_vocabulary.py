@@ -5,7 +5,7 @@ import torch
 
 import lotterylib.finetuning
 from lotterylib.batches import encode
-from lotterylib.fast.layers import own_vocabulary
+from lotterylib.fast.layers import compact_embedding
 from lotterylib.finetuning import Recipe, train
 from lotterylib.tasks import find_task
 
@@ -23,7 +23,7 @@ def test_training_ends_at_the_same_weights_as_with_the_whole_table(
     def untouched(model, _split):
         return _context(torch.arange(model.get_input_embeddings().num_embeddings))
 
-    monkeypatch.setattr(lotterylib.finetuning, "own_vocabulary", untouched)
+    monkeypatch.setattr(lotterylib.finetuning, "compact_embedding", untouched)
     assert train(whole, split, find_task(task), RECIPE, seed=1) == pytest.approx(losses, abs=1e-4)
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(cut.state_dict()[name], value, rtol=1e-3, atol=2e-4)
@@ -64,7 +64,7 @@ def test_the_model_reads_the_same_through_the_new_ids(family_model, family_input
         try:
             own = type(split)(rows, split.labels, split.tokenizer)
             wanted = model(**inputs).logits
-            with own_vocabulary(model, own) as ids:
+            with compact_embedding(model, own) as ids:
                 assert model.get_input_embeddings().num_embeddings < len(ids)
                 found = model(**inputs | {"input_ids": ids[inputs["input_ids"]]}).logits
         finally:
@@ -75,7 +75,7 @@ def test_the_model_reads_the_same_through_the_new_ids(family_model, family_input
 def test_the_table_is_whole_again_after_a_failure(tiny_model, encoded):
     model, split = tiny_model("acceptability"), encoded("acceptability", 4)
     before = model.get_input_embeddings()
-    with pytest.raises(RuntimeError, match="halfway"), own_vocabulary(model, split):
+    with pytest.raises(RuntimeError, match="halfway"), compact_embedding(model, split):
         raise RuntimeError("halfway")
     assert model.get_input_embeddings() is before
 
@@ -86,6 +86,6 @@ def test_a_word_of_another_split_is_marked(tiny_model, tiny_tokenizer, encoded):
     own = encode(
         Dataset.from_dict({"sentence": ["aa"], "label": [0]}), find_task("cola"), tiny_tokenizer
     )
-    with own_vocabulary(tiny_model("acceptability"), own) as ids:
+    with compact_embedding(tiny_model("acceptability"), own) as ids:
         assert ids[tiny_tokenizer("z")["input_ids"][1]] == -1
         assert ids[tiny_tokenizer("a")["input_ids"][1]] >= 0

@@ -1,0 +1,108 @@
+"""In which order jobs are computed, and how long that takes on so many processes."""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Collection, Hashable, Iterator, Mapping
+from typing import Generic, TypeVar
+
+Name = TypeVar("Name", bound=Hashable)
+
+
+class Schedule(Generic[Name]):
+    """Jobs of which some need others: none comes before what it needs, and of those that can come
+    now the one goes first from which the longest way leads to the end.
+
+    Args:
+        needs: of every job, those that it needs; what is not itself a job here is done already.
+        seconds: what every job is expected to take.
+    """
+
+    def __init__(
+        self, needs: Mapping[Name, Collection[Name]], seconds: Mapping[Name, float]
+    ) -> None:
+        self._lacks = {job: {each for each in needs[job] if each in needs} for job in needs}
+        self._needed_by: dict[Name, list[Name]] = defaultdict(list)
+        for job, lacks in self._lacks.items():
+            for each in lacks:
+                self._needed_by[each].append(job)
+        self._way = _ways(self._needed_by, seconds)
+        self._order = {job: number for number, job in enumerate(needs)}
+        self._ready: list[tuple[float, int, Name]] = []
+        for job, lacks in self._lacks.items():
+            if not lacks:
+                self.add(job)
+
+    def __bool__(self) -> bool:
+        return bool(self._ready)
+
+    def add(self, job: Name) -> None:
+        """Let a job that lacks nothing be computed, again if it was taken before."""
+        heapq.heappush(self._ready, (-self._way[job], self._order[job], job))
+
+    def take(self) -> Name:
+        """The job that comes next; it is not given out again."""
+        return heapq.heappop(self._ready)[2]
+
+    def done(self, job: Name) -> None:
+        """Note that a job is done: others may lack nothing now."""
+        for each in self._needed_by[job]:
+            self._lacks[each].discard(job)
+            if not self._lacks[each]:
+                self.add(each)
+
+    def needing(self, job: Name) -> Iterator[Name]:
+        """The jobs that need this one, or need one that does; each once, nearest first."""
+        found = dict.fromkeys(self._needed_by[job])
+        waiting = list(found)
+        for each in waiting:
+            fresh = [other for other in self._needed_by[each] if other not in found]
+            found |= dict.fromkeys(fresh)
+            waiting += fresh
+        yield from found
+
+
+def _ways(
+    needed_by: Mapping[Name, Collection[Name]], seconds: Mapping[Name, float]
+) -> dict[Name, float]:
+    """The seconds of every job with those of the longest chain of jobs that need it."""
+    ways: dict[Name, float] = {}
+
+    def way(job: Name) -> float:
+        if job not in ways:
+            ways[job] = seconds[job] + max(map(way, needed_by.get(job, ())), default=0.0)
+        return ways[job]
+
+    for job in seconds:
+        way(job)
+    return ways
+
+
+def makespan(
+    needs: Mapping[Name, Collection[Name]],
+    seconds: Mapping[Name, float],
+    processes: int,
+    running: Collection[Name] = (),
+) -> float:
+    """Seconds until all jobs are done.
+
+    Args:
+        needs, seconds: as in `Schedule`; of running jobs, the seconds that they have left.
+        processes: how many jobs are computed at once.
+        running: the jobs that are being computed now.
+    """
+    schedule = Schedule(needs, seconds)
+    busy = [(seconds[job], number, job) for number, job in enumerate(running)]
+    heapq.heapify(busy)
+    now, count = 0.0, len(busy)
+    while busy or schedule:
+        while schedule and len(busy) < processes:
+            job = schedule.take()
+            if job not in running:
+                heapq.heappush(busy, (now + seconds[job], count, job))
+                count += 1
+        if busy:
+            now, _, job = heapq.heappop(busy)
+            schedule.done(job)
+    return now

@@ -1,0 +1,284 @@
+"""The jobs behind pages: all that the pages ask for, and what each of them starts from."""
+
+import json
+import random
+
+import pytest
+
+from lotterylib.finetuning import silent
+from lotterylib.report.results import COLUMNS, collect
+from lotterylib.runs.jobs import (
+    ALL,
+    Job,
+    compute,
+    is_done,
+    jobs_of,
+    key_of,
+    needs_of,
+    pieces_of,
+    provenance,
+)
+from lotterylib.runs.methods import CORE, EXTRAS, GRIDS
+from lotterylib.runs.pattern_counts import shares_table
+from lotterylib.runs.schedule import Schedule
+from lotterylib.runs.store import RunStore
+from tests.small import small_experiment
+
+PATTERN_PAGE, BASELINE_PAGE = "07_attention_patterns", "09_how_bad_is_bad"
+
+
+def experiment(root, **changes):
+    return small_experiment(root, **({"task": "similarity", "seeds": [3, 1]} | changes))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small(small_runs):
+    """All of this file runs on few rows."""
+
+
+def only_read(monkeypatch):
+    """From here on nothing may be computed."""
+    fetch = RunStore.fetch
+
+    def read(store, key, make, device="cpu"):
+        assert store.has(key), f"{key.stage} is computed outside its job"
+        return fetch(store, key, make, device)
+
+    monkeypatch.setattr(RunStore, "fetch", read)
+
+
+def scored_by(pages):
+    return {scored for page, grid in GRIDS.items() if page in pages for scored in grid}
+
+
+SETS_OF_PAGES = [
+    CORE,
+    ALL,
+    *((*CORE, page) for page in EXTRAS.values()),
+    *((page,) for page in EXTRAS.values()),
+    ("01_finetune",),
+    ("02_structured_pruning", "03_magnitude_pruning"),
+]
+
+
+@pytest.mark.parametrize("pages", SETS_OF_PAGES, ids=lambda pages: f"{pages[-1]}-{len(pages)}")
+def test_every_subnetwork_that_a_page_scores_is_a_job_once_per_seed(pages, tmp_path):
+    jobs = list(jobs_of(experiment(tmp_path).settings, pages))
+    assert len(set(jobs)) == len(jobs)
+    assert len({(job.label, job.seed) for job in jobs}) == len(jobs)
+    other = ("baseline", "classifier", "finetune", "search", "importance", "ablation", "patterns")
+    scored = [(c.seed, (c.method, c.kind, c.stage)) for c in jobs if c.stage not in other]
+    wanted = {(seed, entry) for seed in (3, 1) for entry in scored_by(pages)}
+    assert set(scored) == wanted
+    assert len(scored) == len(wanted)
+
+
+@pytest.mark.parametrize("pages", SETS_OF_PAGES, ids=lambda pages: f"{pages[-1]}-{len(pages)}")
+@pytest.mark.parametrize("preset", ["paper", "official"])
+def test_what_a_job_needs_comes_before_it(pages, preset, tmp_path):
+    settings = experiment(tmp_path, preset=preset).settings
+    before = set()
+    for job in jobs_of(settings, pages):
+        assert before.issuperset(needs_of(job, settings)), job
+        before.add(job)
+
+
+@pytest.mark.parametrize(
+    ("job", "needed"),
+    [
+        (Job("baseline", 0, kind="frozen"), []),
+        (Job("classifier", 0), []),
+        (Job("finetune", 3), []),
+        (Job("search", 3, "structured"), [Job("finetune", 3)]),
+        (Job("search", 3, "magnitude-train"), [Job("finetune", 3)]),
+        (Job("search", 3, "disjoint"), [Job("finetune", 3)]),
+        (Job("search", 3, "union"), [Job("search", 3, "heads"), Job("search", 3, "mlps")]),
+        (Job("search", 3, "matched"), [Job("search", 3, "structured")]),
+        (Job("search", 3, "before"), [Job("search", 3, "magnitude")]),
+        (Job("search", 3, "iterative"), [Job("search", 3, "magnitude")]),
+        (
+            Job("search", 3, "super"),
+            [Job("search", 3, "structured"), Job("search", 1, "structured")],
+        ),
+        (Job("retrained", 3, "super", "bad"), [Job("search", 3, "super")]),
+        (Job("rewound", 3, "magnitude", "good"), [Job("search", 3, "magnitude")]),
+        (Job("importance", 3, kind="batch"), [Job("finetune", 3)]),
+        (Job("ablation", 3), [Job("finetune", 3)]),
+        (Job("patterns", 3, kind="fine-tuned, raw"), [Job("classifier", 0), Job("finetune", 3)]),
+        (Job("patterns", 3, kind="pre-trained, raw"), [Job("classifier", 0)]),
+        (
+            Job("patterns", 3, "super", "pre-trained, raw"),
+            [Job("classifier", 0), Job("search", 3, "super")],
+        ),
+    ],
+    ids=lambda value: getattr(value, "label", ""),
+)
+def test_needs_are_what_a_job_starts_from(job, needed, tmp_path):
+    assert needs_of(job, experiment(tmp_path).settings) == needed
+
+
+@pytest.mark.parametrize("preset", ["paper", "official"])
+def test_in_any_order_that_its_needs_allow_a_job_makes_nothing_of_another(preset, tmp_path):
+    made = experiment(tmp_path, preset=preset)
+    pieces = pieces_of([(made, ALL)])
+    _ = made.splits
+    draw = random.Random(preset)
+    schedule = Schedule(
+        {place: piece.needs for place, piece in pieces.items()},
+        {place: draw.random() for place in pieces},
+    )
+    done, there = 0, {path.parent for path in tmp_path.rglob("config.json")}
+    while schedule:
+        place = schedule.take()
+        job = pieces[place].job
+        compute(made, job)
+        now = {path.parent for path in tmp_path.rglob("config.json")}
+        for folder in now - there - {place}:
+            # The random, bad and inverted subnetworks come with the first score of theirs.
+            stage = json.loads((folder / "config.json").read_text())["stage"]
+            assert stage == f"{job.kind}-{job.method}", job
+        assert place in now - there
+        there = now
+        schedule.done(place)
+        done += 1
+    assert done == len(pieces)
+
+
+@pytest.mark.parametrize("pages", SETS_OF_PAGES, ids=lambda pages: f"{pages[-1]}-{len(pages)}")
+@pytest.mark.parametrize("task", ["similarity", "acceptability"])
+def test_baselines_and_measurements_belong_to_their_pages(pages, task, tmp_path):
+    jobs = list(jobs_of(experiment(tmp_path, task=task).settings, pages))
+    stages = {
+        stage: [job.kind for job in jobs if job.stage == stage and job.seed in (0, 3)]
+        for stage in ("baseline", "importance", "patterns", "ablation")
+    }
+    more = ["bag", "bilstm"] + ["guess"] * (task == "similarity")
+    assert stages["baseline"] == ["frozen", *(more if BASELINE_PAGE in pages else [])]
+    assert len(stages["importance"]) == 3 * ("02_structured_pruning" in pages)
+    assert len(stages["patterns"]) == 4 * (PATTERN_PAGE in pages)
+    assert len(stages["ablation"]) == ("11_extensions" in pages)
+    assert all(job.seed == 0 for job in jobs if job.stage in ("baseline", "classifier"))
+    assert sum(job.stage == "classifier" for job in jobs) == (PATTERN_PAGE in pages)
+
+
+def test_one_seed_has_no_super_survivors(tmp_path):
+    jobs = list(jobs_of(experiment(tmp_path, seeds=[3]).settings, ALL))
+    assert not any(job.method == "super" for job in jobs)
+    assert {job.seed for job in jobs} == {0, 3}
+
+
+@pytest.mark.parametrize("preset", ["paper", "official"])
+def test_figure_4_finds_its_patterns_counted(preset, tmp_path, monkeypatch):
+    made = experiment(tmp_path, preset=preset)
+    jobs = [job for job in jobs_of(made.settings) if job.stage == "patterns"]
+    assert len(jobs) == {"paper": 2 * 4, "official": 2 * 2 * 4}[preset]
+    for job in (*jobs, Job("search", 3, "super"), Job("search", 1, "super")):
+        compute(made, job, silent)
+    only_read(monkeypatch)
+    assert len(shares_table(made)) == 2 * 4
+
+
+@pytest.mark.parametrize("preset", ["paper", "official"])
+def test_no_two_jobs_share_a_place_in_the_store(preset, tmp_path):
+    jobs, paths = 0, set()
+    for task in ("similarity", "acceptability"):
+        made = experiment(tmp_path, task=task, preset=preset)
+        for job in jobs_of(made.settings, ALL):
+            jobs += 1
+            paths.add(key_of(made, job).path)
+    assert len(paths) == jobs - 1 > 300  # both tasks share the classifier
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """Every page of one seed, and the core pages of two."""
+    made = experiment(tmp_path_factory.mktemp("runs"))
+    alone = experiment(made.store.root, seeds=[3])
+    pages = tuple(page for page in ALL if page not in ("05_stability", "06_super_survivors"))
+    told = {}
+    for each, wanted in ((alone, pages), (made, CORE)):
+        for job in jobs_of(each.settings, wanted):
+            told[job] = compute(each, job, silent)
+            assert is_done(each, job)
+    return made, alone, pages, told
+
+
+def test_every_job_says_what_was_found(done):
+    _, _, _, told = done
+    for job, found in told.items():
+        start = {
+            "search": "keeps ",
+            "importance": "measured",
+            "ablation": "without the head that matters most ",
+            "classifier": "trained",
+            "patterns": "",
+        }.get(job.stage, "pearson ")
+        assert found.startswith(start), job
+    assert {found for job, found in told.items() if job.stage == "patterns"} == {
+        f"{16 * 12} maps classified"
+    }
+
+
+def test_a_score_is_told_with_three_digits_and_whether_it_is_constant(done):
+    made, _, _, told = done
+    for job, found in told.items():
+        if job.stage in ("pruned", "retrained"):
+            score = made.score(job.seed, job.method, job.kind, job.stage)
+            assert f"pearson {score.metrics['pearson']:.3f}" in found
+            assert found.endswith(", a constant predictor") == score.constant
+
+
+def test_the_pages_find_everything_computed(done, monkeypatch):
+    """What the results table of the pages needs is what the jobs computed, and nothing else."""
+    made, alone, pages, _ = done
+    only_read(monkeypatch)
+    for each, wanted in ((alone, pages), (made, CORE)):
+        table = collect(each, *wanted)
+        assert list(table.columns) == list(COLUMNS)
+        reported = table[table["reported"]]
+        scored = reported[reported["method"] != "none"]
+        entries = scored[["method", "subnetwork", "phase", "seed"]].itertuples(index=False)
+        seeds = each.settings.seeds
+        assert sorted(map(tuple, entries)) == sorted(
+            (*entry, seed) for entry in scored_by(wanted) for seed in seeds
+        )
+        rest = reported[reported["method"] == "none"]["subnetwork"].tolist()
+        more = ["bag", "bilstm", "guess"] if BASELINE_PAGE in wanted else []
+        assert rest == ["majority", "frozen", *more, *["full"] * len(seeds)]
+        timed = reported[reported["subnetwork"] != "majority"]
+        assert timed["seconds"].notna().all()
+        assert set(table["metric"]) == {"pearson", "spearman", "pearson_spearman"}
+
+
+def test_the_results_table_says_what_the_store_says(done):
+    _, alone, pages, _ = done
+    table = collect(alone, *pages)
+    for job in jobs_of(alone.settings, pages):
+        if not job.method or job.stage in ("search", "patterns"):
+            continue
+        row = table[
+            (table["method"] == job.method)
+            & (table["subnetwork"] == job.kind)
+            & (table["phase"] == job.stage)
+            & table["reported"]
+        ].iloc[0]
+        score = alone.score(3, job.method, job.kind, job.stage)
+        subnetwork = alone.subnetwork(3, job.method, job.kind)
+        assert row["value"] == score.metrics["pearson"]
+        assert row["density"] == subnetwork.density(alone.shape)
+        assert row["seconds"] == provenance(alone, job)["seconds"]
+
+
+def test_the_default_page_is_figure_2(done):
+    _, alone, _, _ = done
+    table = collect(alone)
+    figure = collect(alone, "04_subnetworks")
+    assert table.to_csv() == figure.to_csv()
+    assert len(table[table["reported"] & (table["method"] != "none")]) == 12
+
+
+def test_labels_are_made_of_what_there_is():
+    assert Job("finetune", 3).label == "finetune"
+    assert Job("search", 3, "heads").label == "search heads"
+    assert Job("patterns", 3, kind="fine-tuned, raw").label == "patterns fine-tuned, raw"
+    assert Job("from scratch", 3, "structured", "random").label == "from scratch structured random"
