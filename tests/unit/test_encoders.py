@@ -335,7 +335,7 @@ def test_an_unreachable_hub_is_a_sentence(monkeypatch, tmp_path):
         find_encoder("far")
 
 
-def test_a_model_that_the_hub_does_not_have_is_not_an_unreachable_hub(monkeypatch):
+def test_a_model_that_the_hub_does_not_have_is_not_an_unreachable_hub(monkeypatch, tmp_path):
     errors = pytest.importorskip("huggingface_hub.errors")
 
     def fail(*_, **__):
@@ -343,6 +343,10 @@ def test_a_model_that_the_hub_does_not_have_is_not_an_unreachable_hub(monkeypatc
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
     with pytest.raises(LotteryError, match=r"hub has no model 'some/model', or .*\(404 Client Err"):
+        find_encoder("some/model")
+    (tmp_path / "some" / "models").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LotteryError, match=r"Did you mean some/models\?$"):
         find_encoder("some/model")
 
 
