@@ -211,10 +211,13 @@ def _linear_score(
     if task.is_regression:
         linear = RidgeCV(alphas=1 / _STRENGTHS)
     else:
-        logistic = LogisticRegression(max_iter=300)
+        choices = {"C": _STRENGTHS[:5]}
+        rarest = np.unique(labels, return_counts=True)[1].min()
+        linear = LogisticRegression(C=choices["C"][2], max_iter=300)
         # Accuracy would choose the commonest label on an unbalanced task scored by correlation.
         metric = {"matthews": "matthews_corrcoef"}.get(task.metric, task.metric)
-        linear = GridSearchCV(logistic, {"C": _STRENGTHS[:5]}, cv=3, scoring=metric)
+        if rarest > 1:  # every fold needs an example of each class
+            linear = GridSearchCV(linear, choices, cv=min(3, rarest), scoring=metric)
     fitted = make_pipeline(StandardScaler(), linear).fit(features, labels)
     return score_predictions(fitted.predict(features_of(dev)), dev.labels.numpy(), task)
 

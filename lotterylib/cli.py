@@ -20,6 +20,7 @@ _EXAMPLES = """\
 examples:
   lottery run                                the bundled tasks, MiniLM: minutes on a laptop
   lottery run rte mrpc --data-dir GLUE       two tasks of GLUE from a local directory
+  lottery run mood.yml                       a task of your own, as its file describes it
   lottery run cola --encoder bert-base-uncased --budget full --batch-order random
                                              as in the paper (wants a GPU)
   lottery run sst2 --budget full --train-rows 3000 --seeds 1337,42,86
@@ -150,7 +151,12 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
     from lotterylib.runs.settings import GROUPS, reference
     from lotterylib.tasks import BUNDLED
 
-    parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"default: {' '.join(BUNDLED)}")
+    parser.add_argument(
+        "tasks",
+        nargs="*",
+        metavar="TASK",
+        help=f"a name from 'lottery list', or a task file (default: {' '.join(BUNDLED)})",
+    )
     parser.add_argument("--config", default="", metavar="FILE", help="a YAML file of parameters")
     parser.add_argument(
         "--set",

@@ -21,6 +21,7 @@ from lotterylib.runs.request import (
     Request,
     given_from_outside,
     in_parts,
+    load_task_data,
     pages_folder,
     pages_wanted,
 )
@@ -101,11 +102,11 @@ def _open(options: argparse.Namespace, everything: Sequence[Settings]) -> list:
     """What is asked for as experiments, each with its pages; encoder and data are found first."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     encoder = find_encoder(everything[0].encoder)
+    data = [load_task_data(settings) for settings in everything]
     from lotterylib.data.loading import checked
-    from lotterylib.runs.experiment import Experiment, load_task_data
+    from lotterylib.runs.experiment import Experiment
 
     encoder = checked(encoder, everything[0].max_length)
-    data = [load_task_data(settings) for settings in everything]
     return [
         (Experiment(part, encoder, examples), wanted)
         for settings, examples in zip(everything, data, strict=True)
@@ -133,7 +134,15 @@ def _settings(options: argparse.Namespace) -> list[Settings]:
     given = given_by_options(options)
     tasks = given.pop("tasks", given.pop("task", []))
     wanted = options.tasks or ([tasks] if isinstance(tasks, str) else tasks) or BUNDLED
-    everything = [parse_settings(name, **given) for name in dict.fromkeys(wanted)]
+    found: dict[str, Settings] = {}
+    for settings in (parse_settings(name, **given) for name in dict.fromkeys(wanted)):
+        other = found.setdefault(settings.task.name, settings)
+        if other.task.file != settings.task.file:
+            raise LotteryError(
+                f"{other.task.file} and {settings.task.file} both name their task "
+                f"{other.task.name!r}: a name stands for one task."
+            )
+    everything = list(found.values())
     options.pages = options.pages or pages_folder(everything[0])
     return everything
 
@@ -355,6 +364,7 @@ def show_choices(_options: argparse.Namespace) -> int:
         source = "generated" if task.is_bundled else ""
         kind = " / ".join(task.labels) or "a number from 0 to 5"
         print(f"  {task.name:14} {task.metric:9} {kind}  {source}".rstrip())
+    print("  or the path of a task file (.yml) that names data of your own")
     print("encoders (or the path of a model directory)")
     for encoder in ENCODERS.values():
         print(f"  {encoder.name:24} {encoder.kind:8} {encoder.location}".rstrip())

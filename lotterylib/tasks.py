@@ -1,11 +1,13 @@
 """The tasks: the nine of GLUE that the paper uses, and three that the project generates itself.
 
 One row of `TASKS` is all that the rest of the library knows about a task (paper, section 3 and
-table 1; metrics of the search as in the authors' `find_head_mlp_masks.py`).
+table 1; metrics of the search as in the authors' `find_head_mlp_masks.py`). A task of one's own is
+such a row too, made of a file (`data.custom`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lotterylib.errors import unknown
@@ -24,10 +26,11 @@ class Task:
         official_stop_metric: the metric that stopped the authors' searches; it differs from
             `metric` for STS-B only.
         dev_split: the split that GLUE calls dev.
-        tsv_folder: the folder in GLUE's own download; empty for the generated tasks.
+        tsv_folder: the folder in GLUE's own download; empty for other tasks.
         label_range: lowest and highest label of a regression task.
         warning: what a reader must know before believing a number on this task.
         sizes: training and dev examples in GLUE; zeros for the generated tasks.
+        file: the task file, as it was given; empty for the tasks of the library.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Task:
     label_range: tuple[float, float] = (0.0, 5.0)
     warning: str = ""
     sizes: tuple[int, int] = (0, 0)
+    file: str = ""
 
     @property
     def is_regression(self) -> bool:
@@ -50,7 +54,7 @@ class Task:
     @property
     def is_bundled(self) -> bool:
         """Whether the project generates the task from its own grammar."""
-        return not self.tsv_folder
+        return not self.tsv_folder and not self.file
 
     @property
     def outputs(self) -> int:
@@ -170,5 +174,16 @@ def find_task(name: str) -> Task:
     """
     key = str(name).lower().replace("-", "")
     if key not in TASKS:
-        raise unknown("task", name, TASKS)
+        raise unknown("task", name, [*TASKS, "or the path of a task file"])
     return TASKS[key]
+
+
+def title_of(name: str) -> str:
+    """The name in print of a task in a table of results; one's own tasks are called as they are."""
+    return TASKS[name].title if name in TASKS else name
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names of tasks in the order of the task table, one's own tasks after them."""
+    found = set(names)
+    return [*(name for name in TASKS if name in found), *sorted(found - TASKS.keys())]

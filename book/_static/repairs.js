@@ -42,13 +42,17 @@
     return cells;
   }
 
+  // A column's name in a program, as words.
+  const spoken = (name) => name.replaceAll("_", " ");
+
   function readTable(table) {
     if (!table.tHead || !table.tBodies.length) return;
     // pandas gives the names of the index a row of their own: one row of names is enough.
     const head = grid(table.tHead);
     const width = Math.max(...head.map((row) => row.length));
     const words = [...Array(width).keys()].map((x) =>
-      [...new Set(head.map((row) => row[x]?.textContent.trim()).filter(Boolean))].join(", "));
+      [...new Set(head.map((row) => row[x]?.textContent.trim()).filter(Boolean))].join(", "))
+      .map((name) => (table.matches(".dataframe") ? spoken(name) : name));
     const body = grid(table.tBodies[0]);
     // pandas numbers the rows: a column without a name that only counts from zero tells nothing.
     const counts = table.matches(".dataframe") && !words[0] && body.every((row, y) =>
@@ -73,9 +77,13 @@
       });
     });
     all("tbody [rowspan]", table).forEach((cell) => cell.removeAttribute("rowspan"));
-    all("thead th", table).forEach((cell) => { // an empty heading is no heading
-      if (!cell.textContent.trim()) cell.setAttribute("aria-hidden", "true");
-    });
+    for (const cell of all("thead th", table)) {
+      if (!cell.textContent.trim()) cell.setAttribute("aria-hidden", "true"); // it heads nothing
+      else if (!cell.children.length) {
+        if (table.matches(".dataframe")) cell.textContent = spoken(cell.textContent);
+        cell.innerHTML = cell.innerHTML.replace(/[+/]/g, "$&<wbr>");
+      }
+    }
     table.dataset.read = "yes";
   }
 

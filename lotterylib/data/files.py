@@ -5,8 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
+
+import yaml
+
+from lotterylib.errors import LotteryError
+from lotterylib.tasks import Task
 
 MANIFEST = "manifest.json"
 """The file of a folder that holds the checksum of each other one."""
@@ -36,6 +42,66 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def read_yaml(path: Path, such_as: str) -> tuple[dict[str, Any], dict[str, int]]:
+    """The names with values of a YAML file that people write, and the line of each name.
+
+    Args:
+        path: of the file.
+        such_as: a line that would be right.
+
+    Raises:
+        LotteryError: it cannot be read, is no list of names with values, or has a name twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        node, found = yaml.compose(text, yaml.SafeLoader), yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise LotteryError(f"{path}, line {line}: this is not YAML: {error.problem}.") from None
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
+        raise LotteryError(f"The file {path} cannot be read: {reason}.") from None
+    if not isinstance(found, dict) or not isinstance(node, yaml.MappingNode):
+        raise LotteryError(f"{path} must hold lines such as '{such_as}'.")
+    lines: dict[str, int] = {}
+    for key, _ in node.value:
+        if str(key.value) in lines:
+            line = key.start_mark.line + 1
+            raise LotteryError(f"{path}, line {line}: {key.value!r} stands there for the 2nd time.")
+        lines[str(key.value)] = key.start_mark.line + 1
+    return {str(name): value for name, value in found.items()}, lines
+
+
+def _missing(path: Path) -> LotteryError:
+    """That a file is missing, with the nearest of its kind in its folder."""
+    folder = path.parent
+    there = sorted(folder.glob(f"*{path.suffix}")) if folder.is_dir() else []
+    near = get_close_matches(path.name, [each.name for each in there], n=1)
+    hint = f" Did you mean {str(folder / near[0])!r}?" if near else ""
+    return LotteryError(f"The file {path} does not exist.{hint}")
+
+
+def check_directory(path: str, task: Task) -> None:
+    """Refuse a data directory that is none, or that a task has no use for; empty is right.
+
+    Raises:
+        LotteryError: it does not exist, is a file, or the task's data come from elsewhere.
+    """
+    if not path:
+        return
+    if not task.tsv_folder:
+        how = "generated, not read" if task.is_bundled else f"described by {task.file}"
+        raise LotteryError(f"{task.title} takes no data directory: it is {how}.")
+    if os.path.isfile(path):  # Path's own raises on some texts
+        raise LotteryError(
+            f"The data directory {path} is a file, not a directory; if it is an archive, unpack it."
+        )
+    if not os.path.isdir(path):
+        raise LotteryError(f"The data directory {path} does not exist.")
 
 
 def checksums(folder: Path) -> dict[str, str]:

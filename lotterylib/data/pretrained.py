@@ -168,13 +168,17 @@ def check_name(name: str) -> None:
             "holds it."
         )
     if os.sep in name:
-        parent, last = os.path.split(path.rstrip(os.sep))
-        beside = os.listdir(parent) if os.access(parent, os.R_OK | os.X_OK) else []
-        near = get_close_matches(last, beside, n=1)
-        hint = f" Did you mean {os.path.join(parent, near[0])}?" if near else ""
-        raise LotteryError(f"Unknown encoder {name!r}. There is no such directory.{hint}")
+        raise LotteryError(f"Unknown encoder {name!r}. There is no such directory.{_nearest(path)}")
     accepted = [*ENCODERS, "the path of a model directory", "or an owner/name on the hub"]
     raise unknown("encoder", name, accepted)
+
+
+def _nearest(path: str) -> str:
+    """A question that names the directory or file beside a path that is not there."""
+    parent, last = os.path.split(path.rstrip(os.sep))
+    beside = os.listdir(parent) if os.access(parent, os.R_OK | os.X_OK) else []
+    near = get_close_matches(last, beside, n=1)
+    return f" Did you mean {os.path.join(parent, near[0])}?" if near else ""
 
 
 def _row_of(name: str) -> EncoderSource | None:
@@ -226,11 +230,16 @@ def _hub_snapshot(location: str, name: str) -> Path:
 
         return Path(snapshot_download(location, allow_patterns=wanted, etag_timeout=5))
     except Exception as error:  # the hub's own, those of HTTP and of proxies, of the disk, ...
-        said = f"{error}".strip().splitlines() or [type(error).__name__]
+        said = (f"{error}".strip().splitlines() or [type(error).__name__])[0].strip(" .")
+        if type(error).__name__ in ("RepositoryNotFoundError", "GatedRepoError"):
+            raise LotteryError(
+                f"The Hugging Face hub has no model {location!r}, or keeps it closed ({said})."
+                f"{_nearest(location)}"
+            ) from None
         raise LotteryError(
-            f"Encoder {name!r} is neither in the local cache nor can the Hugging Face hub give it "
-            f"({said[0].strip(' .')}): check the name, give the path of a model directory, or take "
-            "'minilm', which is a package."
+            f"Encoder {name!r} is neither in the local cache nor can the Hugging Face hub be "
+            f"reached ({said}): give the path of a model directory, or take 'minilm', which is a "
+            f"package.{_nearest(location)}"
         ) from None
 
 

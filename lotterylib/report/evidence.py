@@ -51,7 +51,7 @@ class Predictions:
     """What all models of a task predicted on its dev set.
 
     Attributes:
-        metric: the metric that the paper reports: "accuracy", "matthews" or "pearson".
+        metric: the one that is reported: "accuracy", "matthews", "f1" or "pearson".
         labels: of the dev examples, int or float[examples].
         models: per model and seed its predictions, like the labels; baselines have one seed.
     """
@@ -92,7 +92,7 @@ def weighted_scores(
         predictions: [models, examples], class codes or values.
         labels: [examples].
         weights: float[resamples, examples].
-        metric: "accuracy", "matthews" or "pearson".
+        metric: "accuracy", "matthews", "f1" (of the class 1) or "pearson".
 
     Returns:
         float64[resamples, models]; correlations of constants are 0.
@@ -100,6 +100,10 @@ def weighted_scores(
     total = weights.sum(1)[:, None]
     if metric == "accuracy":
         return weights @ (predictions == labels).T.astype(float) / total
+    if metric == "f1":
+        hits = weights @ ((predictions == 1) & (labels == 1)).T.astype(float)
+        guessed, true = (weights @ (each == 1).T.astype(float) for each in (predictions, labels))
+        return 2 * hits / np.maximum(guessed + np.reshape(true, (-1, 1)), 1e-18)
     if metric == "matthews":
         right = weights @ (predictions == labels).T.astype(float)
         both = squares = trues = 0.0
@@ -193,7 +197,9 @@ def _student(sums: np.ndarray, error: float, freedom: float, over: str, metric: 
     student = (value - alone, value + alone) if alone > 0 else (np.nan, np.nan)
     reach = stats.t.ppf(1 - LEVEL / 2, freedom)
     low, high = value - reach * error, value + reach * error
-    span = 1.0 if metric == "accuracy" else 2.0  # between a metric's lowest and highest value
+    span = (
+        1.0 if metric in ("accuracy", "f1") else 2.0
+    )  # between a metric's lowest and highest value
     if not error > 1e-12 or low < -span or high > span:
         return Estimate(value, np.nan, np.nan, np.nan, student, len(sums), over)
     p = float(2 * stats.t.sf(abs(value) / error, freedom))

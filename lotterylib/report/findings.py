@@ -75,8 +75,8 @@ def spell_interval(value: float, low: float, high: float) -> str:
 
 def warn(results: pd.DataFrame) -> str:
     """What a reader must know before believing the table; empty where there is nothing."""
-    task = TASKS[str(results["task"].iloc[0])]
-    notes = [task.warning] if task.warning else []
+    task = TASKS.get(str(results["task"].iloc[0]))
+    notes = [task.warning] if task and task.warning else []
     if results["encoder"].iloc[0] == "tiny" or results["budget"].iloc[0] == "smoke":
         notes.append("This run only exercises the code: its scores mean nothing.")
     full, majority = full_and_majority(results)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lotterylib.tasks import TASKS
+from lotterylib.tasks import title_of
 
 
 @dataclass(frozen=True)
@@ -88,4 +88,4 @@ def inventory_table(pages: str) -> str:
 def _title(path: Path) -> str:
     """Such as "CoLA" for a task's page, "all tasks" for the overview."""
     name = path.parent.name
-    return TASKS[name].title if name in TASKS else "all tasks"
+    return "all tasks" if name in ("overview", "audit") else title_of(name)

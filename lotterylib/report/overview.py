@@ -18,7 +18,7 @@ from lotterylib.report.findings import claims, claims_over_tasks, spell_interval
 from lotterylib.report.published import Found, predictions_of
 from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.super_survivors import super_survivors
-from lotterylib.tasks import TASKS
+from lotterylib.tasks import in_order, title_of
 
 Good = Mapping[str, Found]
 """Good structured subnetworks by task, method and seed (`published.load_subnetworks`)."""
@@ -29,12 +29,12 @@ NO_OVERLAP = "The tasks have too few seeds in common to be compared."
 def runs_table(results: pd.DataFrame) -> pd.DataFrame:
     """What was run: a row per task with preset, budget, rows, epochs and seeds."""
     rows = []
-    for task in (name for name in TASKS if name in set(results["task"])):
+    for task in in_order(results["task"]):
         full = results[(results["task"] == task) & (results["subnetwork"] == "full")]
         first = full.iloc[0]
         rows.append(
             {
-                "task": TASKS[task].title,
+                "task": title_of(task),
                 "preset": first["preset"],
                 "budget": first["budget"],
                 "training rows": first["train_rows"],
@@ -82,7 +82,7 @@ def stability_over_tasks(good: Good) -> pd.DataFrame:
         found = agreement(stack(masks, part))
         rows.append(
             {
-                "task": TASKS[task].title,
+                "task": title_of(task),
                 "part": part,
                 "seeds": found.seeds,
                 "kappa": found.kappa,
@@ -146,7 +146,7 @@ def overlap_beside_paper(overlaps: Mapping[str, TaskOverlap | None]) -> pd.DataF
             if pair in known.index:
                 shared, chance = overlap.mean[first, second], overlap.chance[first, second]
                 theirs = known.loc[pair, ["mean", "chance"]].to_numpy(dtype=float)
-                rows[part, " and ".join(TASKS[task].title for task in pair)] = [
+                rows[part, " and ".join(title_of(task) for task in pair)] = [
                     *(shared, chance, shared / chance),
                     *(*theirs, theirs[0] / theirs[1]),
                 ]
@@ -176,7 +176,7 @@ def patterns_over_tasks(patterns: pd.DataFrame, good: Good, condition: str) -> p
     rows: dict[str, dict[str, float]] = {}
     for task, part in patterns[patterns["condition"] == condition].groupby("task", sort=False):
         counts = _counts(part)
-        title = TASKS[str(task)].title.replace(" (generated)", "")
+        title = title_of(str(task)).replace(" (generated)", "")
         seeds = list(good[str(task)]["structured"].values())
         if len(seeds) > 1 and (survivors := super_survivors(seeds).heads).any():
             rows[f"{title}, super-survivors"] = pattern_shares(counts, survivors)

@@ -15,6 +15,7 @@ import papermill
 import yaml
 from papermill.exceptions import PapermillExecutionError
 
+from lotterylib.data.custom import title_of
 from lotterylib.data.files import write_whole
 from lotterylib.errors import LotteryError
 from lotterylib.report.identity import TEMPLATE
@@ -111,7 +112,7 @@ def render(template: Path, page: Path, parameters: Mapping[str, Any]) -> None:
                 f"{template.name} failed in cell {error.exec_count}: {error.ename}: {error.evalue} "
                 f"(as far as it got: {failed})"
             ) from None
-        _settle(output, TASKS[parameters["task"]].title if "task" in parameters else "")
+        _settle(output, title_of(parameters["task"]) if "task" in parameters else "")
         output.replace(page)
     failed.unlink(missing_ok=True)
 

@@ -29,7 +29,7 @@ from lotterylib.report.identity import claim, request_of, requests
 from lotterylib.runs.methods import ALL_METHODS, GRIDS
 from lotterylib.runs.settings import refuse_misspelt
 from lotterylib.subnetworks import StructuredSubnetwork
-from lotterylib.tasks import TASKS
+from lotterylib.tasks import in_order
 
 if TYPE_CHECKING:
     from lotterylib.runs.experiment import Experiment
@@ -114,11 +114,8 @@ def load_subnetworks(pages: Path, encoder: str) -> tuple[Shape, dict[str, Found]
     """
     found: dict[str, Found] = {}
     shape = None
-    there = requests(pages, encoder)
-    for name in (name for name in TASKS if name in there):
+    for name in in_order(requests(pages, encoder)):
         path = pages / encoder / name / "subnetworks.json"
-        if not path.is_file():
-            continue
         content = json.loads(path.read_text(encoding="utf-8"))
         shape = shape or Shape(**content["shape"])
         found[name] = {
@@ -138,11 +135,10 @@ def load_patterns(pages: Path, encoder: str) -> pd.DataFrame:
     Raises:
         LotteryError: no run of the encoder has published any, or they must not be counted together.
     """
-    there = requests(pages, encoder)
     tables = [
         pd.read_csv(path).assign(task=name)
-        for name in TASKS
-        if name in there and (path := pages / encoder / name / "patterns.csv").is_file()
+        for name in in_order(requests(pages, encoder))
+        if (path := pages / encoder / name / "patterns.csv").is_file()
     ]
     if not tables:
         raise LotteryError(

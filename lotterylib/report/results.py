@@ -22,7 +22,7 @@ from lotterylib.report.evidence import FROZEN, FULL, MAJORITY, Model, Prediction
 from lotterylib.report.identity import PASSING, digest, identity_of, requests
 from lotterylib.runs.methods import GRIDS, KINDS, METHODS, PHASES
 from lotterylib.runs.settings import Settings
-from lotterylib.tasks import TASKS
+from lotterylib.tasks import in_order, title_of
 
 if TYPE_CHECKING:  # pages that only read results should not wait for torch
     from lotterylib.runs.experiment import Experiment
@@ -251,7 +251,7 @@ def verdicts(results: pd.DataFrame) -> pd.DataFrame:
         retrained, with the density of the good one; rows in the order of the task table.
     """
     summary = summarise(results)
-    place = {name: number for number, name in enumerate(TASKS)}
+    place = {name: number for number, name in enumerate(in_order(summary["task"]))}
     summary = summary.sort_values("task", key=lambda names: names.map(place), kind="stable")
     runs = summary.groupby(list(RUN), sort=False, dropna=False)
     lines = []
@@ -261,7 +261,7 @@ def verdicts(results: pd.DataFrame) -> pd.DataFrame:
         good = part[(part["subnetwork"] == "good") & (part["phase"] == "pruned")]
         line = {
             "encoder": run[0],
-            "task": TASKS[str(run[1])].title,
+            "task": title_of(str(run[1])),
             "preset": run[2],
             "budget": run[3],
             "metric": reference["metric"],

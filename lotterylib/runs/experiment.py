@@ -20,7 +20,7 @@ from lotterylib.ablation import ablate_heads
 from lotterylib.baselines import BASELINES, majority_score
 from lotterylib.batches import Encoded, encode, load_encoded, save_encoded
 from lotterylib.data.files import read_json, write_json
-from lotterylib.data.glue import TaskData, held_out, load_data
+from lotterylib.data.glue import TaskData
 from lotterylib.data.loading import checked, load_model, load_tokenizer
 from lotterylib.data.pretrained import Encoder, find_encoder
 from lotterylib.encoder import Shape, shape_of
@@ -31,6 +31,7 @@ from lotterylib.gates import remove, zero_pruned_weights
 from lotterylib.importance import Accumulation, Importance, measure
 from lotterylib.runs.artefacts import load_subnetwork, read_score, save_subnetwork, write_score
 from lotterylib.runs.methods import ALL_METHODS
+from lotterylib.runs.request import load_task_data
 from lotterylib.runs.searches import configuration, find_good, ranking_of
 from lotterylib.runs.settings import Settings
 from lotterylib.runs.store import Key, RunStore
@@ -391,13 +392,6 @@ class Experiment:
             train(model, self.splits[0], self.task, self.recipe, seed, part=(0.0, step))
             return model, self.recipe, (step, 1.0)
         return model, self.recipe, whole
-
-
-def load_task_data(settings: Settings) -> TaskData:
-    """The examples that a run's settings name; errors as `data.glue.load_data`."""
-    rows = settings.train_rows, settings.dev_rows
-    data = load_data(settings.task, settings.data_dir, *rows, settings.sampling_seed)
-    return held_out(data) if settings.dev_split == "train" else data
 
 
 def open_experiment(settings: Settings) -> Experiment:

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from lotterylib.data.files import read_yaml
 from lotterylib.data.pretrained import ENCODERS
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.runs.methods import CORE, EXTRAS, SEVERAL_SEEDS
 from lotterylib.runs.presets import BUDGETS
 from lotterylib.runs.settings import Settings, names, read_text
+
+if TYPE_CHECKING:
+    from lotterylib.data.glue import TaskData
 
 Request = Sequence[tuple[Settings, Sequence[str]]]
 
@@ -67,6 +69,15 @@ def in_parts(settings: Settings, wanted: Sequence[str], extra_seeds: int) -> Req
     return [(settings, [page for page in wanted if page in CORE]), (fewer, extras)]
 
 
+def load_task_data(settings: Settings) -> TaskData:
+    """The examples that a run's settings name; errors as `data.glue.load_data`."""
+    from lotterylib.data.glue import held_out, load_data  # takes a second or two
+
+    rows = settings.train_rows, settings.dev_rows
+    data = load_data(settings.task, settings.data_dir, *rows, settings.sampling_seed)
+    return held_out(data) if settings.dev_split == "train" else data
+
+
 def read_file(path: Path) -> dict[str, Any]:
     """The parameters in a YAML file, with `task` or `tasks` for what to run.
 
@@ -74,17 +85,7 @@ def read_file(path: Path) -> dict[str, Any]:
         LotteryError: a file that cannot be read or is no list of names with values, a name that is
             no parameter, a value that is none of its type; with file and line.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        found = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise LotteryError(f"{path}, line {line}: this is not YAML: {error.problem}.") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise LotteryError(f"The file {path} cannot be read: {reason}.") from None
-    if not isinstance(found, dict):
-        raise LotteryError(f"{path} must hold lines such as 'threshold: 0.95'.")
+    found, lines = read_yaml(path, "threshold: 0.95")
     accepted = ["tasks", *names()]
     values = {}
     for name, value in found.items():
@@ -93,8 +94,7 @@ def read_file(path: Path) -> dict[str, Any]:
                 raise unknown("parameter", str(name), accepted)
             values[name] = read_text(name, value) if _is_text(name, value) else value
         except LotteryError as error:
-            lines = [i for i, line in enumerate(text.splitlines(), 1) if line.startswith(f"{name}")]
-            raise LotteryError(f"{path}, line {(lines or [1])[0]}: {error}") from None
+            raise LotteryError(f"{path}, line {lines.get(name, 1)}: {error}") from None
     return values
 
 

@@ -25,10 +25,12 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from lotterylib.data.custom import resolve
+from lotterylib.data.files import check_directory
 from lotterylib.data.pretrained import check_name
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.runs.presets import BUDGETS, PRESETS
-from lotterylib.tasks import Task, find_task
+from lotterylib.tasks import TASKS, Task
 
 BUDGET_SEEDS = "budget"
 DRAWN = ("structured", "magnitude")
@@ -116,7 +118,10 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
     # What is run
-    task: InstanceOf[Task] = Field(description="the task", json_schema_extra={"group": "what"})
+    task: InstanceOf[Task] = Field(
+        description="a name from 'lottery list', or a task file",
+        json_schema_extra={"group": "what"},
+    )
     encoder: str = _of("what", "minilm", "a name from 'lottery list', or a model directory")
     preset: str = _of("what", "paper", "how: paper (as printed), official (as the authors' code)")
     budget: str = _of("what", "laptop", "how much: smoke, laptop or full")
@@ -252,7 +257,7 @@ def parse_settings(task: str, **given: Any) -> Settings:
     """Check parameters and resolve them against preset, budget and defaults.
 
     Args:
-        task: a name in `tasks.TASKS`.
+        task: a name in `tasks.TASKS`, or the path of a task file (`data.custom`).
         given: fields of `Settings`. Seeds are whole numbers, as a list or separated by commas, or
             "budget"; 0 for rows, epochs and the learning rate is the budget's and the encoder's;
             None for any is its default.
@@ -283,14 +288,21 @@ def parse_settings(task: str, **given: Any) -> Settings:
         if type(asked) is type(value) and asked == value:
             values[name] = amounts[name]
     merged: dict[str, Any] = PRESETS[preset] | values
-    merged["task"] = find_task(merged["task"])
+    for name in ("encoder", "data_dir", "store"):
+        text = merged.get(name)
+        if isinstance(text, str) and text.startswith("~/"):  # a shell leaves it after "="
+            merged[name] = os.path.expanduser(text)
     _check_places(merged)
+    merged["task"] = TASKS["cola"]  # for now: a task's own data are read last
     merged["store"] = Path(merged.get("store", "runs"))
     merged.setdefault("draws", 1)
     try:
-        return Settings(**merged)
+        settings = Settings(**merged)
     except ValidationError as error:
         raise _sentence(error.errors()[0]) from None
+    found = resolve(task)
+    check_directory(settings.data_dir, found)
+    return settings.but(task=found)
 
 
 def _check_places(values: Mapping[str, Any]) -> None:
@@ -300,8 +312,6 @@ def _check_places(values: Mapping[str, Any]) -> None:
         if not isinstance(value, str):
             raise _wrong_type(name, value, "a text")
     check_name(encoder)
-    if data_dir and not os.path.isdir(data_dir):
-        raise LotteryError(f"The data directory {data_dir} does not exist.")
     if not store:
         raise LotteryError("The parameter store is empty: name the folder for the run store.")
     if not _is_path(store):
@@ -386,7 +396,7 @@ def given_by(settings: Settings) -> dict[str, Any]:
     always, the rest where they are not what preset and defaults say.
     """
     found: dict[str, Any] = {
-        "task": settings.task.name,
+        "task": settings.task.file or settings.task.name,
         "seeds": ",".join(map(str, settings.seeds)),
         "store": str(settings.store),
     }

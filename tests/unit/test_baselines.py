@@ -1,11 +1,14 @@
 """Baselines: what a search must be compared with."""
 
+import dataclasses
 import string
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -279,3 +282,15 @@ def test_an_empty_text_and_a_single_class_are_no_traceback(family, family_model)
     split = encode(Dataset.from_dict(data), RTE, small_tokenizer(family))
     for score in both(family_model(family), split, split, RTE):
         assert score.examples == 4
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [0, 1, 1], [0, 1, 1, 1], [0, 0, 1, 1], [0, 1] * 3])
+def test_as_many_folds_as_the_rarest_class_allows(labels, tiny_model, encoded):
+    """A class of a single example leaves nothing to choose by: the middle strength."""
+    task = find_task("acceptability")
+    train, dev = encoded("acceptability", len(labels)), encoded("acceptability", 12)
+    train = dataclasses.replace(train, labels=torch.tensor(labels))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FitFailedWarning)
+        score = frozen_score(tiny_model("acceptability"), train, dev, task)
+    assert score.examples == 12

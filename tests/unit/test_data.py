@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from datasets import ClassLabel, Dataset, Features, Value
 from datasets.exceptions import DatasetNotFoundError
 
 import lotterylib.data.glue
@@ -10,6 +11,7 @@ from lotterylib.data.glue import BUNDLED_ROWS, held_out, load_data
 from lotterylib.errors import LotteryError
 from lotterylib.tasks import BUNDLED, TASKS, find_task
 
+TAB = "\t"
 QUOTED = 'He said "no, it\'s 5\'10""'
 ODD = "NA"  # a word, not a missing value
 
@@ -209,8 +211,8 @@ def test_a_missing_column_is_named(name, tmp_path):
             folder / "train.parquet"
         )
         message = refused(tmp_path, name)
-        assert "training split" in message
-        assert f"lacks the column {column!r}" in message
+        assert f"Unknown column of {folder / 'train.parquet'}: {column!r}." in message
+        assert "Accepted: " in message
 
 
 @pytest.mark.parametrize("name", [name for name in TSV if name != "cola"])
@@ -219,8 +221,9 @@ def test_a_missing_column_of_a_tsv_is_named(name, tmp_path):
     text = (folder / "train.tsv").read_text()
     header, rest = text.split("\n", 1)
     (folder / "train.tsv").write_text(header.rsplit("\t", 1)[0] + "\textra\n" + rest)
-    assert "training split" in refused(tmp_path, name)
-    assert "lacks the column" in refused(tmp_path, name)
+    assert f"Unknown column of {folder / 'train.tsv'}: '{header.split(TAB)[-1]}'" in refused(
+        tmp_path, name
+    )
 
 
 @pytest.mark.parametrize(
@@ -239,11 +242,14 @@ def test_a_missing_column_of_a_tsv_is_named(name, tmp_path):
 )
 def test_an_unknown_label_is_named_with_its_row(name, label, tmp_path):
     good = TSV[name][5]
-    write_parquet(tmp_path, name, dev={"label": [good[0], label, good[1]]})
+    folder = write_parquet(tmp_path, name, dev={"label": [good[0], label, good[1]]})
     message = refused(tmp_path, name)
-    assert "dev split" in message
-    assert f"unknown label {np.nan if label is None else label:g} in row 1" in message
-    accepted = "numbers from 0 to 5" if name == "stsb" else f"0 ({TASKS[name].labels[0]})"
+    what = "no label" if label is None else f"the label '{label:g}', which {TASKS[name].title} does"
+    file = folder / f"{TASKS[name].dev_split}.parquet"
+    assert message.startswith(f"{file}, row 2: the row has {what}")
+    accepted = (
+        "numbers from 0 to 5" if name == "stsb" else f"{', '.join(TASKS[name].labels)} (or 0 to"
+    )
     assert accepted in message
 
 
@@ -259,13 +265,14 @@ def test_an_unknown_label_is_named_with_its_row(name, label, tmp_path):
 def test_an_unknown_label_text_is_named_with_its_file(name, row, label, tmp_path):
     folder = write_tsv(tmp_path, name, dev=[TSV[name][3][0], row])
     message = refused(tmp_path, name)
-    assert f"{folder / 'dev.tsv'} holds the label {label!r}" in message
-    assert TASKS[name].title in message
+    line = 2 if name == "cola" else 3
+    told = f"the label {label!r}, which {TASKS[name].title} does not have" if label else "no label"
+    assert message.startswith(f"{folder / 'dev.tsv'}, line {line}: the row has {told}. Accepted: ")
 
 
 def test_an_unlabelled_tsv_is_refused(tmp_path):
     write_tsv(tmp_path, "sst2", dev=["good film\t-1"])
-    assert "unknown label -1 in row 0" in refused(tmp_path, "sst2")
+    assert "line 2: the row has the label '-1'" in refused(tmp_path, "sst2")
 
 
 @pytest.mark.parametrize("label", ["0.7", "1.5", "inf"])
@@ -277,38 +284,64 @@ def test_a_fractional_class_in_a_tsv_is_refused(label, tmp_path):
 @pytest.mark.parametrize(
     ("name", "labels"),
     [
-        ("rte", ["entailment", "neutral", "entailment"]),
-        ("rte", ["0", "1", "0"]),
+        ("rte", ["not_entailment", "entailment", "entailment"]),
+        ("wnli", ["entailment", "not_entailment", "entailment"]),
+        ("rte", ["1", "0", "0"]),
+        ("rte", [1.0, 0.0, 0.0]),
         ("stsb", ["5.0", "3.8", "0"]),
     ],
 )
-def test_label_texts_in_parquet_are_refused(name, labels, tmp_path):
-    write_parquet(tmp_path, name, label=labels)
-    assert "label" in refused(tmp_path, name)
+def test_labels_are_coded_alike_in_both_layouts(name, labels, tmp_path):
+    parquet, tsv = tmp_path / "parquet", tmp_path / "tsv"
+    for root in (parquet, tsv):
+        root.mkdir()
+    write_parquet(parquet, name, label=labels)
+    rows = [
+        f"{row.rsplit(TAB, 1)[0]}\t{label}" for row, label in zip(TSV[name][3], labels, strict=True)
+    ]
+    write_tsv(tsv, name, train=rows, dev=rows)
+    read = [load_data(find_task(name), str(root)) for root in (parquet, tsv)]
+    assert list(read[0].train["label"]) == list(read[1].train["label"]) == TSV[name][5]
+    assert read[0].fingerprint == read[1].fingerprint
+
+
+def test_a_parquet_file_that_names_its_classes_in_another_order_is_understood(tmp_path):
+    names = ClassLabel(names=["not_entailment", "entailment"])
+    features = Features({"sentence1": Value("string"), "sentence2": Value("string")})
+    texts = dict(zip(("sentence1", "sentence2"), TSV["rte"][4], strict=True))
+    (tmp_path / "rte").mkdir()
+    for split in ("train", "validation"):
+        data = Dataset.from_dict(
+            texts | {"label": [0, 1, 1]}, Features(features | {"label": names})
+        )
+        data.to_parquet(tmp_path / "rte" / f"{split}.parquet")
+    assert list(load_data(find_task("rte"), str(tmp_path)).train["label"]) == TSV["rte"][5]
 
 
 @pytest.mark.parametrize("name", TSV)
 def test_an_empty_split_is_refused(name, tmp_path):
     folder = write_parquet(tmp_path, name)
     pd.read_parquet(folder / "train.parquet").iloc[:0].to_parquet(folder / "train.parquet")
-    assert f"training split of {TASKS[name].title} is empty" in refused(tmp_path, name)
+    assert refused(tmp_path, name) == f"{folder / 'train.parquet'} holds no rows."
 
 
 @pytest.mark.parametrize("name", ["cola", "rte"])
 def test_an_empty_tsv_is_refused(name, tmp_path):
     folder = write_tsv(tmp_path, name)
     (folder / "train.tsv").write_text("")
-    assert f"{folder / 'train.tsv'} cannot be read" in refused(tmp_path, name)
+    told = "holds no rows" if name == "cola" else "is empty"
+    assert refused(tmp_path, name) == f"{folder / 'train.tsv'} {told}."
 
 
 @pytest.mark.parametrize("value", [None, 5])
 @pytest.mark.parametrize("name", ["cola", "mnli"])
 def test_a_row_without_text_is_refused(name, value, tmp_path):
     column = find_task(name).columns[-1]
-    write_parquet(tmp_path, name, dev={column: [value] * 3})
+    folder = write_parquet(tmp_path, name, dev={column: [value] * 3})
     message = refused(tmp_path, name)
-    assert "dev split" in message
-    assert f"{column!r} without text" in message
+    what = "is empty" if value is None else "holds 5"
+    place = folder / f"{find_task(name).dev_split}.parquet"
+    assert message == f"{place}, row 1: the column {column!r} {what}; it must be a text."
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"PAR1 and more PAR1"])
@@ -321,19 +354,100 @@ def test_a_damaged_parquet_file_is_named(content, tmp_path):
 
 def test_a_tsv_that_is_not_utf8_is_named(tmp_path):
     folder = write_tsv(tmp_path, "sst2")
-    (folder / "train.tsv").write_bytes("sentence\tlabel\ncafé\t1\n".encode("latin-1"))
-    with pytest.raises(LotteryError, match=r"train\.tsv cannot be read as tab-separated"):
-        load_data(find_task("sst2"), str(tmp_path))
+    (folder / "train.tsv").write_bytes("sentence\tlabel\nfine\t1\ncafé\t1\n".encode("latin-1"))
+    assert refused(tmp_path, "sst2").startswith(
+        f"{folder / 'train.tsv'}, line 3: this is not UTF-8"
+    )
 
 
-def test_rows_longer_than_the_header_are_not_shifted(tmp_path):
-    write_tsv(tmp_path, "sst2", train=["a tab\tin the text\t1", "another\tone\t0"])
-    assert "train.tsv" in refused(tmp_path, "sst2")
+@pytest.mark.parametrize("name", TSV)
+@pytest.mark.parametrize("place", [0, 2])
+def test_a_row_of_another_width_is_named_with_its_line(name, place, tmp_path):
+    """Also the first one, from which pandas would take how wide rows are."""
+    rows, width = list(TSV[name][3]), len(TSV[name][3][0].split(TAB))
+    line = place + (1 if name == "cola" else 2)
+    rows[place] += "\t"
+    write_tsv(tmp_path, name, train=rows)
+    assert len(load_data(find_task(name), str(tmp_path)).train) == 3  # nothing stands in there
+    rows[place] += "more"
+    folder = write_tsv(tmp_path, name, train=rows)
+    told = f"the row is too long: it has {width + 1} fields instead of {width}."
+    assert refused(tmp_path, name) == f"{folder / 'train.tsv'}, line {line}: {told}"
+    if name != "qqp":
+        rows[place] = "cut"
+        write_tsv(tmp_path, name, train=rows)
+        told = f"the row is cut short: it has 1 fields instead of {width}."
+        assert refused(tmp_path, name) == f"{folder / 'train.tsv'}, line {line}: {told}"
 
 
-def test_corrupted_rows_of_qqp_are_left_out_as_on_the_hub(tmp_path):
-    write_tsv(tmp_path, "qqp", train=[*TSV["qqp"][3], "4\t17\t18\tonly one question"])
-    assert len(load_data(find_task("qqp"), str(tmp_path)).train) == 3
+@pytest.mark.parametrize("name", TSV)
+def test_only_line_feeds_end_a_line(name, tmp_path):
+    rows = [row.replace(ODD, "N\rA\x0b\u2028 \x1c") for row in TSV[name][3]]
+    folder = write_tsv(tmp_path, name, train=rows)
+    plain = load_data(find_task(name), str(tmp_path))
+    assert len(plain.train) == 3
+    assert plain.train[find_task(name).columns[0]][1] == "N\rA\x0b\u2028 \x1c"
+    file = folder / "train.tsv"
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    assert load_data(find_task(name), str(tmp_path)).fingerprint == plain.fingerprint
+
+
+def test_rows_of_qqp_that_are_cut_short_are_left_out_and_counted(tmp_path):
+    rows, short = TSV["qqp"][3] * 10, "4\t17\t18\tonly one question"
+    folder = write_tsv(tmp_path, "qqp", train=[*rows, *[short] * 10], dev=[*rows, short])
+    data = load_data(find_task("qqp"), str(tmp_path))
+    assert (len(data.train), len(data.dev)) == (30, 30)
+    assert "(11 rows that are cut short were left out)" in data.origin
+    write_tsv(tmp_path, "qqp", train=[*rows, *[short] * 11])
+    assert refused(tmp_path, "qqp") == (
+        f"{folder / 'train.tsv'}, line 32: the row is cut short, and so are 10 more; at most 10 "
+        "are left out."
+    )
+    write_tsv(tmp_path, "qqp", train=[*rows, "4\t17\t18\ta\tb\tyes"])
+    assert "train.tsv, line 32: the row has the label 'yes'" in refused(tmp_path, "qqp")
+
+
+@pytest.mark.parametrize("name", TSV)
+@pytest.mark.parametrize("write", [write_tsv, write_parquet])
+def test_folders_may_be_in_lower_or_upper_case_and_hidden_files_do_not_count(name, write, tmp_path):
+    folder = write(tmp_path, name)
+    fingerprint = load_data(find_task(name), str(tmp_path)).fingerprint
+    (tmp_path / "._other").write_bytes(b"x")
+    (folder / "._train-00000-of-00001.parquet").write_bytes(b"x")
+    (folder / ".train.tsv").write_bytes(b"x")
+    for spelling in (folder.name.upper(), TASKS[name].tsv_folder, folder.name.lower()):
+        folder = folder.rename(tmp_path / spelling)
+        assert load_data(find_task(name), str(tmp_path)).fingerprint == fingerprint
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize(
+    "pattern", ["{}-{:05d}-of-{:05d}.parquet", "{}-{:05d}-of-{:05d}-a1b2.parquet"]
+)
+@pytest.mark.parametrize("name", ["rte", "mnli", "cola"])
+def test_the_hubs_own_files_are_read_shard_by_shard(name, pattern, shards, tmp_path):
+    folder = write_parquet(tmp_path, name)
+    fingerprint = load_data(find_task(name), str(tmp_path)).fingerprint
+    for split in ("train", find_task(name).dev_split):
+        whole = folder / f"{split}.parquet"
+        table = pd.read_parquet(whole)
+        for shard in range(shards):
+            part = table.iloc[shard * 3 // shards : (shard + 1) * 3 // shards]
+            part.to_parquet(folder / pattern.format(split, shard, shards))
+        whole.unlink()
+    table.to_parquet(folder / pattern.format("test", 0, 1))
+    assert load_data(find_task(name), str(tmp_path)).fingerprint == fingerprint
+    if shards > 1:
+        (folder / pattern.format("train", 1, shards)).unlink()
+        assert f"{folder} holds 2 shards of train" in refused(tmp_path, name)
+
+
+def test_a_pointer_of_git_lfs_is_called_that(tmp_path):
+    folder = write_parquet(tmp_path, "rte")
+    (folder / "train.parquet").write_text("version https://git-lfs.github.com/spec/v1\noid x\n")
+    assert "train.parquet cannot be read as parquet: it is a pointer of Git LFS" in refused(
+        tmp_path, "rte"
+    )
 
 
 @pytest.mark.parametrize("error", [ConnectionError, OSError, DatasetNotFoundError, ValueError])
@@ -341,7 +455,7 @@ def test_an_unreachable_hub_is_a_sentence(error, monkeypatch):
     def fail(*_, **__):
         raise error("no network here")
 
-    monkeypatch.setattr(lotterylib.data.glue, "load_dataset", fail)
+    monkeypatch.setattr(lotterylib.data.glue, "load_hub", fail)
     with pytest.raises(LotteryError, match=r"RTE is neither in the local cache.*--data-dir.*accep"):
         load_data(find_task("rte"))
 
@@ -357,7 +471,7 @@ def test_the_hub_is_asked_for_the_task_and_its_dev_split(monkeypatch, tmp_path):
         splits = {name: Dataset.from_dict(rows) for name in ("train", "validation_matched")}
         return DatasetDict(splits | {"test_matched": Dataset.from_dict(rows | {"label": [-1]})})
 
-    monkeypatch.setattr(lotterylib.data.glue, "load_dataset", answer)
+    monkeypatch.setattr(lotterylib.data.glue, "load_hub", answer)
     data = load_data(find_task("mnli"))
     assert asked == [("nyu-mll/glue", "mnli")]
     assert frame(data.dev) == {"premise": ["a"], "hypothesis": ["b"], "label": [2]}

@@ -8,6 +8,7 @@ import json
 import socket
 import zipfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -332,6 +333,21 @@ def test_an_unreachable_hub_is_a_sentence(monkeypatch, tmp_path):
     monkeypatch.setitem(ENCODERS, "far", source)
     with pytest.raises(LotteryError, match=r"'far' is neither in the local cache nor .*'minilm'"):
         find_encoder("far")
+
+
+def test_a_model_that_the_hub_does_not_have_is_not_an_unreachable_hub(monkeypatch, tmp_path):
+    errors = pytest.importorskip("huggingface_hub.errors")
+
+    def fail(*_, **__):
+        raise errors.RepositoryNotFoundError("404 Client Error.", response=Mock())
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    with pytest.raises(LotteryError, match=r"hub has no model 'some/model', or .*\(404 Client Err"):
+        find_encoder("some/model")
+    (tmp_path / "some" / "models").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LotteryError, match=r"Did you mean some/models\?$"):
+        find_encoder("some/model")
 
 
 @pytest.fixture

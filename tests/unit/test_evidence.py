@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
-from sklearn.metrics import accuracy_score, matthews_corrcoef
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from statsmodels.stats.multitest import multipletests
 
 from lotterylib.report.evidence import (
@@ -44,6 +44,7 @@ def found():
     [
         ("accuracy", accuracy_score),
         ("matthews", matthews_corrcoef),
+        ("f1", lambda truth, guess: f1_score(truth == 1, guess == 1)),
         ("pearson", lambda truth, guess: stats.pearsonr(guess, truth).statistic),
     ],
 )

@@ -156,11 +156,11 @@ def placed(pages, source, task, encoder="tiny", **shape):
 
 def test_tasks_come_in_the_order_of_their_table(run, tmp_path):
     _, source = run
-    for task in ("similarity", "cola", "wnli", "sst2"):
+    for task in ("mood", "similarity", "cola", "a-mood", "wnli", "sst2"):
         placed(tmp_path, source, task)
     placed(tmp_path, source, "rte", encoder="other")
     _, found = load_subnetworks(tmp_path, "tiny")
-    assert list(found) == ["cola", "sst2", "wnli", "similarity"]
+    assert list(found) == ["cola", "sst2", "wnli", "similarity", "a-mood", "mood"]
 
 
 def test_task_layers_of_other_sizes_are_the_same_encoder(run, tmp_path):

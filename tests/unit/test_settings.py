@@ -104,6 +104,14 @@ def test_a_missing_data_directory_is_refused(tmp_path):
         parsed(data_dir=str(tmp_path / "file"))
 
 
+def test_a_tilde_that_the_shell_has_left_is_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "GLUE").mkdir()
+    settings = parsed(data_dir="~/GLUE", store="~/runs")
+    assert settings.data_dir == str(tmp_path / "GLUE")
+    assert settings.store == tmp_path / "runs"
+
+
 @pytest.mark.parametrize(
     ("seeds", "message"),
     [
@@ -355,5 +363,5 @@ def test_a_file_of_parameters_is_read_with_its_lines(tmp_path):
         assert str(file) in str(error.value)
     with pytest.raises(LotteryError, match="give a name and a value"):
         given_from_outside("", ["threshold"], {})
-    with pytest.raises(LotteryError, match="cannot be read"):
+    with pytest.raises(LotteryError, match="does not exist"):
         read_file(tmp_path / "none.yml")

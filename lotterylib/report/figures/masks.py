@@ -12,7 +12,7 @@ from scipy import stats
 
 from lotterylib.overlap import TaskOverlap
 from lotterylib.report.figures.style import new_axes
-from lotterylib.tasks import TASKS
+from lotterylib.tasks import title_of
 
 if TYPE_CHECKING:  # figures of results should not wait for torch
     from lotterylib.importance import Importance
@@ -149,7 +149,7 @@ def overlap_heatmap(overlap: TaskOverlap) -> Figure:
         figure, (left, right) = new_axes(1, side + 1, 1.7 * side, rows=2)
     else:
         figure, (left, right) = new_axes(2, 2 * side + 0.8, side)
-    names = [TASKS[task].title.replace(" (generated)", "") for task in overlap.tasks]
+    names = [title_of(task).replace(" (generated)", "") for task in overlap.tasks]
     above = overlap.mean - overlap.chance
     upper = np.triu(np.ones((count, count), dtype=bool), 1)
     error = np.where(np.isfinite(overlap.sd), overlap.sd, 0)

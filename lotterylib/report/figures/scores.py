@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from lotterylib.report import paper
 from lotterylib.report.figures.style import METRIC_NAMES, new_axes
 from lotterylib.runs.methods import ALL_METHODS, KINDS, METHODS, PHASES
-from lotterylib.tasks import TASKS
+from lotterylib.tasks import in_order, title_of
 
 
 def training_curves(losses: Mapping[int, Sequence[float]], window: int = 20) -> Figure:
@@ -131,7 +131,7 @@ def overview_bars(results: pd.DataFrame, encoder: str, method: str) -> Figure:
     There must be one.
     """
     part = results[(results["encoder"] == encoder) & results["reported"]]
-    tasks = [name for name in TASKS if name in set(part.loc[part["method"] == method, "task"])]
+    tasks = in_order(part.loc[part["method"] == method, "task"])
     columns = min(2, len(tasks))
     rows = math.ceil(len(tasks) / columns)
     figure, panels = new_axes(columns, 4.4 * columns, 3.6 * rows + 0.6, rows=rows)
@@ -139,7 +139,7 @@ def overview_bars(results: pd.DataFrame, encoder: str, method: str) -> Figure:
         axes.set_axis_off()
     for axes, task in zip(panels, tasks, strict=False):
         draw_subnetwork_bars(axes, part[part["task"] == task], method)
-        axes.set_title(f"{TASKS[task].title}\n{axes.get_title().rsplit(', ', 1)[1]}")
+        axes.set_title(f"{title_of(task)}\n{axes.get_title().rsplit(', ', 1)[1]}")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     return figure
@@ -309,7 +309,7 @@ def printed_beside_true() -> Figure:
             yerr=deviations,
             error_kw={"elinewidth": 1, "ecolor": "0.2", "capsize": 2},
         )
-    axes.set_xticks(range(len(tasks)), [TASKS[task].title for task in tasks])
+    axes.set_xticks(range(len(tasks)), [title_of(task) for task in tasks])
     axes.grid(axis="x", visible=False)
     axes.set(ylabel="score, as reported for each task", ylim=(0, 1.05))
     figure.legend(loc="outside lower center", ncols=1, frameon=False)

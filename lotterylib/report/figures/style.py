@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 METRIC_NAMES = {
     "accuracy": "accuracy",
+    "f1": "F1",
     "matthews": "Matthews correlation",
     "pearson": "Pearson correlation",
     "pearson_spearman": "mean of Pearson and Spearman",

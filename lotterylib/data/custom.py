@@ -1,0 +1,311 @@
+"""Tasks of one's own: a YAML file of a few lines says where the examples are and what they say.
+
+    name: mood
+    train: train.csv
+    dev: dev.csv
+    text: sentence
+    label: mood
+    metric: accuracy
+
+`KEYS` has what else may stand there. Files are sought beside the task file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lotterylib.data.files import read_yaml
+from lotterylib.data.tables import (
+    KINDS,
+    Table,
+    coded,
+    from_dataset,
+    label_text,
+    load_hub,
+    read_tables,
+)
+from lotterylib.errors import LotteryError, unknown
+from lotterylib.tasks import TASKS, Task, find_task
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+KEYS = {
+    "name": "of the task, for its folder: up to 40 of a-z, 0-9, - and _",
+    "train": "a file of training rows, several in brackets, or a pattern such as `train-*.parquet`",
+    "dev": "likewise; or the share of the training rows to hold out, such as 0.2",
+    "text": "the column of the texts, or two in brackets for pairs",
+    "label": "the column of the labels",
+    "metric": "accuracy (the default), matthews, f1 (of two classes) or pearson (of numbers)",
+    "seed": "draws the rows that are held out (default: 0)",
+    "hub": "a data set of the Hugging Face hub instead of files, such as `owner/name` or, with a "
+    "configuration, `[owner/name, configuration]`; `train` and `dev` then name splits",
+}
+"""What a task file may say, and what it means."""
+
+METRICS = ("accuracy", "matthews", "f1", "pearson")
+MOST_CLASSES = 100
+_RESERVED = ("overview", "average")  # folders and rows of tables that are not a task's
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+
+
+@dataclass(frozen=True)
+class TaskFile:
+    """What a task file says; the attributes are its keys, `file` is its path.
+
+    `dev` is a share of the training rows where it is a number.
+    """
+
+    file: Path
+    name: str
+    train: tuple[str, ...]
+    dev: tuple[str, ...] | float
+    text: tuple[str, ...]
+    label: str
+    metric: str
+    seed: int
+    hub: tuple[str, ...]
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns to read: texts, then the label."""
+        return [*self.text, self.label]
+
+
+def is_task_file(given: str) -> bool:
+    """Whether this is meant as the path of a task file rather than as a name."""
+    return given.lower().endswith((".yml", ".yaml")) or os.sep in given
+
+
+def resolve(given: str) -> Task:
+    """The task of that name, or the one that a task file describes.
+
+    Raises:
+        LotteryError: no such task, or whatever is wrong with the file or its training data.
+    """
+    if is_task_file(given):
+        return read_task(given)
+    if given.lower().endswith(KINDS):
+        raise LotteryError(
+            f"{given} holds data, not a task: name it as 'train' in a task file, such as mood.yml, "
+            "and give that."
+        )
+    try:
+        return find_task(given)
+    except LotteryError as error:
+        if os.path.isfile(beside := f"{given}.yml"):
+            raise LotteryError(f"Unknown task {given!r}. Did you mean {beside!r}?") from None
+        raise error
+
+
+def title_of(given: str) -> str:
+    """The title of a task that was given by name or by file, without a look at its data."""
+    return read_task_file(given).name if is_task_file(given) else find_task(given).title
+
+
+def read_task(given: str) -> Task:
+    """The task that a file describes; its classes are those of the training rows.
+
+    Raises:
+        LotteryError: as `read_task_file`; data that cannot be read, texts that are none, labels
+            that are no classes or no numbers.
+    """
+    spec = read_task_file(given)
+    regression = spec.metric == "pearson"
+    train = _read(spec, spec.train, spec.columns)
+    task = Task(
+        spec.name,
+        spec.name,
+        tuple("text of label" if name == "label" else name for name in spec.text),
+        () if regression else _classes(spec, train),
+        metric=spec.metric,
+        official_stop_metric="pearson_spearman" if regression else spec.metric,
+        label_range=(-np.inf, np.inf),
+        file=given,
+    )
+    coded(train, task)
+    if len(train) < 2:
+        raise LotteryError(f"{spec.file}: train holds a single row.")
+    if not isinstance(spec.dev, float):
+        coded(_read(spec, spec.dev, spec.columns), task)
+    return task
+
+
+def load(task: Task) -> tuple[Table, Table, str]:
+    """The training and dev rows of a task of one's own, and where they come from."""
+    spec = read_task_file(task.file)
+    train = _read(spec, spec.train, spec.columns)
+    source = " ".join(spec.hub) + " from the Hugging Face hub" if spec.hub else "own files"
+    origin = f"{source}, as {spec.file.name} says"
+    if 0 < len(task.labels) <= 10:
+        origin += "; " + ", ".join(f"{code} is {name}" for code, name in enumerate(task.labels))
+    if not isinstance(spec.dev, float):
+        return train, _read(spec, spec.dev, spec.columns), origin
+    count = min(max(1, round(spec.dev * len(train))), len(train) - 1)
+    held = np.random.default_rng(spec.seed).permutation(len(train))[:count]
+    rest = np.setdiff1d(np.arange(len(train)), held)
+    origin += f"; {spec.dev:.0%} of the training rows, drawn by seed {spec.seed}, are dev"
+    return train.take(rest.tolist()), train.take(sorted(held.tolist())), origin
+
+
+def read_task_file(given: str) -> TaskFile:
+    """Read and check a task file, without a look at the data that it names.
+
+    Raises:
+        LotteryError: the file cannot be read; a key or a value that is not accepted, with the line.
+    """
+    file = Path(os.path.expanduser(given))
+    values, lines = read_yaml(file, "name: mood")
+
+    def wrong(key: str, why: str) -> LotteryError:
+        place = f"{file}, line {lines[key]}" if key in lines else f"{file}"
+        return LotteryError(f"{place}: {why}")
+
+    for key in values:
+        if key not in KEYS:
+            raise wrong(key, str(unknown("key", key, KEYS)))
+    for key in ("name", "text", "label", *(() if "hub" in values else ("train", "dev"))):
+        if values.get(key) is None:
+            raise wrong(key, f"the task lacks {key!r}: {KEYS[key]}.")
+    name, metric = values["name"], values.get("metric", "accuracy")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise wrong(
+            "name",
+            f"the name {name!r} is not fit for a folder: take up to 40 of a-z, 0-9, - and _, such "
+            "as mood.",
+        )
+    taken = [*TASKS, *_RESERVED, *(task.title.lower() for task in TASKS.values())]
+    if name in taken or name.replace("-", "") in taken:
+        raise wrong("name", f"the name {name!r} is taken: the library has it already.")
+    if metric not in METRICS:
+        raise wrong("metric", str(unknown("metric", metric, METRICS)))
+    seed = values.get("seed", 0)
+    if type(seed) is not int or not 0 <= seed < 2**32:
+        raise wrong("seed", f"the seed {seed!r} is not a whole number from 0 to {2**32 - 1}.")
+    text = _texts(values, "text", 2, wrong)
+    if len(text) != len(set(text)) or values["label"] in text:
+        raise wrong("label", "texts and label must be different columns.")
+    (label,) = _texts(values, "label", 1, wrong)
+    hub = _texts(values, "hub", 2, wrong) if "hub" in values else ()
+    train = _texts({"train": "train"} | values if hub else values, "train", 0, wrong)
+    return TaskFile(file, name, train, _dev(values, hub, wrong), text, label, metric, seed, hub)
+
+
+def scaled(train: Dataset, dev: Dataset) -> tuple[Dataset, Dataset, str]:
+    """Numbers as they are where they are small; else as 0 to 5, over the range in training.
+
+    The task layer starts near 0 and learns slowly, so it would not come near 1,000 in a few epochs.
+    Correlations stay what they are.
+
+    Returns:
+        Both splits, and a sentence on what was done, if anything.
+    """
+    low, high = min(train["label"]), max(train["label"])
+    if max(-low, high) <= 10 or low == high:
+        return train, dev, ""
+    train, dev = (
+        type(split).from_dict(
+            split.to_dict()
+            | {"label": [5 * (value - low) / (high - low) for value in split["label"]]}
+        )
+        for split in (train, dev)
+    )
+    return train, dev, f"; labels from {low:g} to {high:g} are scaled to 0 to 5"
+
+
+def _texts(values: Mapping[str, Any], key: str, most: int, wrong: Any) -> tuple[str, ...]:
+    """One text or a list of them, up to so many (0: any number)."""
+    value = values[key]
+    texts = value if isinstance(value, list) else [value]
+    if not texts or not all(isinstance(text, str) and text for text in texts):
+        raise wrong(key, f"{key!r} is {value!r}: it must be a text; put it between quotes.")
+    if most and len(texts) > most:
+        raise wrong(key, f"{key!r} names {len(texts)}, and {most} are accepted.")
+    return tuple(texts)
+
+
+def _dev(values: Mapping[str, Any], hub: Sequence[str], wrong: Any) -> tuple[str, ...] | float:
+    dev = values.get("dev", "validation" if hub else None)
+    if isinstance(dev, int | float):
+        if isinstance(dev, bool) or not 0 < dev < 1:
+            raise wrong("dev", f"the share {dev!r} of train must lie between 0 and 1, such as 0.2.")
+        return float(dev)
+    return _texts({"dev": dev}, "dev", 0, wrong)
+
+
+def _read(spec: TaskFile, names: Sequence[str], columns: Sequence[str]) -> Table:
+    """The columns of files, or of splits of a data set on the hub."""
+    if spec.hub:
+        return _from_hub(spec, names, columns)
+    files = []
+    for name in names:
+        path = spec.file.parent / os.path.expanduser(name)
+        found = [path]
+        if "*" in path.name:
+            found = [each for each in sorted(path.parent.glob(path.name)) if each.name[0] != "."]
+        if not found or not found[0].is_file():
+            there = [f.name for f in _listing(path.parent) if f.name.lower().endswith(KINDS)]
+            missing = unknown("file", name, there)
+            raise LotteryError(f"{spec.file}: {missing}") from None
+        files += found
+    return read_tables(files, columns)
+
+
+def _listing(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _from_hub(spec: TaskFile, names: Sequence[str], columns: Sequence[str]) -> Table:
+    from datasets.exceptions import DatasetNotFoundError
+
+    source = " ".join(spec.hub)
+    try:
+        loaded = load_hub(*spec.hub)
+    except (OSError, DatasetNotFoundError):
+        raise LotteryError(
+            f"{spec.file}: the data set {source} is not on the Hugging Face hub, or it is "
+            "neither in the local cache nor can the hub be reached."
+        ) from None
+    except Exception as error:  # a configuration that there is not, a data set that is no table
+        reason = " ".join(f"{error}".split())[:300].rstrip(" .")
+        raise LotteryError(f"{spec.file}: {source} cannot be loaded: {reason}.") from None
+    for name in names:
+        if name not in loaded:
+            raise LotteryError(f"{spec.file}: {unknown(f'split of {source}:', name, loaded)}")
+    parts = [from_dataset(loaded[name], columns, f"{source}, {name}") for name in names]
+    joined = {column: [v for part in parts for v in part.columns[column]] for column in columns}
+    return Table(joined, [place for part in parts for place in part.places])
+
+
+def _classes(spec: TaskFile, table: Table) -> tuple[str, ...]:
+    labels = [label_text(value) for value in table.columns[spec.label]]
+    if "" in labels:
+        raise LotteryError(f"{table.where(labels.index(''))}: the row has no {spec.label!r}.")
+    found = sorted(set(labels))
+    told = f"{spec.file}: the label column {spec.label!r} holds"
+    if len(found) < 2:
+        raise LotteryError(f"{told} {found[0]!r} in every row; there must be two classes or more.")
+    if len(found) > MOST_CLASSES or len(found) == len(labels) > 4:
+        raise LotteryError(
+            f"{told} {len(found)} different labels in {len(labels)} rows, and up to {MOST_CLASSES} "
+            "classes are accepted; if they are numbers, choose metric: pearson."
+        )
+    if any(re.fullmatch(r"[+-]?\d*\.\d+", label) for label in found):
+        odd = next(i for i, label in enumerate(labels) if re.fullmatch(r"[+-]?\d*\.\d+", label))
+        raise LotteryError(
+            f"{table.where(odd)}: the label {labels[odd]} is no class but a number; for numbers "
+            "choose metric: pearson."
+        )
+    if spec.metric == "f1" and len(found) > 2:
+        raise LotteryError(
+            f"{told} {len(found)} classes, and f1 is that of two; choose accuracy or matthews."
+        )
+    whole = all(re.fullmatch(r"[+-]?\d+", label) for label in found)
+    return tuple(sorted(found, key=int) if whole else found)

@@ -1,0 +1,413 @@
+"""Tasks of one's own: files of every kind, what is refused, and where a task is named."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from datasets.exceptions import DatasetNotFoundError
+
+from lotterylib import cli
+from lotterylib.batches import encode
+from lotterylib.data import custom
+from lotterylib.data.glue import held_out, load_data
+from lotterylib.data.loading import load_tokenizer
+from lotterylib.data.pretrained import find_encoder
+from lotterylib.errors import LotteryError
+from lotterylib.report.results import collect, format_verdicts, verdicts
+from lotterylib.runs import grid
+from lotterylib.runs.experiment import open_experiment
+from lotterylib.runs.settings import describe, given_by, parse_settings
+from lotterylib.tasks import TASKS, in_order, title_of
+
+GERMAN = ["Der Film war großartig.", 'Sie sagte: "öde, ja"', "Mäßig, sehr mäßig", "Ein\tTab, nein"]
+ROOT = Path(__file__).parents[2]
+SNAKEFILE = ROOT / "notebooks" / "Snakefile"
+MOODS = ["gut", "schlecht", "mittel", "gut"]
+CODES = [0, 2, 1, 0]  # in alphabetical order
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def written(file="mood.yml", **changes):
+    """A task file on GERMAN in CSV; a change to None takes the line out."""
+    keys = {"name": "mood", "train": "train.csv", "dev": "dev.csv", "text": "satz", "label": "ton"}
+    lines = [f"{key}: {json.dumps(value)}" for key, value in (keys | changes).items() if value]
+    Path(file).write_text("\n".join(lines) + "\n")
+    return file
+
+
+def frame(labels=MOODS, texts=GERMAN):
+    return pd.DataFrame({"nr": range(len(texts)), "satz": texts, "ton": labels})
+
+
+def save(table, name):
+    kind = Path(name).suffix
+    if kind == ".parquet":
+        table.to_parquet(name)
+    elif kind in (".jsonl", ".json"):
+        table.to_json(name, orient="records", lines=kind == ".jsonl", force_ascii=False)
+    else:
+        table.to_csv(name, index=False, sep="\t" if kind == ".tsv" else ",")
+
+
+def refused(given="mood.yml"):
+    with pytest.raises(LotteryError) as error:
+        custom.resolve(given)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# --- what is read ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "json", "parquet"])
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (MOODS, ("gut", "mittel", "schlecht")),
+        ([1, 10, 2, 1], ("1", "2", "10")),
+        ([-1, 1, 0, -1], ("-1", "0", "1")),
+        ([True, False, True, True], ("False", "True")),
+    ],
+)
+def test_every_kind_of_file_and_of_label(kind, labels, classes, here):
+    for name in ("train", "dev"):
+        save(frame(labels), f"{name}.{kind}")
+    task = custom.resolve(written(train=f"train.{kind}", dev=f"dev.{kind}"))
+    assert (task.name, task.title, task.labels) == ("mood", "mood", classes)
+    data = load_data(task)
+    assert data.train.to_dict() == {
+        "satz": GERMAN,
+        "label": [classes.index(str(label)) for label in labels],
+    }
+    assert data.train.to_dict() == data.dev.to_dict()
+    told = ", ".join(f"{code} is {name}" for code, name in enumerate(classes))
+    assert data.origin == (
+        f"own files, as mood.yml says; {told}; 4 of 4 training and 4 of 4 dev rows"
+    )
+
+
+def test_a_tsv_file_knows_no_quotes(here):
+    rows = ['"offen\tgut', "zu\tschlecht"]
+    for name in ("train.tsv", "dev.tsv"):
+        Path(name).write_bytes("\r\n".join(["satz\tton", *rows, ""]).encode())
+    data = load_data(custom.resolve(written(train="train.tsv", dev="dev.tsv")))
+    assert data.train.to_dict() == {"satz": ['"offen', "zu"], "label": [0, 1]}
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_csv_file_has_the_separator_of_its_header(separator, mark, here):
+    for name in ("train.csv", "dev.csv"):
+        text = frame().to_csv(index=False, sep=separator, lineterminator="\r\n")
+        Path(name).write_bytes((mark + text).encode())
+    assert load_data(custom.resolve(written())).train.to_dict() == {"satz": GERMAN, "label": CODES}
+
+
+def test_a_row_of_csv_may_have_several_lines_and_the_next_is_still_found(here):
+    Path("dev.csv").write_text('satz,ton\n"eins\n\nzwei",gut\ndrei,schlecht\nvier,schlecht\n')
+    Path("train.csv").write_text('satz,ton\n"eins\n\nzwei",gut\ndrei,schlecht\nvier\n')
+    assert refused(written()) == (
+        "train.csv, line 6: the row is cut short: it has 1 fields instead of 2."
+    )
+    shutil.copy("dev.csv", "train.csv")
+    assert load_data(custom.resolve("mood.yml")).train["satz"][0] == "eins\n\nzwei"
+
+
+def test_pairs_several_files_and_a_pattern(here):
+    for part in range(3):
+        table = pd.DataFrame({"label": [f"a{part}", "b"], "q": ["c", f"d{part}"], "is": ["x", "y"]})
+        save(table, f"part-{part}.csv")
+    save(table, "._part-0.csv")
+    keys = {"text": ["label", "q"], "label": "is", "metric": "f1"}
+    task = custom.resolve(written(train="part-*.csv", dev=["part-2.csv", "part-0.csv"], **keys))
+    assert (task.columns, task.labels, task.metric) == (("text of label", "q"), ("x", "y"), "f1")
+    data = load_data(task)
+    assert list(data.train["text of label"]) == ["a0", "b", "a1", "b", "a2", "b"]
+    assert list(data.dev["q"]) == ["c", "d2", "c", "d0"]
+    encoded = encode(data.dev, task, load_tokenizer(find_encoder("tiny")))
+    assert encoded.labels.tolist() == [0, 1, 0, 1]
+
+
+def test_a_share_is_held_out_by_the_seed_that_is_told(here):
+    save(frame(MOODS * 10, [f"{text} {n}" for n in range(10) for text in GERMAN]), "train.csv")
+    found = [load_data(custom.resolve(written(dev=0.2, seed=seed))) for seed in (3, 3, 4)]
+    assert found[0].fingerprint == found[1].fingerprint != found[2].fingerprint
+    assert (len(found[0].train), len(found[0].dev)) == (32, 8)
+    texts = [*found[0].train["satz"], *found[0].dev["satz"]]
+    assert sorted(texts) == sorted(pd.read_csv("train.csv")["satz"])
+    assert "; 20% of the training rows, drawn by seed 3, are dev; 32 of 32" in found[0].origin
+
+
+@pytest.mark.parametrize(
+    ("labels", "codes", "scaled"),
+    [
+        ([1, 2.5, 4, 5], [1, 2.5, 4, 5], ""),
+        ([100, 300, 200, 500], [0, 2.5, 1.25, 5], "labels from 100 to 500 are scaled to 0 to 5"),
+    ],
+)
+def test_numbers_are_labels_of_pearson(labels, codes, scaled, here):
+    save(frame(labels), "train.csv")
+    task = custom.resolve(written(train="train.csv", dev="train.csv", metric="pearson"))
+    assert (task.labels, task.outputs, task.is_regression) == ((), 1, True)
+    data = load_data(task)
+    assert list(data.train["label"]) == list(data.dev["label"]) == codes
+    assert scaled in data.origin
+
+
+def test_other_classes_are_other_data(here):
+    """Drawn rows may be the same while the task layer is not."""
+    labels = np.array(["a", "b", "a", "a"])
+    save(frame(labels), "train.csv")
+    drawn = np.random.default_rng(0).choice(4, 2, replace=False)
+    labels[next(row for row in (0, 2, 3) if row not in drawn)] = "c"
+    save(frame(labels), "more.csv")
+    found = [
+        load_data(custom.resolve(written(train=file, dev="train.csv")), "", 2, 0)
+        for file in ("train.csv", "more.csv")
+    ]
+    assert found[0].train.to_dict() == found[1].train.to_dict()
+    assert found[0].fingerprint != found[1].fingerprint
+    assert held_out(found[0]).fingerprint != held_out(found[1]).fingerprint
+
+
+def test_a_data_set_of_the_hub(here, monkeypatch):
+    features = Features({"satz": Value("string"), "ton": ClassLabel(names=["schlecht", "gut"])})
+    rows = Dataset.from_dict({"satz": ["a", "b"], "ton": [0, 1]}, features)
+    asked = []
+
+    def answer(*names):
+        asked.append(names)
+        return DatasetDict({"train": rows, "validation": rows, "test": rows})
+
+    monkeypatch.setattr(custom, "load_hub", answer)
+    task = custom.resolve(written(train=None, dev=None, hub=["owner/name", "de"]))
+    assert task.labels == ("gut", "schlecht")
+    data = load_data(task)
+    assert data.dev.to_dict() == {"satz": ["a", "b"], "label": [1, 0]}
+    assert data.origin.startswith("owner/name de from the Hugging Face hub, as mood.yml says")
+    assert set(asked) == {("owner/name", "de")}
+    assert refused(written(train=None, dev="tset", hub="owner/name")) == (
+        "mood.yml: Unknown split of owner/name: 'tset'. Did you mean 'test'? Accepted: train, "
+        "validation, test."
+    )
+
+    def fail(*_):
+        raise DatasetNotFoundError("no network here")
+
+    monkeypatch.setattr(custom, "load_hub", fail)
+    assert refused() == (
+        "mood.yml: the data set owner/name is not on the Hugging Face hub, or it is neither in the "
+        "local cache nor can the hub be reached."
+    )
+
+
+# --- what is refused ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "rte"}, "mood.yml, line 1: the name 'rte' is taken"),
+        ({"name": "sst-2"}, "mood.yml, line 1: the name 'sst-2' is taken"),
+        ({"name": "acceptability"}, "mood.yml, line 1: the name 'acceptability' is taken"),
+        ({"name": "overview"}, "mood.yml, line 1: the name 'overview' is taken"),
+        ({"name": "../up"}, "mood.yml, line 1: the name '../up' is not fit for a folder"),
+        ({"name": "Mood"}, "mood.yml, line 1: the name 'Mood' is not fit for a folder"),
+        ({"name": "a" * 41}, "is not fit for a folder"),
+        ({"label": None}, "mood.yml: the task lacks 'label': the column of the labels."),
+        ({"dev": None}, "mood.yml: the task lacks 'dev': "),
+        ({"txt": "x"}, "mood.yml, line 6: Unknown key 'txt'. Did you mean 'text'? Accepted: name,"),
+        ({"metric": "acuracy"}, "mood.yml, line 6: Unknown metric 'acuracy'. Did you mean 'accur"),
+        ({"metric": ["f1"]}, "mood.yml, line 6: Unknown metric ['f1']."),
+        ({"dev": 1.5}, "mood.yml, line 3: the share 1.5 of train must lie between 0 and 1"),
+        ({"seed": "x"}, "mood.yml, line 6: the seed 'x' is not a whole number"),
+        ({"text": ["a", "b", "c"]}, "mood.yml, line 4: 'text' names 3, and 2 are accepted."),
+        ({"text": "ton"}, "mood.yml, line 5: texts and label must be different columns."),
+        ({"text": 5}, "mood.yml, line 4: 'text' is 5: it must be a text"),
+        ({"train": "tran.csv"}, "mood.yml: Unknown file 'tran.csv'. Did you mean 'train.csv'?"),
+        ({"train": "x-*.csv"}, "mood.yml: Unknown file 'x-*.csv'."),
+        ({"dev": "mood.yml"}, "mood.yml is of no kind that is read: names end with .csv, .tsv"),
+        (
+            {"text": "Satz"},
+            "Unknown column of train.csv: 'Satz'. Did you mean 'satz'? Accepted: nr",
+        ),
+        (
+            {"metric": "f1"},
+            "mood.yml: the label column 'ton' holds 3 classes, and f1 is that of tw",
+        ),
+        (
+            {"metric": "pearson"},
+            "train.csv, line 2: the row has the label 'gut', which mood does no",
+        ),
+    ],
+)
+def test_a_mistake_in_a_task_file_is_named_with_its_line(changes, message, here):
+    for name in ("train.csv", "dev.csv"):
+        save(frame(), name)
+    assert message in refused(written(**changes))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: [a\n", "mood.yml, line 2: this is not YAML"),
+        ("- name\n", "mood.yml must hold lines such as 'name: mood'."),
+        ("name: a\nname: b\n", "mood.yml, line 2: 'name' stands there for the 2nd time."),
+        (
+            "name: no\ntrain: a\ndev: b\ntext: c\nlabel: d\n",
+            "mood.yml, line 1: the name False is n",
+        ),
+    ],
+)
+def test_a_file_that_is_no_task_file_is_a_sentence(text, message, here):
+    Path("mood.yml").write_text(text)
+    assert message in refused()
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows", "message"),
+    [
+        ("csv", ["a,gut", ",schlecht"], "line 3: the column 'satz' is empty; it must be a text."),
+        ("csv", ["a,gut", "b,"], "line 3: the row has no 'ton'."),
+        ("csv", ["a,gut", "b,schlecht,mehr"], "line 3: the row is too long: it has 3 fields inst"),
+        (
+            "csv",
+            ["a,gut", 'b "c",schlecht', '"d,gut'],
+            "line 4: the row that begins here is no CSV",
+        ),
+        ("csv", ["a,gut", '"b" c,gut'], "line 3: the row that begins here is no CSV"),
+        ("csv", ["a,gut", "b,gut"], "'ton' holds 'gut' in every row; there must be two classes"),
+        (
+            "csv",
+            ["a,1.5", "b,2"],
+            "line 2: the label 1.5 is no class but a number; for numbers choo",
+        ),
+        (
+            "csv",
+            [f"a,c{n}" for n in range(9)],
+            "'ton' holds 9 different labels in 9 rows, and up t",
+        ),
+        ("csv", [f"a,c{n % 101}" for n in range(202)], "holds 101 different labels in 202 rows"),
+        ("csv", [], "train.csv holds no rows."),
+        ("jsonl", ['{"satz": "a", "ton": 1}', '{"satz": "b"}'], "line 2: 'ton'. Accepted: satz."),
+        ("jsonl", ['{"satz": "a", "ton": 1}', "{"], "train.jsonl, line 2: this is no JSON"),
+        ("jsonl", ['{"satz": "a", "ton": 1}', "5"], "train.jsonl, line 2: this is no object"),
+        (
+            "jsonl",
+            ['{"satz": "a", "ton": 1}', '{"satz": 5, "ton": 0}'],
+            "line 2: the column 'satz' ho",
+        ),
+        (
+            "jsonl",
+            ['{"satz": "a", "ton": 1}', '{"satz": "b", "ton": null}'],
+            "line 2: the row has no",
+        ),
+    ],
+)
+def test_a_bad_row_is_named_with_its_place(kind, rows, message, here):
+    header = ["satz,ton"] if kind == "csv" else []
+    Path(f"train.{kind}").write_text("\n".join([*header, *rows]) + "\n")
+    assert message in refused(written(train=f"train.{kind}", dev=0.5))
+
+
+def test_a_label_that_only_dev_has_is_named_with_the_nearest(here):
+    save(frame(), "train.csv")
+    save(frame(["gut", "schlecht", "mitel", "gut"]), "dev.csv")
+    assert refused(written()) == (
+        "dev.csv, line 4: the row has the label 'mitel', which mood does not have. Accepted: gut, "
+        "mittel, schlecht. Did you mean 'mittel'?"
+    )
+
+
+def test_what_stands_in_a_tasks_place_but_is_none(here):
+    save(frame(), "train.csv")
+    written()
+    assert refused("mod.yml") == "The file mod.yml does not exist. Did you mean 'mood.yml'?"
+    assert refused("mood") == "Unknown task 'mood'. Did you mean 'mood.yml'?"
+    assert "train.csv holds data, not a task" in refused("train.csv")
+    assert "cannot be read" in refused(str(here))
+    assert "or the path of a task file" in refused("colla")
+
+
+# --- where a task is named ---------------------------------------------------
+
+
+@pytest.fixture
+def smoke(here):
+    """A request for a task of one's own that is computed at once."""
+    save(frame(MOODS * 8, [f"{text} {n}" for n in range(8) for text in GERMAN]), "train.csv")
+    amounts = {"encoder": "tiny", "budget": "smoke", "seeds": "1,2", "train_rows": 16}
+    return {"task": written(dev=0.3), "store": "runs", **amounts}
+
+
+def test_settings_lead_to_the_file_and_name_the_task(smoke):
+    settings = parse_settings(**smoke)
+    assert given_by(settings)["task"] == "mood.yml"
+    assert parse_settings(**given_by(settings)) == settings
+    assert describe(settings)["task"] == "mood"
+    assert custom.title_of("mood.yml") == title_of("mood") == "mood"
+    with pytest.raises(LotteryError, match="mood takes no data directory: it is described by mood"):
+        parse_settings(**smoke, data_dir=".")
+    shutil.move("mood.yml", "a folder.yml")
+    assert (
+        parse_settings(**(smoke | {"task": "./a folder.yml"})).task.labels == settings.task.labels
+    )
+
+
+def test_one_s_own_tasks_stand_after_the_librarys():
+    names = ["mood", "similarity", "a-mood", "rte"]
+    assert in_order(names) == ["rte", "similarity", "a-mood", "mood"]
+    assert in_order(TASKS) == list(TASKS)
+
+
+def test_two_files_of_one_name_are_refused(smoke, capsys):
+    shutil.copy("mood.yml", "other.yml")
+    assert cli.main(["run", "mood.yml", "other.yml", "--encoder=tiny", "--no-pages"]) == 2
+    told = "mood.yml and other.yml both name their task 'mood': a name stands for one task."
+    assert capsys.readouterr().err == f"lottery: {told}\n"
+
+
+def test_jobs_are_given_the_file(smoke):
+    """Also where its path has a space; what the jobs are called has the task's name."""
+    Path("some data").mkdir()
+    for name in ("mood.yml", "train.csv"):
+        shutil.move(name, f"some data/{name}")
+    experiment = open_experiment(parse_settings(**(smoke | {"task": "some data/mood.yml"})))
+    jobs = grid.jobs_for([(experiment, ["01_finetune"])])
+    assert {job["parameters"]["task"] for job in jobs} == {"some data/mood.yml"}
+    (allowed,) = re.findall(r'job=r"(.+)"', SNAKEFILE.read_text())
+    for name in ("mood", "m-o_0d"):
+        assert all(re.fullmatch(allowed, job["id"].replace("mood", name)) for job in jobs)
+    assert parse_settings(**jobs[0]["parameters"]).task == experiment.task
+
+
+def test_an_experiment_on_one_s_own_task_gives_tables(smoke):
+    experiment = open_experiment(parse_settings(**smoke))
+    results = collect(experiment)
+    assert set(results["task"]) == {"mood"}
+    assert results["value"].notna().all()
+    assert " mood paper smoke accuracy structured " in re.sub(
+        " +", " ", format_verdicts(verdicts(results))
+    )
+    assert Path("runs/tiny/mood").is_dir()
+    assert np.isin(experiment.full_score(1).predictions, [0, 1, 2]).all()
+
+
+def test_the_chapters_example_works_as_it_stands(here):
+    chapter = ROOT / "book" / "chapters" / "rerun.md"
+    (example,) = re.findall(r"```yaml\n(name: .*?)```", chapter.read_text(), re.S)
+    assert len(example.splitlines()) <= 8
+    Path("mood.yml").write_text(example)
+    for name in ("train.csv", "dev.csv"):
+        frame().rename(columns={"satz": "sentence", "ton": "mood"}).to_csv(name, index=False)
+    assert list(load_data(custom.resolve("mood.yml")).train["label"]) == CODES
