@@ -75,6 +75,7 @@ def test_one_failure_stops_only_what_needs_it_and_is_told(plain, tmp_path):
     lay_out(tmp_path)
     shutil.copytree(plain / "runs", tmp_path / STORE)
     values = REQUEST | {name: int(REQUEST[name]) for name in ("train_rows", "dev_rows")}
+    del values["pages"]
     made = open_experiment(parse_settings(TASK, **values, store=str(tmp_path / STORE)))
     blocked = tmp_path / STORE / made.search_key(4, "structured").path
     shutil.rmtree(blocked)
