@@ -116,6 +116,7 @@ EVERY = {
     "overlap_heatmap": lambda: figures.overlap_heatmap(OVERLAP),
     "overview_bars": lambda: figures.overview_bars(results_of(CELLS), "minilm", "structured"),
     "pattern_bars": lambda: figures.pattern_bars(shares_of([0.2] * 5)),
+    "recovery": lambda: figures.recovery(figures.shares_of_way(results_of(BOTH)), "MiniLM"),
     "retrained_by_highest": lambda: figures.retrained_by_highest(
         TICKETS, np.array([0, 2]), 2, MARKS, "accuracy"
     ),
@@ -143,7 +144,13 @@ EVERY = {
 
 def test_every_figure_is_listed_here():
     functions = {name for name in figures.__all__ if callable(getattr(figures, name))}
-    assert functions - {"draw_subnetwork_bars"} == set(EVERY)
+    assert functions - {"draw_subnetwork_bars", "shares_of_way"} == set(EVERY)
+
+
+def test_shares_of_the_way_are_0_for_the_majority_class_and_1_for_the_full_model():
+    shares = figures.shares_of_way(results_of(BOTH)).set_index(["subnetwork", "phase"])["share"]
+    assert shares["majority", "none"] == 0
+    assert shares["full", "fine-tuned"] == 1
 
 
 @pytest.mark.parametrize("name", EVERY)
