@@ -120,14 +120,14 @@ def all_words(model: PreTrainedModel) -> Iterator[torch.Tensor]:
 
 @contextmanager
 def compact_embedding(model: PreTrainedModel, split: Encoded) -> Iterator[torch.Tensor]:
-    """Within it, the model's embedding holds only the word pieces of a split.
+    """Within it, the model's embedding holds only the tokens of a split.
 
     Args:
         model: its embedding is whole again afterwards, with the rows that were trained.
         split: what the model will read; nothing else.
 
     Yields:
-        int64[vocabulary]: the id to hand to the model in place of each word piece's own, -1 for
+        int64[vocabulary]: the id to hand to the model in place of each token's own, -1 for
         those that do not occur.
     """
     table = model.get_input_embeddings()
