@@ -199,7 +199,7 @@ def test_every_profile_asks_to_go_on_after_a_failure_and_after_a_kill(profile):
 def test_the_help_names_every_profile(capsys):
     with pytest.raises(SystemExit):
         cli.main(["run", "--help"])
-    told = capsys.readouterr().out.partition("--profile")[2].partition("(default")[0]
+    told = capsys.readouterr().out.partition("with Snakemake:")[2].partition("(default")[0]
     assert all(path.name in told for path in PROFILES)
 
 
@@ -250,7 +250,7 @@ def test_names_with_spaces_and_signs_reach_the_shell_as_they_are(tmp_path):
 @needs_snakemake
 def test_memory_time_threads_and_gpu_are_asked_for(tmp_path):
     said = dry_run(tmp_path / "jobs", profile="slurm")
-    assert re.findall(r"wildcards: job=(\S+)\n    threads: (\d+)", said) == [JOBS[1]["id"], "2"]
+    assert re.findall(r"wildcards: job=(\S+)\n    threads: (\d+)", said) == [(JOBS[1]["id"], "2")]
     asked = re.findall(r"^rule job:.*?resources: (.*?)\n", said, re.S | re.M)
     assert len(asked) == len(JOBS)
     for resources in asked:

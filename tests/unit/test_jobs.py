@@ -23,7 +23,7 @@ from lotterylib.runs.methods import CORE, EXTRAS, GRIDS, METHODS, PHASES
 from lotterylib.runs.pattern_counts import shares_table, survival_and_shares
 from lotterylib.runs.schedule import Schedule
 from lotterylib.runs.store import RunStore
-from tests.small import small_experiment
+from tests.small import half_of, small_experiment
 
 PATTERN_PAGE, BASELINE_PAGE = "07_attention_patterns", "09_how_bad_is_bad"
 
@@ -297,6 +297,7 @@ def test_labels_are_made_of_what_there_is():
 def test_draws_and_halves_are_jobs_of_their_own_and_the_first_are_those_of_one(
     tmp_path, monkeypatch
 ):
+    monkeypatch.setattr("lotterylib.runs.experiment.find_good", half_of)
     pages = ("04_subnetworks", "10_variants")
     once, more = (experiment(tmp_path, **each) for each in ({}, {"draws": 3, "halves": 2}))
     jobs = list(jobs_of(more.settings, pages))
