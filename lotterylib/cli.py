@@ -10,7 +10,7 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from lotterylib import __version__
 from lotterylib.errors import LotteryError, unknown
@@ -37,8 +37,6 @@ Whatever is finished is kept in the run store: stop a run whenever you like, and
 command again to go on.
 """
 
-_REPLACE = "replace pages that were made with other settings, seeds, weights or data"
-
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -48,6 +46,8 @@ class _Parser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
     from lotterylib import commands
+    from lotterylib.runs.methods import EXTRAS
+    from lotterylib.runs.request import BOOK, TRIALS
 
     parser = _Parser(
         prog="lottery",
@@ -57,16 +57,46 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lotterylib {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    run = subparsers.add_parser(
-        "run",
+
+    def add(name: str, *parents: _Parser, **told: Any) -> _Parser:
+        made = subparsers.add_parser(name, parents=parents, **told)
+        made.set_defaults(parser=made)
+        return made
+
+    request, further, notebooks, replace, placed, pages, none = (
+        _Parser(add_help=False) for _ in range(7)
+    )
+    _add_settings(request)
+    request.add_argument(
+        "--jobs", type=int, default=0, help="processes at once (default: one a processor, up to 4)"
+    )
+    further.add_argument(
+        "--with",
+        dest="extras",
+        default="",
+        help=f"further pages, separated by commas: {', '.join(EXTRAS)}, or all",
+    )
+    notebooks.add_argument("--notebooks", default="notebooks", help="where the templates are")
+    replace.add_argument(
+        "--replace",
+        action="store_true",
+        help="replace pages that were made with other settings, seeds, weights or data",
+    )
+    placed.add_argument(
+        "--pages",
+        default="",
+        help=f"where pages go (default: {BOOK}, or {TRIALS} for a run that only tries things out)",
+    )
+    pages.add_argument("--pages", default=BOOK, help=f"where the pages are (default: {BOOK})")
+    none.add_argument("--no-pages", action="store_true", help="compute only, render nothing")
+
+    run = add(
+        *("run", request, placed, none, further, notebooks, replace),
         help="fine-tune, prune, retrain, and render the pages of one or more tasks",
         description="Run the experiment on tasks, then render their pages of the book.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    _add_request(run)
-    run.add_argument("--replace", action="store_true", help=_REPLACE)
-    run.add_argument("--notebooks", default="notebooks", help="where the templates are")
     run.add_argument(
         "--profile",
         default="",
@@ -74,80 +104,67 @@ def build_parser() -> argparse.ArgumentParser:
         "(default: compute here)",
     )
     run.set_defaults(handler=commands.run)
-    planned = subparsers.add_parser(
-        "plan",
+    planned = add(
+        *("plan", request, placed, none, further),
         help="tell how long a run will take on this machine, without starting it",
         description="Time a few batches of the tasks' texts and tell which jobs are left and how "
         "long they will take. Takes the same requests as 'lottery run'.",
     )
-    _add_request(planned)
     planned.set_defaults(handler=commands.plan)
-    tickets = subparsers.add_parser(
-        "tickets",
+    tickets = add(
+        *("tickets", request, placed, none, notebooks, replace),
         help="the whole lottery: score all subnetworks of whole blocks, retrain those of half size",
         description="Score every subnetwork of whole attention blocks and MLPs as pruned, and "
-        "retrain those of half size, in a random but fixed order. Takes the same requests as "
+        "retrain those of half size, in a random but fixed order. Takes the same settings as "
         "'lottery run', for one task. Stop it whenever you like.",
     )
-    _add_request(tickets)
     tickets.add_argument("--first", type=int, default=0, help="retrain only so many (default: all)")
     tickets.add_argument("--only", default="", help="retrain only these, such as 63,455")
-    tickets.add_argument("--replace", action="store_true", help=_REPLACE)
-    tickets.add_argument("--notebooks", default="notebooks", help="where the templates are")
     tickets.set_defaults(handler=commands.tickets)
-    rates = subparsers.add_parser(
-        "rates",
+    rates = add(
+        *("rates", request),
         help="try learning rates, scored on a slice of the training rows",
         description="Fine-tune under several learning rates and score each on a slice of the "
-        "training rows that is not trained on. Takes the same requests as 'lottery run'.",
+        "training rows that is not trained on. Takes the same settings as 'lottery run', but no "
+        "learning rate and no dev split.",
     )
-    _add_request(rates)
     rates.add_argument("--rates", default="", help="such as 5e-5,1e-4 (default: four of them)")
     rates.add_argument(
         "--csv", default="book/learning_rates.csv", help="where the table is kept, with older rows"
     )
     rates.set_defaults(handler=commands.rates)
-    status = subparsers.add_parser(
-        "status",
+    status = add(
+        *("status", request, placed, none, further),
         help="show how far a run has come: done, running, failed, missing",
         description="Show how far a run has come, from the store's own record. Takes the same "
         "requests as 'lottery run'. The exit status is 0 if all is done, 1 if something failed, "
         "3 if something is still missing.",
     )
-    _add_request(status)
     status.set_defaults(handler=commands.status)
-    imported = subparsers.add_parser(
-        "import-masks",
+    imported = add(
+        *("import-masks", pages, none, notebooks, replace),
         help="read the authors' own subnetworks and audit them",
         description="Read the masks of a copy of sai-prasanna/bert-experiments into the run store, "
         "then render the page that analyses them.",
     )
     imported.add_argument("folder", metavar="DIR", help="the copy, or its folder masks")
     imported.add_argument("--store", default="runs", help="the run store (default: runs)")
-    imported.add_argument("--pages", default="book/results", help="where the page goes")
-    imported.add_argument("--notebooks", default="notebooks", help="where the templates are")
-    imported.add_argument("--replace", action="store_true", help=_REPLACE)
-    imported.add_argument("--no-pages", action="store_true", help="import only, render nothing")
     imported.set_defaults(handler=commands.import_masks)
-    overview = subparsers.add_parser(
-        "overview", help="render the page over all tasks again, from what runs have published"
+    overview = add(
+        *("overview", pages, notebooks),
+        help="render the page over all tasks again, from what runs have published",
     )
     overview.add_argument("--encoder", default="minilm", help="whose runs (default: minilm)")
-    overview.add_argument("--pages", default="book/results", help="where the pages are")
-    overview.add_argument("--notebooks", default="notebooks", help="where the templates are")
     overview.set_defaults(handler=commands.overview)
-    shown = subparsers.add_parser("list", help="list tasks, encoders, presets and budgets")
+    shown = add("list", help="list tasks, encoders, presets and budgets")
     shown.set_defaults(handler=commands.show_choices)
-    results = subparsers.add_parser("results", help="show what was found, as a table")
-    results.add_argument("--pages", default="book/results", help="where the pages are")
+    results = add("results", pages, help="show what was found, as a table")
     results.set_defaults(handler=commands.results)
     return parser
 
 
-def _add_request(parser: argparse.ArgumentParser) -> None:
+def _add_settings(parser: argparse.ArgumentParser) -> None:
     """What is to be run: every field of `Settings` is an option."""
-    from lotterylib.runs.methods import EXTRAS
-    from lotterylib.runs.request import BOOK, TRIALS
     from lotterylib.runs.settings import GROUPS, reference
     from lotterylib.tasks import BUNDLED
 
@@ -179,21 +196,6 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
             metavar=row["type"].upper().replace(" ", "-"),
             help=f"{row['about']}{accepted}{default}".replace("%", "%%"),
         )
-    parser.add_argument(
-        "--pages",
-        default="",
-        help=f"where pages go (default: {BOOK}, or {TRIALS} for a run that only tries things out)",
-    )
-    parser.add_argument(
-        "--with",
-        dest="extras",
-        default="",
-        help=f"further pages, separated by commas: {', '.join(EXTRAS)}, or all",
-    )
-    parser.add_argument(
-        "--jobs", type=int, default=0, help="processes at once (default: one a processor, up to 4)"
-    )
-    parser.add_argument("--no-pages", action="store_true", help="compute only, render nothing")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -229,9 +231,9 @@ def _run(arguments: Sequence[str] | None) -> int:
     parser = build_parser()
     options, extra = parser.parse_known_args(arguments)
     if extra:
-        names = vars(options).keys() - {"command", "handler", "tasks", "folder"}
-        known = sorted(f"--{name.replace('extras', 'with').replace('_', '-')}" for name in names)
-        raise unknown("option", extra[0], known)
+        options_of = options.parser._option_string_actions.keys() - {"-h", "--help"}
+        kind = "option" if extra[0].startswith("-") else "argument"
+        raise unknown(kind, extra[0], sorted(options_of))
     return options.handler(options)
 
 

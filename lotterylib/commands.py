@@ -31,6 +31,7 @@ from lotterylib.tasks import BUNDLED, TASKS
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lotterylib.runs.plan import Standing
     from lotterylib.runs.run import Failure
     from lotterylib.runs.settings import Settings
 
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 def run(options: argparse.Namespace) -> int:
     """Compute what tasks need, then render their pages; with a profile, as jobs of a cluster."""
     everything = _settings(options)
-    _extras(options)
     profile = _profile(options, everything[0].store)
     pages = Path(options.pages)
     templates = [] if options.no_pages else _templates(Path(options.notebooks))
@@ -129,6 +129,7 @@ def _tell(failures: Sequence[Failure]) -> int:
 
 
 def _settings(options: argparse.Namespace) -> list[Settings]:
+    """What is asked for, by task; the options for pages are settled too, where there are any."""
     if options.jobs < 0:
         raise LotteryError(f"The option --jobs is {options.jobs}: it must not be negative.")
     given = given_by_options(options)
@@ -143,7 +144,10 @@ def _settings(options: argparse.Namespace) -> list[Settings]:
                 f"{other.task.name!r}: a name stands for one task."
             )
     everything = list(found.values())
-    options.pages = options.pages or pages_folder(everything[0])
+    if "pages" in options:
+        options.pages = options.pages or pages_folder(everything[0])
+    if "extras" in options:
+        options.extras = _extras(options.extras)
     return everything
 
 
@@ -162,14 +166,14 @@ def _in_parts(options: argparse.Namespace, settings: Settings, encoder: str) -> 
             "on stability and super-survivors.",
             file=sys.stderr,
         )
-    wanted = pages_wanted(settings, _extras(options), place)
+    wanted = pages_wanted(settings, options.extras, place)
     asked = given_by_options(options).get("seeds", BUDGET_SEEDS)
     few = EXTRA_SEEDS.get(settings.budget, 0) if asked == BUDGET_SEEDS else 0
     return in_parts(settings, wanted, few)
 
 
-def _extras(options: argparse.Namespace) -> list[str]:
-    names = [part.strip() for part in options.extras.split(",") if part.strip()]
+def _extras(text: str) -> list[str]:
+    names = [part.strip() for part in text.split(",") if part.strip()]
     for name in names:
         if name != "all" and name not in EXTRAS:
             raise unknown("page", name, [*EXTRAS, "all"])
@@ -178,18 +182,25 @@ def _extras(options: argparse.Namespace) -> list[str]:
 
 def plan(options: argparse.Namespace) -> int:
     """Tell which jobs a run has still to do, and how long that will take."""
+    _stand(options, measured=True)
+    return 0
+
+
+def _stand(options: argparse.Namespace, measured: bool) -> list[Standing]:
+    """Tell where the jobs stand, and the time left as measured or judged by those that are done."""
     everything = _settings(options)
-    _extras(options)
     plan = _open(options, everything)
+    from lotterylib.runs.experiment import use_threads
     from lotterylib.runs.jobs import pieces_of
     from lotterylib.runs.plan import describe, measure, seconds_left, standing_of
-    from lotterylib.runs.run import processes, use_threads
+    from lotterylib.runs.run import processes
 
     jobs = options.jobs or processes()
     use_threads(everything[0], jobs)
     found = {place: standing_of(piece) for place, piece in pieces_of(plan).items()}
-    print(describe(found, seconds_left(found, measure(plan[0][0])), jobs))
-    return 0
+    pace = measure(plan[0][0]) if measured else None
+    print(describe(found, seconds_left(found, pace), jobs))
+    return list(found.values())
 
 
 def tickets(options: argparse.Namespace) -> int:
@@ -198,35 +209,42 @@ def tickets(options: argparse.Namespace) -> int:
     if len(everything) > 1:
         raise LotteryError("The whole lottery is drawn for one task: name one.")
     only = [part.strip() for part in options.only.split(",") if part.strip()]
-    if not all(part.isdecimal() for part in only):
+    if not all(part.isdecimal() and len(part) < 10 for part in only):
         raise LotteryError(f"The option --only is {options.only!r}: give tickets, such as 63,455.")
-    template = None
-    if not options.no_pages:
-        from lotterylib.report.pages import TICKETS, find_template
+    if options.first < 0:
+        raise LotteryError(f"The option --first is {options.first}: it must not be negative.")
+    from lotterylib.report.pages import TICKETS, find_template
 
-        template = find_template(_templates(Path(options.notebooks)), TICKETS)
-    _check_writable(everything[0].store, Path(options.pages))
+    templates = [] if options.no_pages else _templates(Path(options.notebooks))
+    template = None if options.no_pages else find_template(templates, TICKETS)
+    _check_writable(everything[0].store, *([] if options.no_pages else [Path(options.pages)]))
     from lotterylib.data.files import write_whole
     from lotterylib.report import identity
-    from lotterylib.report.pages import TICKETS
     from lotterylib.runs import lottery
     from lotterylib.runs.experiment import open_experiment
     from lotterylib.runs.jobs import as_pieces, ticket_jobs
     from lotterylib.runs.run import compute_pieces
 
     experiment = open_experiment(everything[0])
-    plan = [(experiment, [Path(TICKETS).stem])]
-    mine = identity.requests_of(plan, Path(options.pages))
-    identity.refuse_others(mine, replace=options.replace)
-    if experiment.shape.layers > lottery.MOST_LAYERS:
+    layers = experiment.shape.layers
+    if layers > lottery.MOST_LAYERS:
         raise LotteryError(
-            f"An encoder of {experiment.shape.layers} layers has {4**experiment.shape.layers:,} "
-            f"tickets: the whole lottery is drawn with {lottery.MOST_LAYERS} layers at most."
+            f"An encoder of {layers} layers has {4**layers:,} tickets: the whole lottery is drawn "
+            f"with {lottery.MOST_LAYERS} layers at most."
         )
-    wanted = [int(part) for part in only] or lottery.tickets_in_order(experiment.shape.layers)
+    wanted = [int(part) for part in only] or lottery.tickets_in_order(layers)
+    if max(wanted) >= 4**layers:
+        raise LotteryError(
+            f"There is no ticket {max(wanted)}: those of {layers} layers end at {4**layers - 1}."
+        )
     wanted = wanted[: options.first] if options.first else wanted
-    place = Path(options.pages) / experiment.encoder.name / experiment.task.name / "tickets.csv"
     pieces = as_pieces(experiment, ticket_jobs(experiment.settings, wanted))
+    if template is None:
+        return _tell(compute_pieces(pieces, options.jobs))
+    mine = identity.requests_of([(experiment, [template.stem])], Path(options.pages))
+    identity.refuse_others(mine, replace=options.replace)
+    (folder,) = mine
+    place, page = folder / "tickets.csv", folder / template.name
     scored = [piece for piece in pieces.values() if piece.job.stage != "ticket"]
     try:
         failures = compute_pieces(pieces, options.jobs)
@@ -236,18 +254,21 @@ def tickets(options: argparse.Namespace) -> int:
             identity.claim(mine, replace=options.replace)
             write_whole(place, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
             print(f"What is known of all tickets is in {place}.", file=sys.stderr)
-    if template is not None and not failures:
+    if not failures:
         from lotterylib.report.pages import render
         from lotterylib.runs.settings import given_by
 
-        render(template, place.with_name(template.name), given_by(experiment.settings))
-        print(f"Rendered {place.with_name(template.name)}", file=sys.stderr)
+        render(template, page, given_by(experiment.settings))
+        print(f"Rendered {page}", file=sys.stderr)
     return _tell(failures)
 
 
 def rates(options: argparse.Namespace) -> int:
     """Try learning rates on a slice of the training rows."""
     everything = _settings(options)
+    for name in ("learning_rate", "dev_split"):
+        if name in given_by_options(options):
+            raise LotteryError(f"'lottery rates' sets {name} itself: do not give it.")
     given = [part.strip() for part in options.rates.split(",") if part.strip()]
     try:
         values = [float(part) for part in given]
@@ -272,19 +293,12 @@ def rates(options: argparse.Namespace) -> int:
 
 def status(options: argparse.Namespace) -> int:
     """Show how far a run has come: 0 if all is done, 1 if something failed, 3 otherwise."""
-    everything = _settings(options)
-    _extras(options)
-    plan = _open(options, everything)
-    from lotterylib.runs.jobs import pieces_of
-    from lotterylib.runs.plan import describe, seconds_left, standing_of
-    from lotterylib.runs.run import processes
-
-    found = {place: standing_of(piece) for place, piece in pieces_of(plan).items()}
-    print(describe(found, seconds_left(found, None), options.jobs or processes()))
-    failed = [each for each in found.values() if each.state == "failed"]
-    for each in failed:
-        print(f"{each.piece.name} failed: {each.reason}")
-    return 1 if failed else 0 if all(each.state == "done" for each in found.values()) else 3
+    found = _stand(options, measured=False)
+    for each in found:
+        if each.state == "failed":
+            print(f"{each.piece.name} failed: {each.reason}")
+    states = {each.state for each in found}
+    return 1 if "failed" in states else 0 if states == {"done"} else 3
 
 
 def import_masks(options: argparse.Namespace) -> int:

@@ -1,7 +1,10 @@
-"""What takes long to make is made once for all processes of pytest; what stands beside pages."""
+"""What takes long to make is made once for all processes of pytest; what stands beside pages;
+what other processes are at."""
 
 import json
+import time
 
+import psutil
 from filelock import FileLock
 
 from lotterylib.report.identity import REQUEST, digest
@@ -25,3 +28,21 @@ def made_once(tmp_path_factory, worker_id, name, make):
             make(folder)
             whole.touch()
     return folder
+
+
+def until(condition, seconds=60):
+    """Whether something comes true in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def alive(pid):
+    """Whether a process is there and has not ended."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -5,8 +5,10 @@ import numpy as np
 from lotterylib.encoder import prunable_weights
 from lotterylib.magnitude import rank
 from lotterylib.runs.experiment import open_experiment
+from lotterylib.runs.methods import ALL_METHODS
+from lotterylib.runs.searches import find_good
 from lotterylib.runs.settings import parse_settings
-from lotterylib.subnetworks import StructuredSubnetwork, random_like
+from lotterylib.subnetworks import StructuredSubnetwork, WeightSubnetwork, random_like
 
 
 def small_experiment(root, **changes):
@@ -37,3 +39,20 @@ def some_structure():
     heads = np.ones((3, 4), dtype=bool)
     heads[0, 2] = heads[1, :] = False
     return StructuredSubnetwork(heads, np.array([True, False, True]))
+
+
+def half_of(made, seed, name, report, number=0):
+    """What a search might have found: `searches.find_good` without searching."""
+    if ALL_METHODS[name].way == "agreement":
+        return find_good(made, seed, name, report)
+    draw = np.random.default_rng([seed, len(name)])
+    if not ALL_METHODS[name].is_structured:
+        weights = prunable_weights(made.pretrained(seed)).items()
+        return [], WeightSubnetwork({n: draw.random(tuple(p.shape)) < 0.6 for n, p in weights})
+    heads, mlps = np.arange(12).reshape(3, 4) < 7, np.arange(3) < 2
+    if "heads" not in ALL_METHODS[name].prunes:
+        heads[:] = True
+    if "mlps" not in ALL_METHODS[name].prunes:
+        mlps[:] = True
+    heads = draw.permuted(heads.ravel()).reshape(3, 4)
+    return [], StructuredSubnetwork(heads, draw.permutation(mlps))

@@ -127,7 +127,7 @@ def compact_embedding(model: PreTrainedModel, split: Encoded) -> Iterator[torch.
         split: what the model will read; nothing else.
 
     Yields:
-        int64[vocabulary]: the id to hand to the model in place of each word piece's own, -1 for
+        int64[vocabulary]: the id to hand to the model in place of each token's own, -1 for
         those that do not occur.
     """
     table = model.get_input_embeddings()

@@ -61,7 +61,7 @@ def publish(parts: Sequence[tuple[Experiment, Sequence[str]]], folder: Path) -> 
     claim({folder: request_of(parts)})
     from lotterylib.report.results import collect, collect_predictions, save_results
 
-    tables = [collect(experiment, *pages) for experiment, pages in parts]
+    tables = [collect(experiment, *pages, every_draw=True) for experiment, pages in parts]
     save_results(pd.concat(tables, ignore_index=True).drop_duplicates(), folder / "results.csv")
     for experiment, pages in parts[:1]:  # the part with all seeds
         save_predictions(collect_predictions(experiment, *pages), folder / PREDICTIONS)

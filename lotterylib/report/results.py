@@ -38,6 +38,7 @@ _OF_A_SCORE = (
     "method",
     "subnetwork",
     "phase",
+    "draw",
     "metric",
     "value",
     "reported",
@@ -59,9 +60,11 @@ COLUMNS = (
 )
 """The columns of the results table. `density` and `overlap_with_good` are shares from 0 to 1;
 `overlap_with_good` is the part of the subnetwork that the good one has too, heads and MLPs weighed
-by their parameters; `reported` marks the metric that the paper reports; `seconds` is of the stage
-that made the score. `request` stands for the whole request but the seeds (`identity.digest`); what
-is in it has the last columns, and rows of different requests are never counted together."""
+by their parameters; `draw` numbers the random and bad subnetworks of a seed, and the random halves
+of dev that its good ones are found on; `reported` marks the metric that the paper reports;
+`seconds` is of the stage that made the score. `request` stands for the whole request but the seeds
+(`identity.digest`); what is in it has the last columns, and rows of different requests are never
+counted together."""
 
 _TEXTS = ("request", "weights", "tokenizer", "config", "data")
 
@@ -91,12 +94,13 @@ def collect_full(experiment: Experiment, baselines: Sequence[str] = ("frozen",))
     return _table(experiment, rows)
 
 
-def collect(experiment: Experiment, *pages: str) -> pd.DataFrame:
+def collect(experiment: Experiment, *pages: str, every_draw: bool = False) -> pd.DataFrame:
     """The results table behind some pages; what is not in the store yet is computed.
 
     Args:
         experiment: one task.
         pages: names of templates, without `.ipynb`; by default the one of the paper's Figure 2.
+        every_draw: also those after the first, which no mean and no verdict counts.
 
     Returns:
         A table with `COLUMNS`: the baselines (under seed 0), and per seed the full model and every
@@ -109,9 +113,11 @@ def collect(experiment: Experiment, *pages: str) -> pd.DataFrame:
     rows: list[dict[str, object]] = []
     scored = dict.fromkeys(s for page in GRIDS if page in pages for s in GRIDS[page])
     for (method, kind, phase), seed in itertools.product(scored, experiment.settings.seeds):
-        score = experiment.score(seed, method, kind, phase)
-        key = experiment.score_key(seed, method, kind, phase)
-        rows += _rows(experiment, score, key, seed, method, kind, phase)
+        count = experiment.settings.draws_of(method, kind, phase) if every_draw else 1
+        for draw in range(count):
+            score = experiment.score(seed, method, kind, phase, number=draw)
+            key = experiment.score_key(seed, method, kind, phase, draw)
+            rows += _rows(experiment, score, key, seed, method, kind, phase, draw)
     parts = [collect_full(experiment, baselines), _table(experiment, rows)]
     return pd.concat(parts, ignore_index=True)
 
@@ -154,19 +160,22 @@ def _rows(
     method: str,
     kind: str,
     phase: str,
+    draw: int = 0,
 ) -> Iterable[dict[str, object]]:
     row: dict[str, object] = {
         "seed": seed,
         "method": method,
         "subnetwork": kind,
         "phase": phase,
+        "draw": draw,
         "density": 1.0,
         "constant": score.constant,
         "examples": score.examples,
     }
     if method != "none":
-        subnetwork = experiment.subnetwork(seed, method, kind)
-        good = experiment.subnetwork(seed, method, "good")
+        subnetwork = experiment.subnetwork(seed, method, kind, number=draw)
+        half = 0 if kind in ("random", "bad") else draw
+        good = experiment.subnetwork(seed, method, "good", number=half)
         row["density"] = subnetwork.density(experiment.shape)
         row["printed_share"] = subnetwork.printed_share(experiment.shape)
         row["overlap_with_good"] = subnetwork.shared_share(good, experiment.shape)  # type: ignore[arg-type]
@@ -186,8 +195,12 @@ def save_results(results: pd.DataFrame, path: Path) -> None:
     write_whole(path, results.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
-def load_results(root: Path) -> pd.DataFrame:
+def load_results(root: Path, every_draw: bool = False) -> pd.DataFrame:
     """All results tables under `<root>/<encoder>/<task>/results.csv`, as one.
+
+    Args:
+        root: the folder of the published pages.
+        every_draw: as in `collect`.
 
     Raises:
         LotteryError: what made a table is not on record, or tables of one encoder's folder must not
@@ -205,7 +218,8 @@ def load_results(root: Path) -> pd.DataFrame:
                     f"{path} was made by another request than {path.with_name('request.json')} "
                     "says: make the pages anew with 'lottery run --replace'."
                 )
-            tables.append(table)
+            first = table.get("draw", pd.Series(0, table.index)) == 0
+            tables.append(table if every_draw else table[first])
     if not tables:
         return pd.DataFrame(columns=list(COLUMNS))
     return pd.concat(tables, ignore_index=True)

@@ -7,12 +7,14 @@ predecessors, so asking for a late one computes what it needs and nothing that i
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
@@ -83,7 +85,7 @@ class Experiment:
 
     @cached_property
     def splits(self) -> tuple[Encoded, Encoded]:
-        """The training and dev examples as word pieces."""
+        """The training and dev examples as tokens."""
         tokenizer = load_tokenizer(self.encoder)
         parts = {"train": self.data.train, "dev": self.data.dev}
 
@@ -392,6 +394,12 @@ class Experiment:
             train(model, self.splits[0], self.task, self.recipe, seed, part=(0.0, step))
             return model, self.recipe, (step, 1.0)
         return model, self.recipe, whole
+
+
+def use_threads(settings: Settings, processes: int) -> None:
+    """Let PyTorch take the threads that each of so many processes has; sums depend on it."""
+    if settings.threads or processes > 1:
+        torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) // processes))
 
 
 def open_experiment(settings: Settings) -> Experiment:

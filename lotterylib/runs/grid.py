@@ -78,16 +78,16 @@ def jobs_for(plan: Plan) -> list[dict[str, Any]]:
         ids that come before; `parameters` of `parse_settings`; `work`, the fields of each
         `jobs.Job`. What several pages want belongs to the first.
     """
-    from lotterylib.runs.jobs import pieces_of
+    from lotterylib.runs.jobs import lacking, pieces_of
 
+    missing = lacking(pieces_of(plan))
     owner: dict[Path, str] = {}
     found: dict[str, dict[str, Any]] = {}
     needs: dict[str, set[Path]] = {}
     for experiment, pages in plan:
-        # Some work is wanted by no page alone: the patterns of super-survivors.
-        for wanted, page in [*(([page], page) for page in pages), (pages, pages[-1])]:
-            for place, piece in pieces_of([(experiment, wanted)]).items():
-                if place in owner or piece.experiment.store.is_whole(piece.key):
+        for page in pages:
+            for place, piece in pieces_of([(experiment, [page])]).items():
+                if place in owner or place not in missing:
                     continue
                 task, job = experiment.task.name, piece.job
                 name = owner[place] = f"{task}.{job.seed}.{page}"
@@ -125,7 +125,7 @@ def compute_as_jobs(plan: Plan, profile: Path, notebooks: Path, jobs: int) -> li
     Raises:
         LotteryError: something is lacking though nothing failed.
     """
-    from lotterylib.runs.jobs import pieces_of
+    from lotterylib.runs.jobs import lacking, pieces_of
     from lotterylib.runs.run import Failure
 
     wanted = jobs_for(plan)
@@ -137,18 +137,20 @@ def compute_as_jobs(plan: Plan, profile: Path, notebooks: Path, jobs: int) -> li
     place = plan[0][0].store.root / ".grid"
     place.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=place))
-    (folder / "jobs.json").write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
+    file = folder / "jobs.json"
+    file.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
+    began = file.stat().st_mtime  # by the clock of the store, which may be another machine's
     try:
-        _run(command(folder / "jobs.json", profile, notebooks, jobs))
+        _run(command(file, profile, notebooks, jobs))
     except KeyboardInterrupt:
         shutil.rmtree(folder, ignore_errors=True)
         plan[0][0].store.tidy()
         raise
-    lacking = [p for p in pieces_of(plan).values() if not p.experiment.store.is_whole(p.key)]
-    if not lacking:
+    left = lacking(pieces_of(plan)).values()
+    if not left:
         shutil.rmtree(folder)
         return []
-    reasons = [piece.experiment.store.failure(piece.key) for piece in lacking]
+    reasons = [piece.experiment.store.failure(piece.key, began) for piece in left]
     if not any(reasons):
         raise LotteryError(
             f"Snakemake ended before all was computed; what its jobs said is in {folder}. What was "
@@ -156,7 +158,7 @@ def compute_as_jobs(plan: Plan, profile: Path, notebooks: Path, jobs: int) -> li
         )
     return [
         Failure(piece.experiment.task.name, piece.name, reason, itself=bool(reason))
-        for piece, reason in zip(lacking, reasons, strict=True)
+        for piece, reason in zip(left, reasons, strict=True)
     ]
 
 
@@ -193,10 +195,12 @@ def main(file: str, name: str) -> int:
     """In a job: compute it, saying what was found. 1 if something failed."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     (job,) = (each for each in json.loads(Path(file).read_text()) if each["id"] == name)
-    from lotterylib.runs.experiment import open_experiment
+    from lotterylib.runs.experiment import open_experiment, use_threads
     from lotterylib.runs.jobs import Job, compute
 
-    experiment, failed = open_experiment(parse_settings(**job["parameters"])), 0
+    settings = parse_settings(**job["parameters"])
+    use_threads(settings, 1)
+    experiment, failed = open_experiment(settings), 0
     experiment.store.failed_since = time.time()
     for fields in job["work"]:
         piece = Job(*fields)

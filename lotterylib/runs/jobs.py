@@ -6,18 +6,19 @@ same artefacts, several at once, with progress and time left.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lotterylib.finetuning import Progress, silent
 from lotterylib.runs import lottery, pattern_counts
 from lotterylib.runs.experiment import Experiment
-from lotterylib.runs.methods import ALL_METHODS, CORE, EXTRAS, GRIDS
+from lotterylib.runs.methods import ALL_METHODS, CORE, EXTRAS, GRIDS, Scored
 from lotterylib.runs.pattern_counts import CONDITIONS, classifier_key, count_patterns, counts_key
 from lotterylib.runs.settings import Settings
 from lotterylib.runs.store import Key
+from lotterylib.scoring import Score
 
 Plan = Sequence[tuple[Experiment, Sequence[str]]]
 """Experiments, each with the names of the pages that are wanted of it."""
@@ -38,17 +39,20 @@ class Job:
         method: a name in `methods.ALL_METHODS`, or empty.
         kind: "good", "random", "bad" or "inverted"; for other stages their variant, such as the
             number of a ticket, or empty.
+        number: of the draw or of the half of dev, as in `Experiment.subnetwork`.
     """
 
     stage: str
     seed: int
     method: str = ""
     kind: str = ""
+    number: int = 0
 
     @property
     def label(self) -> str:
         """The job in a few words."""
-        return " ".join(part for part in (self.stage, self.method, self.kind) if part)
+        draw = f"draw {self.number}" if self.number else ""
+        return " ".join(part for part in (self.stage, self.method, self.kind, draw) if part)
 
 
 def jobs_of(settings: Settings, pages: Collection[str] = CORE) -> Iterator[Job]:
@@ -67,21 +71,21 @@ def jobs_of(settings: Settings, pages: Collection[str] = CORE) -> Iterator[Job]:
         yield Job("classifier", 0)
     scored = list(dict.fromkeys(s for page, grid in GRIDS.items() if page in pages for s in grid))
     methods = dict.fromkeys(method for method, _, _ in scored)
-    if "union" in methods:
-        methods = dict.fromkeys([*(name for name in methods if name != "union"), "union"])
+    if "07_attention_patterns" in pages:
+        methods |= dict.fromkeys(("structured", "super"))
     for seed in settings.seeds:
         yield Job("finetune", seed)
         for method in methods:
-            if ALL_METHODS[method].way != "agreement":
-                yield Job("search", seed, method)
             if method != "super":
-                yield from _scores(seed, method, scored)
+                for number in range(settings.draws_of(method, "good", "pruned")):
+                    yield Job("search", seed, method, number=number)
+                yield from _scores(settings, seed, method, scored)
         yield from _measurements(seed, pages)
     if "super" in methods and len(settings.seeds) > 1:
         inside = settings.attention_in_subnetwork and "07_attention_patterns" in pages
         for seed in settings.seeds:
             yield Job("search", seed, "super")
-            yield from _scores(seed, "super", scored)
+            yield from _scores(settings, seed, "super", scored)
             for condition in CONDITIONS if inside else ():
                 yield Job("patterns", seed, "super", condition)
 
@@ -101,10 +105,10 @@ def ticket_jobs(settings: Settings, tickets: Sequence[int]) -> Iterator[Job]:
         yield from (Job("ticket", seed, kind=str(ticket)) for seed in settings.seeds)
 
 
-def _scores(seed: int, method: str, scored: list[tuple[str, str, str]]) -> Iterator[Job]:
+def _scores(settings: Settings, seed: int, method: str, scored: Sequence[Scored]) -> Iterator[Job]:
     for name, kind, phase in scored:
-        if name == method:
-            yield Job(phase, seed, method, kind)
+        for number in range(settings.draws_of(name, kind, phase) if name == method else 0):
+            yield Job(phase, seed, method, kind, number)
 
 
 def _measurements(seed: int, pages: Collection[str]) -> Iterator[Job]:
@@ -127,7 +131,8 @@ def needs_of(job: Job, settings: Settings) -> list[Job]:
     """
     if job.stage in ("baseline", "classifier", "finetune"):
         return []
-    finetuned, found = Job("finetune", job.seed), Job("search", job.seed, job.method)
+    half = 0 if job.kind in ("random", "bad") else job.number
+    finetuned, found = Job("finetune", job.seed), Job("search", job.seed, job.method, number=half)
     if job.stage == "search":
         method = ALL_METHODS[job.method]
         seeds = settings.seeds if method.way == "agreement" else (job.seed,)
@@ -187,66 +192,95 @@ def as_pieces(experiment: Experiment, jobs: Iterable[Job]) -> dict[Path, Piece]:
     return {experiment.store.root / piece.key.path: piece for piece in pieces}
 
 
+def lacking(pieces: Mapping[Path, Piece]) -> dict[Path, Piece]:
+    """Those that the store has not, or has damaged."""
+    return {p: each for p, each in pieces.items() if not each.experiment.store.is_whole(each.key)}
+
+
+def _tell_score(experiment: Experiment, score: Score) -> str:
+    metric = experiment.task.metric
+    constant = ", a constant predictor" if score.constant else ""
+    return f"{metric} {score.metrics[metric]:.3f}{constant}"
+
+
+class Stage(NamedTuple):
+    """What is done for a job: where its result is kept, what computes it, what is said of it."""
+
+    key: Callable[[Experiment, Job], Key]
+    result: Callable[[Experiment, Job, Progress], Any]
+    words: Callable[[Experiment, Any], str] = _tell_score
+
+
+STAGES = {
+    "baseline": Stage(
+        lambda made, job: made.baseline_key(job.kind),
+        lambda made, job, report: made.baseline(job.kind, report),
+    ),
+    "classifier": Stage(
+        lambda made, job: classifier_key(),
+        lambda made, job, report: pattern_counts.classifier(made.store),
+        lambda made, cnn: "trained",
+    ),
+    "finetune": Stage(
+        lambda made, job: made.finetuned_key(job.seed),
+        lambda made, job, report: made.full_score(job.seed, report),
+    ),
+    "search": Stage(
+        lambda made, job: made.search_key(job.seed, job.method, job.number),
+        lambda made, job, report: made.subnetwork(job.seed, job.method, "good", report, job.number),
+        lambda made, good: f"keeps {good.density(made.shape):.0%} of the encoder",
+    ),
+    "importance": Stage(
+        lambda made, job: made.importance_key(job.seed, job.kind),
+        lambda made, job, report: made.importance(job.seed, job.kind),  # type: ignore[arg-type]
+        lambda made, scores: "measured",
+    ),
+    "ablation": Stage(
+        lambda made, job: made.ablation_key(job.seed),
+        lambda made, job, report: made.ablation(job.seed, report),
+        lambda made, scores: f"without the head that matters most {scores.min():.3f}",
+    ),
+    "patterns": Stage(
+        lambda made, job: counts_key(made, job.seed, job.kind, job.method or "full"),
+        lambda made, job, report: count_patterns(
+            made, job.seed, job.kind, report, job.method or "full"
+        ),
+        lambda made, counts: f"{counts.sum():,} maps classified",
+    ),
+    "tickets pruned": Stage(
+        lambda made, job: lottery.pruned_key(made, job.seed),
+        lambda made, job, report: lottery.pruned(made, job.seed, report),
+        lambda made, found: f"{len(found['score']):,} scored",
+    ),
+    "tickets search": Stage(
+        lambda made, job: lottery.search_key(made, job.seed),
+        lambda made, job, report: lottery.searched(made, job.seed, report),
+        lambda made, states: "leaves " + ", ".join(str(state["ticket"]) for state in states),
+    ),
+    "ticket": Stage(
+        lambda made, job: lottery.retrained_key(made, job.seed, int(job.kind)),
+        lambda made, job, report: lottery.retrained(made, job.seed, int(job.kind), report),
+    ),
+}
+"""All stages but the phases, in which subnetworks are scored."""
+
+_PHASE = Stage(
+    lambda made, job: made.score_key(job.seed, job.method, job.kind, job.stage, job.number),
+    lambda made, job, report: made.score(
+        job.seed, job.method, job.kind, job.stage, report, job.number
+    ),
+)
+
+
 def compute(experiment: Experiment, job: Job, report: Progress = silent) -> str:
     """Compute a job unless it is in the store, and say what was found in a few words."""
-    if job.stage == "search":
-        subnetwork = experiment.subnetwork(job.seed, job.method, "good", report)
-        return f"keeps {subnetwork.density(experiment.shape):.0%} of the encoder"
-    if job.stage == "importance":
-        experiment.importance(job.seed, job.kind)  # type: ignore[arg-type]
-        return "measured"
-    if job.stage == "ablation":
-        lowest = experiment.ablation(job.seed, report).min()
-        return f"without the head that matters most {lowest:.3f}"
-    if job.stage == "patterns":
-        within = job.method or "full"
-        counts = count_patterns(experiment, job.seed, job.kind, report, within)
-        return f"{counts.sum():,} maps classified"
-    if job.stage == "classifier":
-        pattern_counts.classifier(experiment.store)
-        return "trained"
-    if job.stage == "tickets pruned":
-        found = lottery.pruned(experiment, job.seed, report)["score"]
-        return f"{len(found):,} scored"
-    if job.stage == "tickets search":
-        states = lottery.searched(experiment, job.seed, report)
-        return "leaves " + ", ".join(str(state["ticket"]) for state in states)
-    if job.stage == "baseline":
-        score = experiment.baseline(job.kind, report)
-    elif job.stage == "ticket":
-        score = lottery.retrained(experiment, job.seed, int(job.kind), report)
-    elif job.stage == "finetune":
-        score = experiment.full_score(job.seed, report)
-    else:
-        score = experiment.score(job.seed, job.method, job.kind, job.stage, report)
-    constant = ", a constant predictor" if score.constant else ""
-    metric = experiment.task.metric
-    return f"{metric} {score.metrics[metric]:.3f}{constant}"
+    stage = STAGES.get(job.stage, _PHASE)
+    return stage.words(experiment, stage.result(experiment, job, report))
 
 
 def key_of(experiment: Experiment, job: Job) -> Key:
     """Where the store keeps what a job computes."""
-    if job.stage == "search":
-        return experiment.search_key(job.seed, job.method)
-    if job.stage == "importance":
-        return experiment.importance_key(job.seed, job.kind)
-    if job.stage == "ablation":
-        return experiment.ablation_key(job.seed)
-    if job.stage == "patterns":
-        return counts_key(experiment, job.seed, job.kind, job.method or "full")
-    if job.stage == "classifier":
-        return classifier_key()
-    if job.stage == "tickets pruned":
-        return lottery.pruned_key(experiment, job.seed)
-    if job.stage == "tickets search":
-        return lottery.search_key(experiment, job.seed)
-    if job.stage == "ticket":
-        return lottery.retrained_key(experiment, job.seed, int(job.kind))
-    if job.stage == "baseline":
-        return experiment.baseline_key(job.kind)
-    if job.stage == "finetune":
-        return experiment.finetuned_key(job.seed)
-    return experiment.score_key(job.seed, job.method, job.kind, job.stage)
+    return STAGES.get(job.stage, _PHASE).key(experiment, job)
 
 
 def is_done(experiment: Experiment, job: Job) -> bool:

@@ -59,8 +59,8 @@ class Workers:
         """Go on with fresh processes after a `BrokenProcessPool`.
 
         Returns:
-            The jobs whose process was killed. The others that were not done have to be submitted
-            again; these are all if nobody can tell, since SIGTERM ended the process.
+            The jobs whose process was killed. All others that were not done must be submitted
+            again. After a SIGTERM nobody can tell which job was meant, so none is named.
         """
         killed = self._stop()  # Python 3.11 would wait for ever for one that was just starting
         self._pool.shutdown()

@@ -1,7 +1,7 @@
 """Learning rates: a sweep whose scores are taken on a slice of the training rows, never on dev.
 
-The rows that are scored are not trained on (`data.held_out`), so that the rate which comes out best
-can be used for results on dev.
+The rows that are scored are not trained on (`data.glue.held_out`), so that the rate which comes out
+best can be used for results on dev.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def sweep(tasks: Sequence[Settings], rates: Sequence[float], jobs: int = 0) -> p
     Args:
         tasks: the settings of each task; their seeds are those of the sweep.
         rates: learning rates.
-        jobs: processes at once, as in `running.compute_all`.
+        jobs: processes at once, as in `run.compute_all`.
 
     Returns:
         A row per task, rate and seed: `encoder`, `task`, `train_rows`, `slice_rows`, `epochs`,

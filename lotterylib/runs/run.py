@@ -16,13 +16,13 @@ import torch
 
 from lotterylib.errors import LotteryError, reason_of
 from lotterylib.finetuning import Progress, silent
-from lotterylib.runs.costs import kind_of
-from lotterylib.runs.experiment import Experiment, open_experiment
-from lotterylib.runs.jobs import Job, Piece, Plan, compute, key_of, pieces_of
+from lotterylib.runs.experiment import Experiment, open_experiment, use_threads
+from lotterylib.runs.jobs import Job, Piece, Plan, compute, key_of, lacking, pieces_of
 from lotterylib.runs.plan import (
     Pace,
     Standing,
     describe,
+    kind_of,
     measure,
     seconds_left,
 )
@@ -70,9 +70,7 @@ def compute_pieces(pieces: Mapping[Path, Piece], jobs: int = 0) -> list[Failure]
     """As `compute_all`, for jobs by their place in the store."""
     first = next(iter(pieces.values())).experiment
     first.store.tidy()
-    missing = {
-        p: each for p, each in pieces.items() if not each.experiment.store.is_whole(each.key)
-    }
+    missing = lacking(pieces)
     jobs = jobs or processes()
     use_threads(first.settings, jobs)
     found = {
@@ -221,12 +219,6 @@ class _Run:
                 self.board.end(each, "", None)
 
 
-def use_threads(settings: Settings, jobs: int) -> None:
-    """Let PyTorch take the threads that each of so many processes has; sums depend on it."""
-    if settings.threads or jobs > 1:
-        torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) // jobs))
-
-
 def _compute(
     experiment: Experiment, job: Job, report: Progress = silent
 ) -> tuple[str, float | None]:
@@ -241,13 +233,13 @@ def _compute_apart(
 ) -> tuple[str, float | None]:
     """In a process of its own, one of so many."""
     use_threads(settings, jobs)
-    experiment = opened(settings)
+    experiment = _opened(settings)
     experiment.store.failed_since = failed_since
     return _compute(experiment, job)
 
 
 @lru_cache(maxsize=4)
-def opened(settings: Settings) -> Experiment:
+def _opened(settings: Settings) -> Experiment:
     """The experiment of these settings, opened once per process."""
     return open_experiment(settings)
 

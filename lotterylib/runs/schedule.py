@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 from collections.abc import Collection, Hashable, Iterator, Mapping
+from graphlib import TopologicalSorter
 from typing import Generic, TypeVar
 
 Name = TypeVar("Name", bound=Hashable)
@@ -22,17 +23,24 @@ class Schedule(Generic[Name]):
     def __init__(
         self, needs: Mapping[Name, Collection[Name]], seconds: Mapping[Name, float]
     ) -> None:
-        self._lacks = {job: {each for each in needs[job] if each in needs} for job in needs}
+        graph = {job: [each for each in needs[job] if each in needs] for job in needs}
         self._needed_by: dict[Name, list[Name]] = defaultdict(list)
-        for job, lacks in self._lacks.items():
+        for job, lacks in graph.items():
             for each in lacks:
                 self._needed_by[each].append(job)
-        self._way = _ways(self._needed_by, seconds)
+        self._way: dict[Name, float] = {}  # its seconds with those of all that has to wait for it
+        for job in reversed([*TopologicalSorter(graph).static_order()]):
+            after = (self._way[each] for each in self._needed_by[job])
+            self._way[job] = seconds[job] + max(after, default=0.0)
         self._order = {job: number for number, job in enumerate(needs)}
         self._ready: list[tuple[float, int, Name]] = []
-        for job, lacks in self._lacks.items():
-            if not lacks:
-                self.add(job)
+        self._waiting = TopologicalSorter(graph)
+        self._waiting.prepare()
+        self._add_ready()
+
+    def _add_ready(self) -> None:
+        for job in self._waiting.get_ready():
+            self.add(job)
 
     def __bool__(self) -> bool:
         return bool(self._ready)
@@ -47,10 +55,8 @@ class Schedule(Generic[Name]):
 
     def done(self, job: Name) -> None:
         """Note that a job is done: others may lack nothing now."""
-        for each in self._needed_by[job]:
-            self._lacks[each].discard(job)
-            if not self._lacks[each]:
-                self.add(each)
+        self._waiting.done(job)
+        self._add_ready()
 
     def needing(self, job: Name) -> Iterator[Name]:
         """The jobs that need this one, or need one that does; each once, nearest first."""
@@ -61,22 +67,6 @@ class Schedule(Generic[Name]):
             found |= dict.fromkeys(fresh)
             waiting += fresh
         yield from found
-
-
-def _ways(
-    needed_by: Mapping[Name, Collection[Name]], seconds: Mapping[Name, float]
-) -> dict[Name, float]:
-    """The seconds of every job with those of the longest chain of jobs that need it."""
-    ways: dict[Name, float] = {}
-
-    def way(job: Name) -> float:
-        if job not in ways:
-            ways[job] = seconds[job] + max(map(way, needed_by.get(job, ())), default=0.0)
-        return ways[job]
-
-    for job in seconds:
-        way(job)
-    return ways
 
 
 def makespan(

@@ -21,6 +21,7 @@ from pydantic import (
     ConfigDict,
     Field,
     InstanceOf,
+    TypeAdapter,
     ValidationError,
 )
 from pydantic.fields import FieldInfo
@@ -29,11 +30,11 @@ from lotterylib.data.custom import resolve
 from lotterylib.data.files import check_directory
 from lotterylib.data.pretrained import check_name
 from lotterylib.errors import LotteryError, unknown
+from lotterylib.runs.methods import ALL_METHODS, METHODS, PHASES
 from lotterylib.runs.presets import BUDGETS, PRESETS
 from lotterylib.tasks import TASKS, Task
 
 BUDGET_SEEDS = "budget"
-DRAWN = ("structured", "magnitude")
 MOST_DRAWS = 1000
 GROUPS = {
     "what": "what is run",
@@ -91,11 +92,11 @@ def _parse_draws(draws: object) -> tuple[tuple[str, int], ...]:
         raise wrong
     parts = [part.partition("=") for part in str(draws).split(",")]
     if len(parts) == 1 and not parts[0][1]:
-        parts = [(method, "=", parts[0][0]) for method in DRAWN]
+        parts = [(method, "=", parts[0][0]) for method in METHODS]
     found = {}
     for method, _, text in parts:
-        if method.strip() not in DRAWN:
-            raise unknown("method in draws", method.strip(), DRAWN)
+        if method.strip() not in METHODS:
+            raise unknown("method in draws", method.strip(), METHODS)
         number = text.strip()
         if not (number.isdecimal() and len(number) < 5 and 1 <= int(number) <= MOST_DRAWS):
             raise wrong
@@ -235,12 +236,17 @@ class Settings(BaseModel):
                     changed.append(f"{name}={value}")
         return ", ".join([self.preset, *changed])
 
-    def draws_of(self, method: str, kind: str) -> int:
-        """How many subnetworks of a kind are drawn for a method; those that are not drawn count as
-        one, and so do the authors' bad ones of single weights.
+    def draws_of(self, method: str, kind: str, phase: str) -> int:
+        """How many subnetworks of a kind a phase scores per seed: random and bad ones by `draws`,
+        but one of the authors' bad weights, which are no draw; good ones found on a random half of
+        dev by `halves`; else one.
         """
+        if kind == "good" and ALL_METHODS[method].searched_on == "half":
+            return self.halves
         fixed = method == "magnitude" and kind == "bad" and self.bad_magnitude == "lowest"
-        return 1 if kind not in ("random", "bad") or fixed else dict(self.draws).get(method, 1)
+        if kind not in ("random", "bad") or phase not in PHASES or fixed:
+            return 1
+        return dict(self.draws).get(method, 1)
 
 
 def group_of(field: FieldInfo) -> str:
@@ -373,22 +379,15 @@ def read_text(name: str, text: str) -> Any:
     """
     if name not in Settings.model_fields:
         raise unknown("parameter", name, names())
-    kind = Settings.model_fields[name].annotation
+    kind: Any = Settings.model_fields[name].annotation
+    if kind not in (int, float, bool):
+        return text
     try:
-        if kind is int:
-            return int(text)
-        if kind is float:
-            return float(text)
-    except ValueError:
+        return TypeAdapter(kind).validate_strings(text)
+    except ValidationError:
         raise LotteryError(
-            f"The parameter {name} is {text!r}: it must be {_WORDS[kind]}."  # type: ignore[index]
+            f"The parameter {name} is {text!r}: it must be {_WORDS[kind]}."
         ) from None
-    if kind is bool:
-        known = {"true": True, "yes": True, "false": False, "no": False}
-        if text.lower() not in known:
-            raise LotteryError(f"The parameter {name} is {text!r}: it must be true or false.")
-        return known[text.lower()]
-    return text
 
 
 def given_by(settings: Settings) -> dict[str, Any]:

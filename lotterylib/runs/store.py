@@ -106,10 +106,13 @@ class RunStore:
         except OSError:  # nobody can make anything in a store that cannot be written to
             return False
 
-    def failure(self, key: Key) -> str:
-        """Why the artefact could not be made when that was last tried, in a line; else empty."""
+    def failure(self, key: Key, since: float = 0.0) -> str:
+        """Why the artefact could not be made when that was last tried, in a line; empty if it never
+        failed, or before a time (of `time.time`).
+        """
+        file = self._failure(key)
         try:
-            return read_json(self._failure(key))["reason"]
+            return read_json(file)["reason"] if file.stat().st_mtime >= since else ""
         except (OSError, ValueError, KeyError, TypeError):
             return ""
 
@@ -203,11 +206,9 @@ class RunStore:
             lock.release()
 
     def _refuse_if_failed(self, key: Key) -> None:
-        file = self._failure(key)
-        if file.is_file() and file.stat().st_mtime >= self.failed_since:
+        if reason := self.failure(key, self.failed_since):
             error = LotteryError(
-                f"It needs {key.stage} of {key.task}, seed {key.seed}, which failed: "
-                f"{self.failure(key)}"
+                f"It needs {key.stage} of {key.task}, seed {key.seed}, which failed: {reason}"
             )
             error.add_note(f"{key.path} failed before in this run")
             raise error
@@ -227,7 +228,7 @@ class RunStore:
         (self.root / key.path).rename(scratch)
         shutil.rmtree(scratch, ignore_errors=True)
 
-    # Whoever holds the claim may do with the scratch folder of the same name what he likes.
+    # Only the holder of a claim touches the scratch folder of the same name.
 
     def _claim(self, key: Key) -> Path:
         return self.root / ".claims" / f"{'+'.join(key.path.parts)}.lock"

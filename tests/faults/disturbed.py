@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -87,16 +86,6 @@ def assert_same(store, other):
     mine, others = artefacts(store), artefacts(other)
     assert mine.keys() == others.keys()
     assert [name for name in mine if mine[name] != others[name]] == []
-
-
-def until(condition, seconds=60):
-    """Whether something comes true in time."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def _make_small():

@@ -9,7 +9,8 @@ from contextlib import suppress
 
 import pytest
 
-from tests.faults.disturbed import FORKED, GRID, Run, assert_same, finish, run, until
+from tests.faults.disturbed import FORKED, GRID, Run, assert_same, finish, run
+from tests.shared import alive, until
 from tests.stores import artefacts, leftovers, stage_of, whole
 
 pytestmark = [FORKED, pytest.mark.long]
@@ -81,15 +82,6 @@ def test_a_job_that_always_kills_its_process_fails_alone(undisturbed, tmp_path):
     assert {stage_of(name) for name in lacking} == {"importance-batch"}
     finish(store, tmp_path / "finish")
     assert_same(store, undisturbed[0])
-
-
-def alive(pid):
-    """Whether a process is there and has not ended."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_the_workers_of_a_killed_run_end_with_it(tmp_path):

@@ -1,6 +1,7 @@
 """What a run leaves to Snakemake, what it refuses, and how Snakemake understands it."""
 
 import json
+import os
 import re
 import shlex
 import sys
@@ -70,8 +71,8 @@ def test_a_job_is_what_a_page_wants_of_a_seed(plan):
     first = jobs["acceptability.3.02_structured_pruning"]
     assert first["needs"] == ["acceptability.3.01_finetune"]
     assert first["work"][:2] == [
-        ["search", 3, "structured", ""],
-        ["pruned", 3, "structured", "good"],
+        ["search", 3, "structured", "", 0],
+        ["pruned", 3, "structured", "good", 0],
     ]
     assert jobs["acceptability.4.06_super_survivors"]["needs"] == [
         "acceptability.3.02_structured_pruning",
@@ -95,7 +96,7 @@ def test_what_is_in_the_store_is_no_job(tmp_path):
     (tmp_path / key_of(made, Job("search", 3, "magnitude")).path / "trace.json").write_text("[]")
     (job,) = grid.jobs_for([(made, pages)])
     assert (job["page"], job["needs"]) == ("03_magnitude_pruning", [])
-    assert job["work"] == [["search", 3, "magnitude", ""]]
+    assert job["work"] == [["search", 3, "magnitude", "", 0]]
 
 
 def write(folder, jobs):
@@ -116,6 +117,34 @@ def test_what_computes_a_job_imports_nothing_that_plots(tmp_path):
     assert done.stderr.strip().endswith("[0, 0]"), done.said
     assert re.search(r"^finetune, seed 3: matthews -?[\d.]+", done.stdout, re.M)
     assert len(list((tmp_path / "runs").rglob("trace.json"))) == 1
+
+
+def test_a_grid_that_never_started_tells_no_old_failure(tmp_path, monkeypatch):
+    made = small_experiment(tmp_path)
+    plan = [(made, ["01_finetune"])]
+    key = key_of(made, Job("finetune", 3))
+
+    def fail(_engine):
+        made.store.record_failure(key, LotteryError("Now."))
+
+    made.store.record_failure(key, LotteryError("Long ago."))
+    os.utime(made.store._failure(key), (1e9, 1e9))
+    monkeypatch.setattr(grid, "_run", lambda engine: None)
+    with pytest.raises(LotteryError, match="Snakemake ended before all was computed"):
+        grid.compute_as_jobs(plan, PROFILES[0], NOTEBOOKS, 1)
+    monkeypatch.setattr(grid, "_run", fail)
+    failures = grid.compute_as_jobs(plan, PROFILES[0], NOTEBOOKS, 1)
+    assert [(each.reason, each.itself) for each in failures] == [("", False), ("Now.", True)]
+
+
+def test_a_job_has_the_threads_it_is_given(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr("torch.set_num_threads", given.append)
+    made = small_experiment(tmp_path / "runs", threads=3)
+    (job, *_) = grid.jobs_for([(made, ["01_finetune"])])
+    assert job["parameters"]["threads"] == 3
+    assert grid.main(str(write(tmp_path, [job])), job["id"]) == 0
+    assert given == [3]
 
 
 def test_a_job_computes_what_it_can_and_tells_what_failed(tmp_path, capsys):
@@ -167,17 +196,21 @@ def test_every_profile_asks_to_go_on_after_a_failure_and_after_a_kill(profile):
     assert content["nolock"]
 
 
-def test_the_profiles_are_those_that_the_command_names():
-    assert [path.name for path in PROFILES] == ["local", "slurm"]
+def test_the_help_names_every_profile(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--help"])
+    told = capsys.readouterr().out.partition("with Snakemake:")[2].partition("(default")[0]
+    assert all(path.name in told for path in PROFILES)
 
 
 JOBS = [
-    {"id": "rte.0.01_finetune", "needs": []},
-    {"id": "rte.7.01_finetune", "needs": []},
-    {"id": "rte.7.02_structured_pruning", "needs": ["rte.7.01_finetune"]},
+    {"id": "rte.0.01_finetune", "needs": [], "parameters": {}},
+    {"id": "rte.7.01_finetune", "needs": [], "parameters": {"threads": 2}},
+    {"id": "rte.7.02_structured_pruning", "needs": ["rte.7.01_finetune"], "parameters": {}},
     {
         "id": "rte.7.06_super_survivors",
         "needs": ["rte.7.01_finetune", "rte.7.02_structured_pruning"],
+        "parameters": {},
     },
 ]
 
@@ -215,8 +248,9 @@ def test_names_with_spaces_and_signs_reach_the_shell_as_they_are(tmp_path):
 
 
 @needs_snakemake
-def test_memory_time_and_gpu_are_asked_for(tmp_path):
+def test_memory_time_threads_and_gpu_are_asked_for(tmp_path):
     said = dry_run(tmp_path / "jobs", profile="slurm")
+    assert re.findall(r"wildcards: job=(\S+)\n    threads: (\d+)", said) == [(JOBS[1]["id"], "2")]
     asked = re.findall(r"^rule job:.*?resources: (.*?)\n", said, re.S | re.M)
     assert len(asked) == len(JOBS)
     for resources in asked:

@@ -13,7 +13,6 @@ import pytest
 
 from lotterylib.runs.experiment import open_experiment
 from lotterylib.runs.settings import parse_settings
-from tests.faults.disturbed import until
 from tests.grid.tiny import (
     PAGES,
     REQUEST,
@@ -26,6 +25,7 @@ from tests.grid.tiny import (
     lottery,
     start,
 )
+from tests.shared import until
 from tests.stores import artefacts, leftovers, whole
 
 pytestmark = [

@@ -24,18 +24,17 @@ from lotterylib.importance import measure
 from lotterylib.runs.experiment import Experiment
 from lotterylib.runs.jobs import Job, compute, is_done, jobs_of, key_of
 from lotterylib.runs.methods import ALL_METHODS, KINDS
-from lotterylib.runs.searches import find_good, ranking_of
+from lotterylib.runs.searches import ranking_of
 from lotterylib.runs.settings import parse_settings
 from lotterylib.scoring import evaluate
 from lotterylib.subnetworks import (
     StructuredSubnetwork,
-    WeightSubnetwork,
     bad_like,
     full_subnetwork,
     random_like,
 )
 from lotterylib.super_survivors import bad_super, random_super
-from tests.small import small_experiment
+from tests.small import half_of, small_experiment
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -281,23 +280,6 @@ def synthetic(preset):
 
 
 # --- kinds of subnetworks, and phases of scores ----------------------------------
-
-
-def half_of(made, seed, name, report, number=0):
-    """What a search might have found."""
-    if ALL_METHODS[name].way == "agreement":
-        return find_good(made, seed, name, report)
-    draw = np.random.default_rng([seed, len(name)])
-    if not ALL_METHODS[name].is_structured:
-        weights = prunable_weights(made.pretrained(seed)).items()
-        return [], WeightSubnetwork({n: draw.random(tuple(p.shape)) < 0.6 for n, p in weights})
-    heads, mlps = np.arange(12).reshape(3, 4) < 7, np.arange(3) < 2
-    if "heads" not in ALL_METHODS[name].prunes:
-        heads[:] = True
-    if "mlps" not in ALL_METHODS[name].prunes:
-        mlps[:] = True
-    heads = draw.permuted(heads.ravel()).reshape(3, 4)
-    return [], StructuredSubnetwork(heads, draw.permutation(mlps))
 
 
 @pytest.fixture

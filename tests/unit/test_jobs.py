@@ -1,5 +1,6 @@
 """The jobs behind pages: all that the pages ask for, and what each of them starts from."""
 
+import itertools
 import json
 import random
 
@@ -18,11 +19,11 @@ from lotterylib.runs.jobs import (
     pieces_of,
     provenance,
 )
-from lotterylib.runs.methods import CORE, EXTRAS, GRIDS
-from lotterylib.runs.pattern_counts import shares_table
+from lotterylib.runs.methods import CORE, EXTRAS, GRIDS, METHODS, PHASES
+from lotterylib.runs.pattern_counts import shares_table, survival_and_shares
 from lotterylib.runs.schedule import Schedule
 from lotterylib.runs.store import RunStore
-from tests.small import small_experiment
+from tests.small import half_of, small_experiment
 
 PATTERN_PAGE, BASELINE_PAGE = "07_attention_patterns", "09_how_bad_is_bad"
 
@@ -57,6 +58,7 @@ SETS_OF_PAGES = [
     *((*CORE, page) for page in EXTRAS.values()),
     *((page,) for page in EXTRAS.values()),
     ("01_finetune",),
+    (PATTERN_PAGE,),
     ("02_structured_pruning", "03_magnitude_pruning"),
 ]
 
@@ -102,6 +104,11 @@ def test_what_a_job_needs_comes_before_it(pages, preset, tmp_path):
         ),
         (Job("retrained", 3, "super", "bad"), [Job("search", 3, "super")]),
         (Job("rewound", 3, "magnitude", "good"), [Job("search", 3, "magnitude")]),
+        (Job("pruned", 3, "heads", "bad", 2), [Job("search", 3, "heads")]),
+        (
+            Job("pruned", 3, "magnitude-half-dev", "good", 2),
+            [Job("search", 3, "magnitude-half-dev", number=2)],
+        ),
         (Job("importance", 3, kind="batch"), [Job("finetune", 3)]),
         (Job("ablation", 3), [Job("finetune", 3)]),
         (Job("patterns", 3, kind="fine-tuned, raw"), [Job("classifier", 0), Job("finetune", 3)]),
@@ -168,14 +175,16 @@ def test_one_seed_has_no_super_survivors(tmp_path):
 
 
 @pytest.mark.parametrize("preset", ["paper", "official"])
-def test_figure_4_finds_its_patterns_counted(preset, tmp_path, monkeypatch):
+def test_page_7_alone_finds_all_that_it_needs(preset, tmp_path, monkeypatch):
     made = experiment(tmp_path, preset=preset)
-    jobs = [job for job in jobs_of(made.settings) if job.stage == "patterns"]
-    assert len(jobs) == {"paper": 2 * 4, "official": 2 * 2 * 4}[preset]
-    for job in (*jobs, Job("search", 3, "super"), Job("search", 1, "super")):
+    jobs = list(jobs_of(made.settings, [PATTERN_PAGE]))
+    patterns = [job for job in jobs if job.stage == "patterns"]
+    assert len(patterns) == {"paper": 2 * 4, "official": 2 * 2 * 4}[preset]
+    for job in jobs:
         compute(made, job, silent)
     only_read(monkeypatch)
     assert len(shares_table(made)) == 2 * 4
+    survival_and_shares(made, "fine-tuned, normed")
 
 
 @pytest.mark.parametrize("preset", ["paper", "official"])
@@ -282,3 +291,37 @@ def test_labels_are_made_of_what_there_is():
     assert Job("search", 3, "heads").label == "search heads"
     assert Job("patterns", 3, kind="fine-tuned, raw").label == "patterns fine-tuned, raw"
     assert Job("from scratch", 3, "structured", "random").label == "from scratch structured random"
+    assert Job("pruned", 3, "heads", "random", 2).label == "pruned heads random draw 2"
+
+
+def test_draws_and_halves_are_jobs_of_their_own_and_the_first_are_those_of_one(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("lotterylib.runs.experiment.find_good", half_of)
+    pages = ("04_subnetworks", "10_variants")
+    once, more = (experiment(tmp_path, **each) for each in ({}, {"draws": 3, "halves": 2}))
+    jobs = list(jobs_of(more.settings, pages))
+    drawn = {(job.stage, job.method, job.kind) for job in jobs if job.number == 2}
+    assert drawn == set(itertools.product(PHASES, METHODS, ("random", "bad")))
+    halves = {(job.stage, job.method, job.kind) for job in jobs if job.number == 1} - drawn
+    half_dev = [f"{method}-half-dev" for method in METHODS]
+    assert halves == {(s, m, k) for m in half_dev for s, k in (("search", ""), ("pruned", "good"))}
+    before = list(jobs_of(once.settings, pages))
+    assert [job for job in jobs if not job.number] == before
+    for job in (*before, *jobs):
+        compute(more, job)
+    only_read(monkeypatch)
+    for seed, method in itertools.product((3, 1), METHODS):
+        found = [more.subnetwork(seed, method, "random", number=number) for number in range(3)]
+        assert not any(one == other for one, other in itertools.combinations(found, 2))
+    table, first = collect(more, *pages, every_draw=True), collect(once, *pages)
+    of_request = ["request", "draws", "halves"]
+    assert collect(more, *pages).drop(columns=of_request).equals(first.drop(columns=of_request))
+    zero = table[table["draw"] == 0].reset_index(drop=True)
+    assert zero.drop(columns=of_request).equals(first.drop(columns=of_request))
+    further = table[table["reported"] & (table["draw"] > 0)]
+    by = further.groupby(["method", "subnetwork", "phase", "draw"])["seed"].agg(sorted)
+    assert set(by.map(tuple)) == {(1, 3)}
+    assert len(by) == 2 * len(drawn) + 2
+    half = further[further["method"] == half_dev[0]]
+    assert half["overlap_with_good"].eq(1).all()

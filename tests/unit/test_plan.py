@@ -6,12 +6,14 @@ from lotterylib.cli import main
 from lotterylib.errors import LotteryError
 from lotterylib.finetuning import silent
 from lotterylib.runs import pattern_counts
-from lotterylib.runs.costs import COSTS, kind_of
 from lotterylib.runs.jobs import ALL, Job, compute, jobs_of, key_of, pieces_of, ticket_jobs
 from lotterylib.runs.plan import (
+    COSTS,
     Pace,
+    Standing,
     describe,
     expected_seconds,
+    kind_of,
     measure,
     seconds_left,
     standing_of,
@@ -59,8 +61,8 @@ def test_steps_and_passes_are_timed_and_leave_no_artefact_but_tokens(order, tmp_
     assert [path.parts[-3].split("-")[0] for path in tmp_path.rglob("config.json")] == ["word"]
 
 
-def standings(made):
-    return {place: standing_of(piece) for place, piece in pieces_of([(made, PAGES)]).items()}
+def standings(made, pages=PAGES):
+    return {place: standing_of(piece) for place, piece in pieces_of([(made, pages)]).items()}
 
 
 def counts(made):
@@ -93,6 +95,19 @@ def test_without_measurement_what_is_left_goes_by_what_was_done(made):
     assert left[Job("finetune", 1)] == pytest.approx(took)
     longer = [left[Job("retrained", 1, "magnitude", kind)] for kind in ("good", "bad")]
     assert longer[0] == longer[1] > took
+
+
+def test_a_classifier_alone_tells_the_time_of_the_rest(made):
+    found = standings(made, ALL)
+    (place,) = (p for p, each in found.items() if each.piece.job.stage == "classifier")
+    found[place] = Standing(found[place].piece, "done", seconds=2 * (25 + Pace().opening))
+    left = seconds_left(found, None)
+    assert left == {
+        other: pytest.approx(2 * expected_seconds(each.piece, Pace()))
+        for other, each in found.items()
+        if other != place
+    }
+    assert max(left.values()) < 600  # rows are few, and the defaults are seconds
 
 
 def test_the_table_counts_jobs_by_stage_and_tells_the_time_of_so_many_processes(made):

@@ -15,6 +15,7 @@ import pytest
 
 from lotterylib.runs.pool import Workers
 from lotterylib.runs.stopping import Stopped, raise_if_stopped, stoppable
+from tests.shared import alive, until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 ROOT = Path(__file__).parents[2]
@@ -46,21 +47,6 @@ if __name__ == "__main__":
 """
 
 
-def alive(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def until(condition):
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize("moment", ["submitted", "begun"])
 @pytest.mark.parametrize(
     ("signals", "status"),
@@ -83,7 +69,7 @@ def test_a_signal_ends_all_processes_without_a_traceback(signals, status, moment
         start_new_session=True,
     )
     wanted = {"submitted": 1, "begun": 2}[moment]
-    until(lambda: len(list(tmp_path.glob(f"{moment}*"))) == wanted)
+    assert until(lambda: len(list(tmp_path.glob(f"{moment}*"))) == wanted)
     for number in signals:
         with suppress(ProcessLookupError):  # it may have ended already
             os.killpg(process.pid, number)  # as a terminal does
@@ -115,7 +101,7 @@ def test_of_a_process_that_had_nothing_to_do_no_job_is_named():
     with Workers(1) as workers:
         pid = workers.submit(os.getpid).result()
         os.kill(pid, signal.SIGKILL)
-        until(lambda: not alive(pid))
+        assert until(lambda: not alive(pid))
         with pytest.raises(BrokenProcessPool):
             workers.submit(abs, -3).result()
         assert workers.replace() == []
@@ -133,7 +119,7 @@ def test_an_error_ends_the_processes():
 
     with pytest.raises(ZeroDivisionError):
         fail()
-    until(lambda: not alive(found[0]))
+    assert until(lambda: not alive(found[0]))
 
 
 def sleep_under_another_session():
@@ -149,7 +135,7 @@ def test_what_the_processes_started_ends_with_them_and_leaves_no_files():
         pid, file = workers.submit(sleep_under_another_session).result()
         assert alive(pid)
         assert os.path.exists(file)
-    until(lambda: not alive(pid))
+    assert until(lambda: not alive(pid))
     assert not os.path.exists(file)
 
 

@@ -9,9 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from lotterylib.runs import progress
-from lotterylib.runs.costs import kind_of
 from lotterylib.runs.jobs import Job, Piece, needs_of
-from lotterylib.runs.plan import Pace, expected_seconds
+from lotterylib.runs.plan import Pace, expected_seconds, kind_of
 from lotterylib.runs.progress import Board, TimeLeft
 from lotterylib.runs.schedule import Schedule
 from lotterylib.runs.settings import parse_settings

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lotterylib.errors import LotteryError
+from lotterylib.runs.methods import METHODS
 from lotterylib.runs.presets import BUDGETS, PAPER_SEEDS, PRESETS
 from lotterylib.runs.request import given_from_outside, read_file
 from lotterylib.runs.settings import (
-    DRAWN,
     check_names,
     check_parameters,
     describe,
@@ -328,11 +328,18 @@ def test_every_bound_is_told(name, value, said):
 
 
 def test_draws_are_by_method_and_only_of_what_is_drawn():
-    both, one = parsed(draws=3), parsed(draws="structured=5")
-    assert [both.draws_of(m, k) for m in DRAWN for k in ("good", "random", "bad")] == [1, 3, 3] * 2
-    assert (one.draws_of("structured", "bad"), one.draws_of("magnitude", "bad")) == (5, 1)
-    fixed = parsed(draws=3, preset="official")
-    assert (fixed.draws_of("magnitude", "random"), fixed.draws_of("magnitude", "bad")) == (3, 1)
+    def counts(phase="pruned", **changes):
+        made = parsed(**changes)
+        return [made.draws_of(m, k, phase) for m in METHODS for k in ("good", "random", "bad")]
+
+    assert counts(draws=3) == counts("retrained", draws=3) == [1, 3, 3] * 2
+    assert counts("longer", draws=3) == counts("from scratch", draws=3) == [1] * 6
+    assert counts(draws="structured=5") == [1, 5, 5, 1, 1, 1]
+    assert counts(draws=3, preset="official") == [1, 3, 3, 1, 3, 1]
+    more = parsed(draws=3, halves=4)
+    assert more.draws_of("structured-half-dev", "good", "pruned") == 4
+    assert more.draws_of("structured-train", "good", "pruned") == 1
+    assert more.draws_of("heads", "random", "pruned") == 1
 
 
 def test_whatever_papermill_injects_must_be_a_parameter():

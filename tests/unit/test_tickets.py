@@ -120,17 +120,24 @@ def test_the_table_has_every_ticket_and_what_is_known_of_it(tmp_path):
     assert table.loc[63, "pruned"] == pytest.approx(made.full_score(3).metrics["matthews"])
 
 
-def test_the_command_takes_up_where_it_stopped(tmp_path):
+def test_the_command_takes_up_where_it_stopped(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("lotterylib.report.pages.render", lambda *_: None)
     place = tmp_path / "pages" / "tiny" / "acceptability" / "tickets.csv"
 
     def run(*options):
         asked = ["acceptability", "--encoder", "tiny", "--budget", "smoke", "--seeds", "3"]
         where = ["--store", str(tmp_path / "runs"), "--pages", str(tmp_path / "pages")]
-        assert main(["tickets", *asked, *where, "--jobs", "1", "--no-pages", *options]) == 0
+        status = main(["tickets", *asked, *where, "--jobs", "1", *options])
+        if status or "--no-pages" in options:
+            return status
         table = pd.read_csv(place)
         assert len(table) == 64
         return set(table.loc[table["retrained_3"].notna(), "ticket"])
 
+    assert run("--only", "7,64") == 2
+    assert "There is no ticket 64: those of 3 layers end at 63." in capsys.readouterr().err
+    assert run("--only", "7", "--no-pages") == 0
+    assert not (tmp_path / "pages").exists()
     assert run("--only", "7,56") == {7, 56}
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*/*/*/*")}
     assert run("--first", "2") == {7, 56, *lottery.tickets_in_order(3)[:2]}
