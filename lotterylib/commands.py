@@ -313,6 +313,7 @@ def import_masks(options: argparse.Namespace) -> int:
     if not searches(audited):
         print("The audit needs masks that a search found, so no page is made.")
         return 0
+    from lotterylib.report.differences import folders_in
     from lotterylib.report.identity import claim, masks_identity
     from lotterylib.report.pages import (
         AUDIT,
@@ -326,9 +327,12 @@ def import_masks(options: argparse.Namespace) -> int:
     pages = Path(options.pages)
     template = find_template(templates, AUDIT)
     page = page_path(pages, AUTHORS, "audit", template)
-    mine = {"request": masks_identity(audited), "seeds": {template.stem: []}}
+    variants = pages.parent / "variants"
+    read = {"variants": [folder.name for folder in folders_in(variants)]}
+    mine = {"request": masks_identity(audited) | read, "seeds": {template.stem: []}}
     claim({page.parent: mine}, replace=options.replace)
-    render(template, page, {"run_store": options.store, "pages": options.pages})
+    places = {"run_store": options.store, "pages": options.pages, "variants": str(variants)}
+    render(template, page, places)
     save_audit(audited, page.parent)
     if (contents := pages.parent / "_toc.yml").is_file():
         write_contents(contents, pages)
