@@ -22,7 +22,7 @@ from lotterylib.errors import LotteryError, unknown
 
 Slices = Literal["columns", "rows"]
 
-_BATCH = 16  # 12 layers of 12 heads at 128 word pieces make 151 MB
+_BATCH = 16  # 12 layers of 12 heads at 128 tokens make 151 MB
 
 
 def attention_maps(
@@ -78,7 +78,7 @@ def maps_of(
             `head_classification.ipynb` left that out.
 
     Returns:
-        Per example float32[layers, heads, n, n] with its n word pieces, in the order of `rows`.
+        Per example float32[layers, heads, n, n] with its n tokens, in the order of `rows`.
 
     Raises:
         LotteryError: as for `attention_maps`.

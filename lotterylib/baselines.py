@@ -3,7 +3,7 @@
 The paper's section 4.3 and table 2 hold retrained bad subnetworks against the baselines of Wang et
 al. (2018): the majority class, a bag of GloVe vectors (CBOW), and BiLSTMs on GloVe and on ELMo.
 Here the bag and the BiLSTM read the encoder's own frozen word embeddings instead. Nothing beside
-the encoder has to be had then, and all read the same word pieces; but both are smaller than those
+the encoder has to be had then, and all read the same tokens; but both are smaller than those
 of Wang et al., so expect other scores. The linear layer on the frozen encoder is an addition. The
 paper's last baseline, a BERT of random weights, is `loading.load_model` with `pretrained=False`.
 """
@@ -166,7 +166,7 @@ def bilstm_score(
 
 
 class _Bilstm(nn.Module):
-    """Texts of word pieces to logits [examples, outputs]."""
+    """Texts of tokens to logits [examples, outputs]."""
 
     def __init__(self, table: torch.Tensor, task: Task, units: int) -> None:
         super().__init__()
@@ -263,7 +263,7 @@ def _combine(texts: torch.Tensor) -> torch.Tensor:
 
 
 def _texts(split: Encoded, task: Task) -> list[list[list[int]]]:
-    """The word pieces of each example's one or two texts, without the tokenizer's own marks.
+    """The tokens of each example's one or two texts, without the tokenizer's own marks.
 
     A pair is parted where the token types change or, where the tokenizer gives none that differ
     (RoBERTa, MPNet), at the first separator. An empty text is one separator.

@@ -1,4 +1,4 @@
-"""Batches: texts become word pieces once, and batches are padded no further than they need.
+"""Batches: texts become tokens once, and batches are padded no further than they need.
 
 Training batches come in two named orders: "random", as the paper's (a shuffled epoch cut into
 batches), and "buckets", batches of similar length, which is faster but another order of examples.
@@ -27,7 +27,7 @@ _BUCKET_BATCHES = 50
 
 @dataclass(frozen=True)
 class Encoded:
-    """A split as word pieces.
+    """A split as tokens.
 
     Attributes:
         features: per example the tokenizer's lists (input_ids and, where there are, token types).
@@ -52,7 +52,7 @@ class Encoded:
 
     @cached_property
     def lengths(self) -> list[int]:
-        """Word pieces of each example."""
+        """Tokens of each example."""
         return [len(feature["input_ids"]) for feature in self.features]
 
     def batch(
@@ -60,14 +60,14 @@ class Encoded:
     ) -> tuple[BatchEncoding, torch.Tensor]:
         """The model's inputs for these rows, padded to the longest of them, and their labels.
 
-        All word pieces are moved to the device once; a batch is put together there, and nothing
+        All tokens are moved to the device once; a batch is put together there, and nothing
         waits for it.
         """
         longest = max(self.lengths[row] for row in rows)
         return self.padded(torch.as_tensor(rows).to(device, non_blocking=True), longest)
 
     def padded(self, rows: torch.Tensor, length: int) -> tuple[BatchEncoding, torch.Tensor]:
-        """As `batch`, of rows int64[examples] on their device, padded to so many word pieces."""
+        """As `batch`, of rows int64[examples] on their device, padded to so many tokens."""
         if rows.device not in self._resident:
             self._resident[rows.device] = _Resident.of(self, rows.device)
         return self._resident[rows.device].batch(rows, length)
@@ -152,7 +152,7 @@ def encode(
 
 
 def save_encoded(split: Encoded, path: Path) -> None:
-    """Write a split's word pieces and labels as safetensors."""
+    """Write a split's tokens and labels as safetensors."""
     names = list(split.features[0])
     flat = _one_after_the_other(split.features, names)
     lengths = torch.tensor(split.lengths, dtype=torch.int32)
@@ -174,7 +174,7 @@ def training_batches(
     """One epoch of batches; each row stands in exactly one of them.
 
     Args:
-        lengths: word pieces per row.
+        lengths: tokens per row.
         batch_size: rows in a batch; only one batch may be smaller.
         order: "random", or "buckets": the shuffled rows are sorted by length within stretches of
             50 batches, and the batches are shuffled again.

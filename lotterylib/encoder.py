@@ -65,8 +65,8 @@ class Architecture:
         mlp_in, mlp_out: the two dense layers of the MLP.
         attention_projects: whether `attention` itself applies `output`.
         heads_share_bias: whether a position bias with one slice per head is handed to `attention`.
-        first_position: of the first token: 0, or the one after the padding's id, which is that of
-            the configuration unless `padding_id` says it.
+        position_padding: the padding's id after which positions are counted, "config" for that of
+            the configuration; None if they start at 0.
     """
 
     layers: str
@@ -79,8 +79,7 @@ class Architecture:
     mlp_out: str
     attention_projects: bool = False
     heads_share_bias: bool = False
-    first_position: Literal["0", "after padding"] = "0"
-    padding_id: int | None = None
+    position_padding: int | Literal["config"] | None = None
 
 
 _BERT = Architecture(
@@ -93,7 +92,7 @@ _BERT = Architecture(
     mlp_in="intermediate.dense",
     mlp_out="output.dense",
 )
-_ROBERTA = replace(_BERT, first_position="after padding")
+_ROBERTA = replace(_BERT, position_padding="config")
 
 ARCHITECTURES: dict[str, Architecture] = {
     "bert": _BERT,
@@ -112,8 +111,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         mlp_out="output.dense",
         attention_projects=True,
         heads_share_bias=True,
-        first_position="after padding",
-        padding_id=1,
+        position_padding=1,
     ),
     "distilbert": Architecture(
         layers="transformer.layer",
@@ -140,10 +138,8 @@ REFUSED: dict[str, str] = {
 
 def padding_id_of(config: PreTrainedConfig) -> int | None:
     """The id by which the model itself tells padding, None if it tells positions without."""
-    architecture = ARCHITECTURES[config.model_type]
-    if architecture.first_position == "0":
-        return None
-    return config.pad_token_id if architecture.padding_id is None else architecture.padding_id
+    padding = ARCHITECTURES[config.model_type].position_padding
+    return config.pad_token_id if padding == "config" else padding
 
 
 def longest_input(config: PreTrainedConfig) -> int:

@@ -16,8 +16,7 @@ import torch
 from transformers import PreTrainedModel
 
 from lotterylib.encoder import architecture_of, layers_of
-from lotterylib.errors import LotteryError
-from lotterylib.gates import zero_pruned_weights
+from lotterylib.gates import check_fits, zero_pruned_weights
 from lotterylib.subnetworks import StructuredSubnetwork, Subnetwork, WeightSubnetwork
 
 
@@ -40,19 +39,14 @@ def export(model: PreTrainedModel, subnetwork: Subnetwork) -> PreTrainedModel:
     Raises:
         LotteryError: the subnetwork does not fit the model.
     """
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         whole = type(model)(copy.deepcopy(model.config)).eval()
     whole.to(dtype=model.dtype)  # type: ignore[call-arg]
     if isinstance(subnetwork, WeightSubnetwork):
         whole.load_state_dict(model.state_dict())
         return zero_pruned_weights(whole, subnetwork)
     assert isinstance(subnetwork, StructuredSubnetwork)
-    layers, heads = len(layers_of(whole)), model.config.num_attention_heads
-    if subnetwork.heads.shape != (layers, heads):
-        raise LotteryError(
-            f"A subnetwork of shape {subnetwork.heads.shape} does not fit a model of {layers} "
-            f"layers of {heads} heads."
-        )
+    check_fits(whole, subnetwork)
     left = {name: value.cpu() for name, value in model.state_dict().items()}
     kept = _kept(whole, subnetwork)
     for name, value in whole.state_dict().items():

@@ -107,6 +107,21 @@ def gate_values(
     )
 
 
+def check_fits(model: PreTrainedModel, subnetwork: StructuredSubnetwork) -> list[Layer]:
+    """The layers of a model.
+
+    Raises:
+        LotteryError: the subnetwork is one of another number of layers or heads.
+    """
+    layers, heads = layers_of(model), model.config.num_attention_heads
+    if subnetwork.heads.shape != (len(layers), heads):
+        raise LotteryError(
+            f"A subnetwork of shape {subnetwork.heads.shape} does not fit a model of "
+            f"{len(layers)} layers of {heads} heads."
+        )
+    return layers
+
+
 @torch.no_grad()
 def remove(
     model: PreTrainedModel, subnetwork: StructuredSubnetwork, drop_empty_bias: bool = False
@@ -128,12 +143,7 @@ def remove(
     Raises:
         LotteryError: the subnetwork does not fit the model.
     """
-    layers = layers_of(model)
-    if subnetwork.heads.shape != (len(layers), model.config.num_attention_heads):
-        raise LotteryError(
-            f"A subnetwork of shape {subnetwork.heads.shape} does not fit a model of "
-            f"{len(layers)} layers of {model.config.num_attention_heads} heads."
-        )
+    layers = check_fits(model, subnetwork)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
         for layer, heads, mlp in zip(layers, subnetwork.heads, subnetwork.mlps, strict=True):

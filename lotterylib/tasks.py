@@ -27,9 +27,10 @@ class Task:
             `metric` for STS-B only.
         dev_split: the split that GLUE calls dev.
         tsv_folder: the folder in GLUE's own download; empty for other tasks.
-        label_range: lowest and highest label of a regression task.
+        label_range: lowest and highest label of a regression task; infinite for a task of one's
+            own.
         warning: what a reader must know before believing a number on this task.
-        sizes: training and dev examples in GLUE; zeros for the generated tasks.
+        sizes: training and dev examples in GLUE; zeros for all others.
         file: the task file, as it was given; empty for the tasks of the library.
     """
 
@@ -174,7 +175,7 @@ def find_task(name: str) -> Task:
     """
     key = str(name).lower().replace("-", "")
     if key not in TASKS:
-        raise unknown("task", name, [*TASKS, "or the path of a task file"])
+        raise unknown("task", name, TASKS, ", or the path of a task file")
     return TASKS[key]
 
 

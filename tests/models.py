@@ -76,6 +76,15 @@ def tokenizer_of(model_type, lowercase=True, size=220, sentences=None):
     )
 
 
+def family_config(model_type, **config):
+    """A small configuration of a family, with some values in place of these."""
+    sizes = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4}
+    sizes["hidden_dim" if model_type == "distilbert" else "intermediate_size"] = 40
+    if model_type == "electra":
+        sizes["embedding_size"] = 12
+    return CONFIG_MAPPING[model_type](**(sizes | config))
+
+
 def family(folder, model_type, weights=None, tokenizer=None, shard=None, lowercase=True, **config):
     """Write a model directory of a family and return its path.
 
@@ -85,20 +94,18 @@ def family(folder, model_type, weights=None, tokenizer=None, shard=None, lowerca
         weights: changes the model before it is written.
         tokenizer: in place of the one that is trained.
         shard: the largest size of a shard.
-        lowercase: whether a tokenizer of word pieces leaves no capitals.
+        lowercase: whether a WordPiece tokenizer leaves no capitals.
         config: sizes and settings of the model.
     """
     folder = Path(folder)
     tokenizer = tokenizer or tokenizer_of(model_type, lowercase)
-    sizes = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4}
-    sizes |= {"vocab_size": len(tokenizer), "max_position_embeddings": 140}
+    sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": 140}
     sizes |= {"pad_token_id": tokenizer.pad_token_id, "initializer_range": 0.2}
-    sizes["hidden_dim" if model_type == "distilbert" else "intermediate_size"] = 40
     if model_type in ("roberta", "xlm-roberta", "camembert"):
         sizes["type_vocab_size"] = 1
     with torch.random.fork_rng(), quiet_transformers():
         torch.manual_seed(0)
-        model = AutoModel.from_config(CONFIG_MAPPING[model_type](**(sizes | config)))
+        model = AutoModel.from_config(family_config(model_type, **(sizes | config)))
         if weights:
             weights(model)
         model.save_pretrained(folder, **({"max_shard_size": shard} if shard else {}))

@@ -6,8 +6,6 @@ The maps that the authors and Kovaleva et al. labelled (section 5.2) cannot be h
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from lotterylib.data.files import damage_of
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.patterns import PATTERNS
 
@@ -57,41 +56,47 @@ class LabelledMaps:
         for name, given, accepted in (("kind of map", kind, KINDS), ("half", half, HALVES)):
             if given not in accepted:
                 raise unknown(name, given, accepted)
-        return self._rows((self.table["kind"] == kind) & (self.table["half"] == half))
+        chosen = (self.table["kind"] == kind) & (self.table["half"] == half)
+        maps = tuple(one for one, wanted in zip(self.maps, chosen, strict=True) if wanted)
+        return LabelledMaps(maps, self.table[chosen].reset_index(drop=True))
 
     def read_twice(self) -> tuple[np.ndarray, np.ndarray]:
         """The first and the second reader's codes, int64 each, of the maps that both looked at."""
         both = self.table[self.table["second_label"] != ""]
         return _codes(both["label"]), _codes(both["second_label"])
 
-    def _rows(self, chosen: pd.Series) -> LabelledMaps:
-        maps = tuple(one for one, wanted in zip(self.maps, chosen, strict=True) if wanted)
-        return LabelledMaps(maps, self.table[chosen].reset_index(drop=True))
-
 
 def load_labelled(folder: Path | None = None) -> LabelledMaps:
     """The labelled maps of a folder, checked as a whole.
 
     The folder holds `labels.csv` with the columns `COLUMNS`, a file of maps per kind that it names
-    (`raw.safetensors`, `normed.safetensors`; the keys are the ids) and `checksums.json` with their
-    SHA-256.
+    (`raw.safetensors`, `normed.safetensors`; the keys are the ids) and a manifest with the SHA-256
+    of each file.
 
     Args:
         folder: None for the one that comes with the library.
 
     Raises:
-        LotteryError: a file is missing, unreadable or does not match its checksum; an unknown
+        LotteryError: a file is missing, unreadable or not the one of the manifest; an unknown
             label, kind or half; an id twice, without a map, or of a map of another length; a map
             without a label.
     """
     folder = folder or FOLDER
+    if damage := damage_of(folder):
+        raise LotteryError(
+            f"The labelled maps in {folder} are damaged: {damage}. Labels may belong to other maps."
+        )
     table = _read_labels(folder / "labels.csv")
-    kinds = [kind for kind in KINDS if (table["kind"] == kind).any()]
     maps: dict[str, np.ndarray] = {}
-    for kind in kinds:
-        found = _read_maps(folder, f"{kind}.safetensors")
-        _match(table[table["kind"] == kind], found, folder / f"{kind}.safetensors")
-        maps |= found
+    for kind in KINDS:
+        if len(rows := table[table["kind"] == kind]):
+            file = folder / f"{kind}.safetensors"
+            try:
+                found = load_file(file)
+            except (OSError, SafetensorError) as error:
+                raise LotteryError(f"{file} cannot be read: {error}.") from None
+            _match(rows, found, file)
+            maps |= found
     return LabelledMaps(tuple(maps[each].astype(np.float32) for each in table["id"]), table)
 
 
@@ -111,7 +116,9 @@ def _read_labels(file: Path) -> pd.DataFrame:
     if not len(table):
         raise LotteryError(f"{file} holds no labels.")
     table = table[list(COLUMNS)]
-    _refuse_repeated(table, file)
+    repeated = table["id"][table["id"].duplicated()]
+    if len(repeated):
+        raise LotteryError(f"{file} has the id {repeated.iloc[0]} twice.")
     accepted = {"kind": KINDS, "half": HALVES, "label": PATTERNS, "second_label": ("", *PATTERNS)}
     for column, names in accepted.items():
         for each, given in zip(table["id"], table[column], strict=True):
@@ -122,30 +129,6 @@ def _read_labels(file: Path) -> pd.DataFrame:
         return table.astype(dict.fromkeys(("layer", "head", "length"), int))
     except ValueError:
         raise LotteryError(f"{file} has a layer, head or length that is no whole number.") from None
-
-
-def _refuse_repeated(table: pd.DataFrame, where: Path) -> None:
-    repeated = table["id"][table["id"].duplicated()]
-    if len(repeated):
-        raise LotteryError(f"{where} has the id {repeated.iloc[0]} twice.")
-
-
-def _read_maps(folder: Path, name: str) -> dict[str, np.ndarray]:
-    file, sums = folder / name, folder / "checksums.json"
-    try:
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        wanted = json.loads(sums.read_text(encoding="utf-8"))[name]
-        found = load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise LotteryError(f"The labelled maps in {folder} cannot be read: {error}.") from None
-    except (ValueError, KeyError, TypeError):
-        raise LotteryError(f"{sums} holds no checksum of {name}.") from None
-    if digest != wanted:
-        raise LotteryError(
-            f"{file} has the checksum {digest[:12]}..., not {str(wanted)[:12]}... as {sums.name} "
-            "says: its labels may belong to other maps."
-        )
-    return found
 
 
 def _match(table: pd.DataFrame, maps: dict[str, np.ndarray], file: Path) -> None:

@@ -17,25 +17,23 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from lotterylib.data.files import read_yaml
 from lotterylib.data.tables import (
-    KINDS,
+    SUFFIXES,
     Table,
     coded,
     from_dataset,
-    label_text,
+    joined,
+    label_texts,
     load_hub,
     read_tables,
 )
-from lotterylib.errors import LotteryError, unknown
+from lotterylib.errors import LotteryError, line_of, unknown
 from lotterylib.tasks import TASKS, Task, find_task
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 KEYS = {
     "name": "of the task, for its folder: up to 40 of a-z, 0-9, - and _",
@@ -52,7 +50,7 @@ KEYS = {
 
 METRICS = ("accuracy", "matthews", "f1", "pearson")
 MOST_CLASSES = 100
-_RESERVED = ("overview", "average")  # folders and rows of tables that are not a task's
+_RESERVED = ("overview", "audit", "average")  # folders and rows of tables that are not a task's
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
 
@@ -92,7 +90,7 @@ def resolve(given: str) -> Task:
     """
     if is_task_file(given):
         return read_task(given)
-    if given.lower().endswith(KINDS):
+    if given.lower().endswith(SUFFIXES):
         raise LotteryError(
             f"{given} holds data, not a task: name it as 'train' in a task file, such as mood.yml, "
             "and give that."
@@ -142,7 +140,7 @@ def load(task: Task) -> tuple[Table, Table, str]:
     """The training and dev rows of a task of one's own, and where they come from."""
     spec = read_task_file(task.file)
     train = _read(spec, spec.train, spec.columns)
-    source = " ".join(spec.hub) + " from the Hugging Face hub" if spec.hub else "own files"
+    source = f"{' '.join(spec.hub)} from the Hugging Face hub" if spec.hub else "own files"
     origin = f"{source}, as {spec.file.name} says"
     if 0 < len(task.labels) <= 10:
         origin += "; " + ", ".join(f"{code} is {name}" for code, name in enumerate(task.labels))
@@ -189,35 +187,31 @@ def read_task_file(given: str) -> TaskFile:
     seed = values.get("seed", 0)
     if type(seed) is not int or not 0 <= seed < 2**32:
         raise wrong("seed", f"the seed {seed!r} is not a whole number from 0 to {2**32 - 1}.")
-    text = _texts(values, "text", 2, wrong)
-    if len(text) != len(set(text)) or values["label"] in text:
+    text, (label,) = _texts(values, "text", 2, wrong), _texts(values, "label", 1, wrong)
+    if len({*text, label}) <= len(text):
         raise wrong("label", "texts and label must be different columns.")
-    (label,) = _texts(values, "label", 1, wrong)
+    if {*text} == {"label", "text of label"}:
+        raise wrong("text", "the column 'label' is shown as 'text of label', which is the other's.")
     hub = _texts(values, "hub", 2, wrong) if "hub" in values else ()
     train = _texts({"train": "train"} | values if hub else values, "train", 0, wrong)
     return TaskFile(file, name, train, _dev(values, hub, wrong), text, label, metric, seed, hub)
 
 
-def scaled(train: Dataset, dev: Dataset) -> tuple[Dataset, Dataset, str]:
-    """Numbers as they are where they are small; else as 0 to 5, over the range in training.
+def scale(train: dict[str, list[Any]], dev: dict[str, list[Any]]) -> str:
+    """Turn labels that are not small into 0 to 5, over the range in training, in place.
 
     The task layer starts near 0 and learns slowly, so it would not come near 1,000 in a few epochs.
     Correlations stay what they are.
 
     Returns:
-        Both splits, and a sentence on what was done, if anything.
+        What was done, to be appended to the data's origin; empty if nothing.
     """
     low, high = min(train["label"]), max(train["label"])
     if max(-low, high) <= 10 or low == high:
-        return train, dev, ""
-    train, dev = (
-        type(split).from_dict(
-            split.to_dict()
-            | {"label": [5 * (value - low) / (high - low) for value in split["label"]]}
-        )
-        for split in (train, dev)
-    )
-    return train, dev, f"; labels from {low:g} to {high:g} are scaled to 0 to 5"
+        return ""
+    for split in (train, dev):
+        split["label"] = [5 * (value - low) / (high - low) for value in split["label"]]
+    return f"; labels from {low:g} to {high:g} are scaled to 0 to 5"
 
 
 def _texts(values: Mapping[str, Any], key: str, most: int, wrong: Any) -> tuple[str, ...]:
@@ -251,7 +245,7 @@ def _read(spec: TaskFile, names: Sequence[str], columns: Sequence[str]) -> Table
         if "*" in path.name:
             found = [each for each in sorted(path.parent.glob(path.name)) if each.name[0] != "."]
         if not found or not found[0].is_file():
-            there = [f.name for f in _listing(path.parent) if f.name.lower().endswith(KINDS)]
+            there = [f.name for f in _listing(path.parent) if f.name.lower().endswith(SUFFIXES)]
             missing = unknown("file", name, there)
             raise LotteryError(f"{spec.file}: {missing}") from None
         files += found
@@ -274,18 +268,16 @@ def _from_hub(spec: TaskFile, names: Sequence[str], columns: Sequence[str]) -> T
             "neither in the local cache nor can the hub be reached."
         ) from None
     except Exception as error:  # a configuration that there is not, a data set that is no table
-        reason = " ".join(f"{error}".split())[:300].rstrip(" .")
+        reason = line_of(error)[:300].rstrip(" .")
         raise LotteryError(f"{spec.file}: {source} cannot be loaded: {reason}.") from None
     for name in names:
         if name not in loaded:
             raise LotteryError(f"{spec.file}: {unknown(f'split of {source}:', name, loaded)}")
-    parts = [from_dataset(loaded[name], columns, f"{source}, {name}") for name in names]
-    joined = {column: [v for part in parts for v in part.columns[column]] for column in columns}
-    return Table(joined, [place for part in parts for place in part.places])
+    return joined([from_dataset(loaded[name], columns, f"{source}, {name}") for name in names])
 
 
 def _classes(spec: TaskFile, table: Table) -> tuple[str, ...]:
-    labels = [label_text(value) for value in table.columns[spec.label]]
+    labels = label_texts(table)
     if "" in labels:
         raise LotteryError(f"{table.where(labels.index(''))}: the row has no {spec.label!r}.")
     found = sorted(set(labels))

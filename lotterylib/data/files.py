@@ -32,6 +32,21 @@ def write_whole(path: Path, text: str) -> None:
     scratch.replace(path)
 
 
+def check_readable(file: Path) -> None:
+    """Refuse a file that cannot be opened, is empty, or is a pointer of Git LFS."""
+    try:
+        with open(file, "rb") as opened:
+            start = opened.read(40)
+    except OSError as error:
+        raise LotteryError(f"{file} cannot be read: {error.strerror}.") from None
+    if start.startswith(b"version https://git-lfs"):
+        raise LotteryError(
+            f"{file} is a Git LFS pointer, not the file itself: run 'git lfs pull' there."
+        )
+    if not start:
+        raise LotteryError(f"{file} is empty.")
+
+
 def read_json(path: Path) -> Any:
     """Read JSON.
 

@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 from lotterylib.data.model_files import RUN_TIME, read_object
 from lotterylib.data.pretrained import Encoder
 from lotterylib.encoder import longest_input, padding_id_of
-from lotterylib.errors import LotteryError
+from lotterylib.errors import LotteryError, line_of
 
 NOT_FOLLOWED = "is not followed"
 
@@ -107,7 +107,7 @@ def _undeclared(encoder: Encoder) -> tuple[dict[str, Any], list[str]]:
 
 
 def _are_cased(tokens: Collection[str]) -> bool:
-    """Whether a vocabulary of word pieces has more capitals than may be there by accident."""
+    """Whether a vocabulary has more capitals than may be there by accident."""
     words = [token for token in tokens if not token.startswith(("[", "<"))]
     return sum(word != word.lower() for word in words) > len(words) / 100
 
@@ -192,7 +192,7 @@ def opening(encoder: Encoder, what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = (f"{error}".strip().splitlines() or [type(error).__name__])[-1].strip(" .")
+        reason = line_of(error, last=True).strip(" .")
         raise LotteryError(
             f"The {what} in {encoder.directory} cannot be loaded: {reason}."
         ) from error

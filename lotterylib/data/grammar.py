@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lotterylib.data.lexicon import LEXICONS, Lexicon
+from lotterylib.tasks import TASKS
 
 ACCEPTABLE_SHARE = 0.65
 NEARBY = ("near", "behind", "beside")
@@ -281,20 +282,24 @@ GRAMMARS: Mapping[str, Callable[[random.Random, Lexicon], tuple[Any, ...]]] = {
     "entailment": _entailment,
     "similarity": _similarity,
 }
-COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "acceptability": ("sentence", "label"),
-    "entailment": ("sentence1", "sentence2", "label"),
-    "similarity": ("sentence1", "sentence2", "label"),
-}
 
 
 def generate(task: str, split: str, rows: int) -> dict[str, list[Any]]:
-    """Write the first ``rows`` rows of one split of a task.
+    """Write the first rows of one split of a task, distinct and the same on every machine.
 
-    Returns the columns named in ``COLUMNS[task]``: sentences as str, ``label`` as int (0 or 1)
-    for ``acceptability`` and ``entailment`` and as float (0.0 to 5.0) for ``similarity``. The
-    rows are distinct, the same on every machine, and a longer call starts with a shorter one's
-    rows. Raises ValueError for an unknown task or split, or for rows below 1.
+    A longer call starts with a shorter one's rows.
+
+    Args:
+        task: a key of `GRAMMARS`.
+        split: "train" or "validation"; their words differ.
+        rows: how many.
+
+    Returns:
+        The task's text columns, str, and `label`: int, 0 or 1, for `acceptability` and
+        `entailment`, float, 0.0 to 5.0, for `similarity`.
+
+    Raises:
+        ValueError: an unknown task or split, or rows below 1.
     """
     if task not in GRAMMARS:
         raise ValueError(f"Unknown task {task!r}: choose one of {', '.join(GRAMMARS)}.")
@@ -309,4 +314,5 @@ def generate(task: str, split: str, rows: int) -> dict[str, list[Any]]:
         *texts, label = GRAMMARS[task](rng, LEXICONS[split])
         seen.setdefault(tuple(texts), label)
     columns = zip(*((*texts, label) for texts, label in seen.items()), strict=True)
-    return {name: list(column) for name, column in zip(COLUMNS[task], columns, strict=True)}
+    names = (*TASKS[task].columns, "label")
+    return {name: list(column) for name, column in zip(names, columns, strict=True)}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 
 import torch
-from safetensors import safe_open
 from transformers import (
     AutoModelForSequenceClassification,
     BertConfig,
@@ -29,11 +29,12 @@ from lotterylib.errors import LotteryError
 from lotterylib.tasks import Task
 
 
+@lru_cache(maxsize=8)
 def checked(encoder: Encoder, max_length: int = 128) -> Encoder:
     """Make sure that an encoder's model and tokenizer fit each other and the library.
 
     Both are loaded, and the longest pair of texts goes through them. Nothing else need be done to
-    find out, before any job, what would fail in one.
+    find out, before any job, what would fail in one. A process does it once per encoder and length.
 
     Args:
         encoder: as it was found.
@@ -48,9 +49,6 @@ def checked(encoder: Encoder, max_length: int = 128) -> Encoder:
     if encoder.directory is None:
         return encoder
     tokenizer, said = fitted_tokenizer(encoder)
-    for file in encoder.directory.glob("model*.safetensors"):
-        with opening(encoder, f"file {file.name}"), safe_open(file, framework="numpy"):
-            pass  # it is whole: the header fits the file's length
     with torch.random.fork_rng(devices=[]), quiet_transformers():
         torch.manual_seed(0)
         config, dropped = configuration_of(encoder, 2)

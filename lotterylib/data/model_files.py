@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lotterylib.data.files import read_json
+from lotterylib.data.files import check_readable, read_json
 from lotterylib.encoder import ARCHITECTURES, REFUSED
 from lotterylib.errors import LotteryError, unknown
 
@@ -117,21 +117,6 @@ def _weights_in(directory: Path, there: Collection[str]) -> list[Path]:
             f"{directory} lacks {', '.join(lacking)}, of the {len(shards)} shards in {INDEX}."
         )
     return [index, *(directory / shard for shard in shards)]
-
-
-def check_readable(file: Path) -> None:
-    """Refuse a file that cannot be opened, is empty, or is a pointer of Git LFS."""
-    try:
-        with open(file, "rb") as opened:
-            start = opened.read(40)
-    except OSError as error:
-        raise LotteryError(f"{file} cannot be read: {error.strerror}.") from None
-    if start.startswith(b"version https://git-lfs"):
-        raise LotteryError(
-            f"{file} is a Git LFS pointer, not the file itself: run 'git lfs pull' there."
-        )
-    if not start:
-        raise LotteryError(f"{file} is empty.")
 
 
 def read_object(file: Path, what: str) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from lotterylib.data.model_files import (
     whole_sha256,
 )
 from lotterylib.encoder import ARCHITECTURES, Architecture
-from lotterylib.errors import LotteryError, unknown
+from lotterylib.errors import LotteryError, line_of, unknown
 
 
 @dataclass(frozen=True)
@@ -169,8 +169,8 @@ def check_name(name: str) -> None:
         )
     if os.sep in name:
         raise LotteryError(f"Unknown encoder {name!r}. There is no such directory.{_nearest(path)}")
-    accepted = [*ENCODERS, "the path of a model directory", "or an owner/name on the hub"]
-    raise unknown("encoder", name, accepted)
+    also = ", the path of a model directory, or an owner/name on the hub"
+    raise unknown("encoder", name, ENCODERS, also)
 
 
 def _nearest(path: str) -> str:
@@ -200,7 +200,8 @@ def _find_source(source: EncoderSource) -> Encoder:
         directory = _hub_snapshot(source.location, source.name)
         origin = f"{source.location} from the Hugging Face hub"
     elif source.kind == "package":
-        directory, origin = _package_directory(source), f"the package {source.location}"
+        directory = _package_root(source.location) / "model"
+        origin = f"the package {source.location}"
     else:
         directory, origin = _joined_pieces(source), f"{source.location} and its further pieces"
     return _from_directory(directory, source.name, source.learning_rate, origin, source)
@@ -230,7 +231,7 @@ def _hub_snapshot(location: str, name: str) -> Path:
 
         return Path(snapshot_download(location, allow_patterns=wanted, etag_timeout=5))
     except Exception as error:  # the hub's own, those of HTTP and of proxies, of the disk, ...
-        said = (f"{error}".strip().splitlines() or [type(error).__name__])[0].strip(" .")
+        said = line_of(error).strip(" .")
         if type(error).__name__ in ("RepositoryNotFoundError", "GatedRepoError"):
             raise LotteryError(
                 f"The Hugging Face hub has no model {location!r}, or keeps it closed ({said})."
@@ -261,10 +262,6 @@ def _package_root(package: str) -> Path:
     return Path(str(config.locate())).parent
 
 
-def _package_directory(source: EncoderSource) -> Path:
-    return _package_root(source.location) / "model"
-
-
 def _joined_pieces(source: EncoderSource) -> Path:
     """Unpack a zip that lies in pieces over several packages into the user's cache, once."""
     cache = _cache()
@@ -279,15 +276,13 @@ def _joined_pieces(source: EncoderSource) -> Path:
         pieces.write(piece.read_bytes())
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as scratch, zipfile.ZipFile(pieces) as archive:
+        ready = Path(scratch) / "ready"
+        ready.mkdir()
         for member in archive.infolist():
             name = Path(member.filename).name
             if name.endswith((".json", ".txt", ".safetensors")) and member.filename.count("/") == 1:
-                with archive.open(member) as packed, open(Path(scratch) / name, "wb") as out:
+                with archive.open(member) as packed, open(ready / name, "wb") as out:
                     shutil.copyfileobj(packed, out)
-        ready = Path(scratch) / "ready"
-        ready.mkdir()
-        for file in Path(scratch).glob("*.*"):
-            file.rename(ready / file.name)
         try:
             ready.rename(target)
         except OSError:

@@ -13,10 +13,13 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import lru_cache
 from itertools import chain
+from numbers import Number
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lotterylib.data.files import check_readable
 from lotterylib.errors import LotteryError, unknown
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
     from lotterylib.tasks import Task
 
-KINDS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 """How the files that are read end."""
 
 MOST_SHORT = 10
@@ -67,10 +70,16 @@ class Table:
 
 def read_tables(files: Sequence[Path], columns: Sequence[str], **options: Any) -> Table:
     """Read columns of files, one after the other; see `read_table`."""
-    parts = [read_table(file, columns, **options) for file in files]
-    joined = {name: list(chain(*(part.columns[name] for part in parts))) for name in columns}
+    return joined([read_table(file, columns, **options) for file in files])
+
+
+def joined(parts: Sequence[Table]) -> Table:
+    """The rows of tables of the same columns, one table after the other."""
+    columns = {
+        name: list(chain(*(part.columns[name] for part in parts))) for name in parts[0].columns
+    }
     places = list(chain(*(part.places for part in parts)))
-    return Table(joined, places, sum(part.short for part in parts))
+    return Table(columns, places, sum(part.short for part in parts))
 
 
 def read_table(
@@ -83,7 +92,7 @@ def read_table(
     """Read columns of a file; its name tells the kind.
 
     Args:
-        file: with an ending in `KINDS`.
+        file: with an ending in `SUFFIXES`.
         columns: the names of those to read.
         header: the names of all columns, for a TSV file whose first line holds none.
         classes: where a parquet file names the classes behind its codes, names other than these
@@ -95,10 +104,13 @@ def read_table(
             row of another width.
     """
     kind = file.suffix.lower()
-    if kind not in KINDS:
-        raise LotteryError(f"{file} is of no kind that is read: names end with {_listed(KINDS)}.")
+    if kind not in SUFFIXES:
+        raise LotteryError(
+            f"{file} is of no kind that is read: names end with {_listed(SUFFIXES)}."
+        )
     if not file.is_file():
         raise LotteryError(f"The file {file} is missing.")
+    check_readable(file)
     if kind == ".parquet":
         table = _read_parquet(file, columns, classes)
     elif kind in (".json", ".jsonl"):
@@ -128,10 +140,26 @@ def label_text(value: object) -> str:
     return re.sub(r"^([+-]?\d+)\.0*$", r"\1", str(value).strip())
 
 
+def label_texts(table: Table) -> list[str]:
+    """The last column as texts, as `label_text` makes them.
+
+    Raises:
+        LotteryError: a label that is neither a text nor a number, with its place.
+    """
+    *_, labels = table.columns.values()
+    for row, label in enumerate(labels):
+        if not isinstance(label, str | Number | None):
+            told = f"the label {label!r:.60} is neither a text nor a number"
+            raise LotteryError(f"{table.where(row)}: {told}.")
+    return [label_text(label) for label in labels]
+
+
+@lru_cache(maxsize=2)
 def load_hub(*names: str) -> DatasetDict:
     """Load a data set of the Hugging Face hub; where the hub cannot be reached, from the cache.
 
-    The hub is asked once: `datasets` would ask for half a minute.
+    One question with a timeout of 5 s tells which; `datasets` alone would try for longer. The last
+    two data sets are kept.
 
     Raises:
         OSError, DatasetNotFoundError, ValueError: as `datasets.load_dataset`.
@@ -162,7 +190,7 @@ def coded(table: Table, task: Task) -> dict[str, list[Any]]:
     Raises:
         LotteryError: a text that is none, or a label that the task does not have, with its place.
     """
-    *texts, labels = table.columns.values()
+    texts, labels = list(table.columns.values())[:-1], label_texts(table)
     for name, values in zip(task.columns, texts, strict=True):
         for row, text in enumerate(values):
             if not isinstance(text, str) or (task.file and not text.strip()):
@@ -174,10 +202,10 @@ def coded(table: Table, task: Task) -> dict[str, list[Any]]:
     if not task.file:
         known |= {str(code): code for code in range(len(task.labels))}
     read = _number if task.is_regression else lambda label, _: known.get(label)
-    codes = [read(label_text(label), task) for label in labels]
+    codes = [read(label, task) for label in labels]
     if None in codes:
         row = codes.index(None)
-        label = label_text(labels[row])
+        label = labels[row]
         what = f"the label {label!r}, which {task.title} does not have" if label else "no label"
         raise LotteryError(f"{table.where(row)}: the row has {what}. {_accepted(task, label)}")
     return dict(zip(task.columns, texts, strict=True)) | {"label": codes}
@@ -197,10 +225,7 @@ def _check_columns(where: object, wanted: Sequence[str], there: Sequence[str]) -
 
 
 def _text(file: Path) -> str:
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise LotteryError(f"{file} cannot be read: {error.strerror}.") from None
+    data = file.read_bytes()
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -225,7 +250,7 @@ def _split_csv(file: Path) -> Rows:
             row = next(reader, None)
         except csv.Error as error:
             raise LotteryError(
-                f"{file}, line {began}: the row that begins here is no CSV: {error}."
+                f"{file}, line {began}: the row that begins here cannot be read: {error}."
             ) from None
         if row is None:
             return
@@ -297,10 +322,7 @@ def _read_parquet(file: Path, columns: Sequence[str], classes: Collection[str]) 
     try:
         schema = pyarrow.parquet.read_schema(file)
     except Exception as error:  # whatever a damaged file leads Arrow to
-        with open(file, "rb") as opened:
-            pointer = opened.read(40).startswith(b"version https://git-lfs")
-        hint = "it is a pointer of Git LFS, 'git lfs pull' brings the file" if pointer else error
-        raise LotteryError(f"{file} cannot be read as parquet: {hint}.") from None
+        raise LotteryError(f"{file} cannot be read as parquet: {error}.") from None
     _check_columns(file, columns, schema.names)
     try:
         table = pyarrow.parquet.read_table(file, columns=list(columns))

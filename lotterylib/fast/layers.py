@@ -120,7 +120,7 @@ def all_words(model: PreTrainedModel) -> Iterator[torch.Tensor]:
 
 @contextmanager
 def compact_embedding(model: PreTrainedModel, split: Encoded) -> Iterator[torch.Tensor]:
-    """Within it, the model's embedding holds only the word pieces of a split.
+    """Within it, the model's embedding holds only the tokens of a split.
 
     Args:
         model: its embedding is whole again afterwards, with the rows that were trained.

@@ -37,9 +37,10 @@ def sweep(tasks: Sequence[Settings], rates: Sequence[float], jobs: int = 0) -> p
     Raises:
         LotteryError: a training failed.
     """
+    opened = [open_experiment(settings.but(dev_split="train")) for settings in tasks]
     experiments = [
-        open_experiment(settings.but(dev_split="train", learning_rate=rate))
-        for settings in tasks
+        Experiment(each.settings.but(learning_rate=rate), each.encoder, each.data)
+        for each in opened
         for rate in rates
     ]
     failures = compute_all([(each, ("01_finetune",)) for each in experiments], jobs)

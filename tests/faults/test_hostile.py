@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 from lotterylib import cli, commands
 from lotterylib.data.attention_maps import FOLDER, LabelledMaps, load_labelled
+from lotterylib.data.files import MANIFEST, checksums, write_json
 from lotterylib.data.glue import TaskData, load_data
 from lotterylib.data.loading import load_model, load_tokenizer
 from lotterylib.data.pretrained import Encoder, find_encoder, folder_of
@@ -409,11 +410,12 @@ def test_any_table_is_a_tasks_data_or_a_sentence(kind, edits, length, tmp_path):
 @FEW
 @given(edits=edits, length=lengths)
 def test_any_labels_are_those_of_the_maps_or_a_sentence(edits, length, tmp_path):
-    for name in ("raw.safetensors", "normed.safetensors", "checksums.json"):
+    for name in ("raw.safetensors", "normed.safetensors"):
         if not (tmp_path / name).exists():
             (tmp_path / name).symlink_to(FOLDER / name)
     content = (FOLDER / "labels.csv").read_bytes()
     (tmp_path / "labels.csv").write_bytes(mutated(content, edits, length))
+    write_json(tmp_path / MANIFEST, checksums(tmp_path))
     with sentence_about():
         assert isinstance(load_labelled(tmp_path), LabelledMaps)
 

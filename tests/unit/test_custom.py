@@ -221,6 +221,7 @@ def test_a_data_set_of_the_hub(here, monkeypatch):
         ({"name": "sst-2"}, "mood.yml, line 1: the name 'sst-2' is taken"),
         ({"name": "acceptability"}, "mood.yml, line 1: the name 'acceptability' is taken"),
         ({"name": "overview"}, "mood.yml, line 1: the name 'overview' is taken"),
+        ({"name": "audit"}, "mood.yml, line 1: the name 'audit' is taken"),
         ({"name": "../up"}, "mood.yml, line 1: the name '../up' is not fit for a folder"),
         ({"name": "Mood"}, "mood.yml, line 1: the name 'Mood' is not fit for a folder"),
         ({"name": "a" * 41}, "is not fit for a folder"),
@@ -233,6 +234,11 @@ def test_a_data_set_of_the_hub(here, monkeypatch):
         ({"seed": "x"}, "mood.yml, line 6: the seed 'x' is not a whole number"),
         ({"text": ["a", "b", "c"]}, "mood.yml, line 4: 'text' names 3, and 2 are accepted."),
         ({"text": "ton"}, "mood.yml, line 5: texts and label must be different columns."),
+        ({"label": ["satz"]}, "mood.yml, line 5: texts and label must be different columns."),
+        (
+            {"text": ["label", "text of label"]},
+            "mood.yml, line 4: the column 'label' is shown as 'text of label', which",
+        ),
         ({"text": 5}, "mood.yml, line 4: 'text' is 5: it must be a text"),
         ({"train": "tran.csv"}, "mood.yml: Unknown file 'tran.csv'. Did you mean 'train.csv'?"),
         ({"train": "x-*.csv"}, "mood.yml: Unknown file 'x-*.csv'."),
@@ -283,9 +289,14 @@ def test_a_file_that_is_no_task_file_is_a_sentence(text, message, here):
         (
             "csv",
             ["a,gut", 'b "c",schlecht', '"d,gut'],
-            "line 4: the row that begins here is no CSV",
+            "line 4: the row that begins here cannot be read",
         ),
-        ("csv", ["a,gut", '"b" c,gut'], "line 3: the row that begins here is no CSV"),
+        ("csv", ["a,gut", '"b" c,gut'], "line 3: the row that begins here cannot be read: "),
+        (
+            "csv",
+            ["a,gut", f"{'b' * 200_000},gut"],
+            "line 3: the row that begins here cannot be rea",
+        ),
         ("csv", ["a,gut", "b,gut"], "'ton' holds 'gut' in every row; there must be two classes"),
         (
             "csv",
@@ -312,6 +323,11 @@ def test_a_file_that_is_no_task_file_is_a_sentence(text, message, here):
             ['{"satz": "a", "ton": 1}', '{"satz": "b", "ton": null}'],
             "line 2: the row has no",
         ),
+        (
+            "jsonl",
+            ['{"satz": "a", "ton": "x"}', '{"satz": "b", "ton": ["x"]}'],
+            "line 2: the label ['x'] is neither a text nor a number.",
+        ),
     ],
 )
 def test_a_bad_row_is_named_with_its_place(kind, rows, message, here):
@@ -337,6 +353,7 @@ def test_what_stands_in_a_tasks_place_but_is_none(here):
     assert "train.csv holds data, not a task" in refused("train.csv")
     assert "cannot be read" in refused(str(here))
     assert "or the path of a task file" in refused("colla")
+    assert "Did you mean" not in refused("path of task file")
 
 
 # --- where a task is named ---------------------------------------------------

@@ -1,13 +1,18 @@
 """Data in every layout that GLUE comes in; what is wrong is named before anything is trained."""
 
+from unittest.mock import Mock
+
+import datasets
+import huggingface_hub
 import numpy as np
 import pandas as pd
 import pytest
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from datasets.exceptions import DatasetNotFoundError
 
 import lotterylib.data.glue
 from lotterylib.data.glue import BUNDLED_ROWS, held_out, load_data
+from lotterylib.data.tables import load_hub
 from lotterylib.errors import LotteryError
 from lotterylib.tasks import BUNDLED, TASKS, find_task
 
@@ -260,6 +265,10 @@ def test_an_unknown_label_is_named_with_its_row(name, label, tmp_path):
         ("qnli", "0\ta\tb\t", ""),
         ("cola", "gj04\tgood\t\ta", "good"),
         ("stsb", "0\t1\t2\t3\t4\t5\t6\ta\tb\tmuch", "much"),
+        ("sst2", "good film\t-1", "-1"),  # as in GLUE's test sets
+        ("sst2", "good film\t0.7", "0.7"),
+        ("sst2", "good film\t1.5", "1.5"),
+        ("sst2", "good film\tinf", "inf"),
     ],
 )
 def test_an_unknown_label_text_is_named_with_its_file(name, row, label, tmp_path):
@@ -268,17 +277,6 @@ def test_an_unknown_label_text_is_named_with_its_file(name, row, label, tmp_path
     line = 2 if name == "cola" else 3
     told = f"the label {label!r}, which {TASKS[name].title} does not have" if label else "no label"
     assert message.startswith(f"{folder / 'dev.tsv'}, line {line}: the row has {told}. Accepted: ")
-
-
-def test_an_unlabelled_tsv_is_refused(tmp_path):
-    write_tsv(tmp_path, "sst2", dev=["good film\t-1"])
-    assert "line 2: the row has the label '-1'" in refused(tmp_path, "sst2")
-
-
-@pytest.mark.parametrize("label", ["0.7", "1.5", "inf"])
-def test_a_fractional_class_in_a_tsv_is_refused(label, tmp_path):
-    write_tsv(tmp_path, "sst2", dev=[f"good film\t{label}"])
-    assert label in refused(tmp_path, "sst2")
 
 
 @pytest.mark.parametrize(
@@ -329,8 +327,7 @@ def test_an_empty_split_is_refused(name, tmp_path):
 def test_an_empty_tsv_is_refused(name, tmp_path):
     folder = write_tsv(tmp_path, name)
     (folder / "train.tsv").write_text("")
-    told = "holds no rows" if name == "cola" else "is empty"
-    assert refused(tmp_path, name) == f"{folder / 'train.tsv'} {told}."
+    assert refused(tmp_path, name) == f"{folder / 'train.tsv'} is empty."
 
 
 @pytest.mark.parametrize("value", [None, 5])
@@ -344,7 +341,7 @@ def test_a_row_without_text_is_refused(name, value, tmp_path):
     assert message == f"{place}, row 1: the column {column!r} {what}; it must be a text."
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"PAR1 and more PAR1"])
+@pytest.mark.parametrize("content", [b"hello", b"PAR1 and more PAR1"])
 def test_a_damaged_parquet_file_is_named(content, tmp_path):
     folder = write_parquet(tmp_path, "rte")
     (folder / "train.parquet").write_bytes(content)
@@ -442,12 +439,11 @@ def test_the_hubs_own_files_are_read_shard_by_shard(name, pattern, shards, tmp_p
         assert f"{folder} holds 2 shards of train" in refused(tmp_path, name)
 
 
-def test_a_pointer_of_git_lfs_is_called_that(tmp_path):
-    folder = write_parquet(tmp_path, "rte")
-    (folder / "train.parquet").write_text("version https://git-lfs.github.com/spec/v1\noid x\n")
-    assert "train.parquet cannot be read as parquet: it is a pointer of Git LFS" in refused(
-        tmp_path, "rte"
-    )
+@pytest.mark.parametrize(("write", "kind"), [(write_parquet, "parquet"), (write_tsv, "tsv")])
+def test_a_pointer_of_git_lfs_is_called_that(write, kind, tmp_path):
+    file = write(tmp_path, "rte") / f"train.{kind}"
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid x\n")
+    assert refused(tmp_path, "rte").startswith(f"{file} is a Git LFS pointer, not the file itself")
 
 
 @pytest.mark.parametrize("error", [ConnectionError, OSError, DatasetNotFoundError, ValueError])
@@ -461,8 +457,6 @@ def test_an_unreachable_hub_is_a_sentence(error, monkeypatch):
 
 
 def test_the_hub_is_asked_for_the_task_and_its_dev_split(monkeypatch, tmp_path):
-    from datasets import Dataset, DatasetDict
-
     asked = []
     rows = {"premise": ["a"], "hypothesis": ["b"], "label": [2], "idx": [0]}
 
@@ -589,3 +583,33 @@ def test_a_slice_of_the_training_rows_takes_the_place_of_dev(tmp_path):
     assert len({whole.fingerprint, apart.fingerprint}) == 2
     assert held_out(whole).fingerprint == apart.fingerprint
     assert "20 training rows, not trained on, take the place of dev" in apart.origin
+
+
+@pytest.mark.parametrize(
+    ("error", "offline"),
+    [
+        (None, False),
+        (ConnectionError("no network here"), True),
+        (huggingface_hub.errors.HfHubHTTPError("404", response=Mock()), False),
+    ],
+)
+def test_a_hub_that_does_not_answer_is_asked_once_and_the_cache_read(error, offline, monkeypatch):
+    places = (datasets.config, huggingface_hub.constants)
+    for place in places:
+        monkeypatch.setattr(place, "HF_HUB_OFFLINE", False)
+    asked = Mock(side_effect=error)
+    seen = []
+
+    def load(*names):
+        seen.append((names, [place.HF_HUB_OFFLINE for place in places]))
+        return DatasetDict()
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", asked)
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    load_hub.cache_clear()
+    for _ in range(2):
+        load_hub("owner/name", "de")
+    load_hub.cache_clear()
+    asked.assert_called_once_with("owner/name", timeout=5)
+    assert seen == [(("owner/name", "de"), [offline, offline])]
+    assert [place.HF_HUB_OFFLINE for place in places] == [False, False]

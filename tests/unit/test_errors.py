@@ -26,6 +26,12 @@ def test_nothing_is_suggested_for_what_is_near_nothing(given):
     )
 
 
+def test_what_is_accepted_besides_is_told_and_never_suggested():
+    assert str(unknown("task", "or a file", NAMES, ", or a file")) == (
+        "Unknown task 'or a file'. Accepted: cola, sst2, STS-B, or a file."
+    )
+
+
 def raised(make):
     try:
         make()

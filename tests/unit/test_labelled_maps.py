@@ -1,8 +1,5 @@
 """Labels and maps belong together, or the loader says in a sentence why they do not."""
 
-import hashlib
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,23 +12,21 @@ from lotterylib.data.attention_maps import (
     KINDS,
     load_labelled,
 )
+from lotterylib.data.files import MANIFEST, checksums, write_json
 from lotterylib.errors import LotteryError
 from lotterylib.patterns import PATTERNS, classify_by_rules
 
 
 def seal(folder):
-    """Record the maps' checksums anew."""
-    sums = {
-        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in folder.glob("*.safetensors")
-    }
-    (folder / "checksums.json").write_text(json.dumps(sums))
+    """Record the checksums anew."""
+    write_json(folder / MANIFEST, checksums(folder))
 
 
 def change(folder, edit):
     """Edit the table of labels."""
     table = pd.read_csv(folder / "labels.csv", dtype=str, keep_default_na=False)
     edit(table).to_csv(folder / "labels.csv", index=False)
+    seal(folder)
 
 
 def change_maps(folder, edit, name="raw.safetensors"):
@@ -151,26 +146,27 @@ def test_missing_and_surplus_maps_are_refused(folder):
         load_labelled(folder)
 
 
-def test_changed_maps_are_noticed(folder):
-    file = folder / "normed.safetensors"
+@pytest.mark.parametrize("name", ["labels.csv", "normed.safetensors"])
+def test_changed_maps_and_labels_are_noticed(folder, name):
+    file = folder / name
     damaged = bytearray(file.read_bytes())
     damaged[-3] ^= 1
     file.write_bytes(bytes(damaged))
-    with pytest.raises(LotteryError, match=r"normed\.safetensors has the checksum"):
+    with pytest.raises(LotteryError, match=f"{name} does not match its checksum"):
         load_labelled(folder)
 
 
-@pytest.mark.parametrize("name", ["labels.csv", "raw.safetensors", "checksums.json"])
+@pytest.mark.parametrize("name", ["labels.csv", "raw.safetensors", MANIFEST])
 def test_a_missing_file_is_named(folder, name):
     (folder / name).unlink()
-    with pytest.raises(LotteryError, match=name):
+    with pytest.raises(LotteryError, match=rf"{name.removesuffix('.json')} is missing"):
         load_labelled(folder)
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "not JSON"])
 def test_a_file_without_checksums_is_refused(folder, text):
-    (folder / "checksums.json").write_text(text)
-    with pytest.raises(LotteryError, match=r"holds no checksum of raw\.safetensors"):
+    (folder / MANIFEST).write_text(text)
+    with pytest.raises(LotteryError, match=r"does not match its checksum|its manifest is"):
         load_labelled(folder)
 
 
