@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     plan = _open(options, everything)
     import pandas as pd
 
-    from lotterylib.report import rendering
+    from lotterylib.report import identity, rendering
     from lotterylib.report.results import collect
     from lotterylib.runs import run as running
 
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"{experiment.task.title}: {experiment.data.origin}", file=sys.stderr)
     print(f"Encoder {encoder.name}: {encoder.origin}", file=sys.stderr)
     if not options.no_pages:
-        rendering.check_pages(plan, pages, options.replace)
+        identity.refuse_others(identity.requests_of(plan, pages), replace=options.replace)
     if profile:
         from lotterylib.runs.grid import compute_as_jobs
 
@@ -84,7 +84,7 @@ def _profile(options: argparse.Namespace, store: Path) -> Path | None:
 
 def overview(options: argparse.Namespace) -> int:
     """Render the page over all tasks again, from what their runs have published."""
-    from lotterylib.report.identity import refuse_other_encoder
+    from lotterylib.report.identity import encoder_identity, requests
     from lotterylib.report.rendering import render_overview
 
     encoder, pages = folder_of(options.encoder), Path(options.pages)
@@ -93,7 +93,7 @@ def overview(options: argparse.Namespace) -> int:
             f"{pages} holds no runs of encoder {encoder!r}: 'lottery run' makes them."
         )
     if os.path.isdir(options.encoder) and options.encoder not in ENCODERS:
-        refuse_other_encoder(pages / encoder, find_encoder(options.encoder))
+        requests(pages, encoder, also=encoder_identity(find_encoder(options.encoder)))
     render_overview(encoder, _templates(Path(options.notebooks)), pages)
     return 0
 
@@ -327,6 +327,7 @@ def import_masks(options: argparse.Namespace) -> int:
     if not searches(audited):
         print("The audit needs masks that a search found, so no page is made.")
         return 0
+    from lotterylib.report.differences import folders_in
     from lotterylib.report.identity import claim, masks_identity
     from lotterylib.report.pages import (
         AUDIT,
@@ -340,9 +341,12 @@ def import_masks(options: argparse.Namespace) -> int:
     pages = Path(options.pages)
     template = find_template(templates, AUDIT)
     page = page_path(pages, AUTHORS, "audit", template)
-    mine = {"request": masks_identity(audited), "seeds": {template.stem: []}}
+    variants = pages.parent / "variants"
+    read = {"variants": [folder.name for folder in folders_in(variants)]}
+    mine = {"request": masks_identity(audited) | read, "seeds": {template.stem: []}}
     claim({page.parent: mine}, replace=options.replace)
-    render(template, page, {"run_store": options.store, "pages": options.pages})
+    places = {"run_store": options.store, "pages": options.pages, "variants": str(variants)}
+    render(template, page, places)
     save_audit(audited, page.parent)
     if (contents := pages.parent / "_toc.yml").is_file():
         write_contents(contents, pages)

@@ -54,14 +54,14 @@ def open_audit(namespace: dict[str, Any]) -> dict[str, ByTask]:
     """The imported subnetworks by family, for a notebook's parameters.
 
     Args:
-        namespace: the notebook's `globals()`, with `run_store`, the folder of the run store, and
-            `pages`, that of the published pages.
+        namespace: the notebook's `globals()`, with `run_store`, the folder of the run store,
+            `pages`, that of the published pages, and `variants`, with those of other presets.
 
     Raises:
         LotteryError: a misspelt parameter, subnetworks of another encoder, or nothing in this
             store that a search found.
     """
-    refuse_misspelt(namespace, ["run_store", "pages"])
+    refuse_misspelt(namespace, ["run_store", "pages", "variants"])
     found = load_imported(Path(str(namespace["run_store"])))
     if not searches(found):
         raise LotteryError(

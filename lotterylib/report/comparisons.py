@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from IPython.display import Markdown
 from scipy import stats
 
 from lotterylib.heterogeneity import correlation
@@ -20,6 +21,11 @@ from lotterylib.scoring import Score, score_predictions
 from lotterylib.subnetworks import StructuredSubnetwork
 
 ACCUMULATIONS = ("example", "batch", "cumulative")
+
+
+def or_sentence(table: pd.DataFrame) -> pd.DataFrame | Markdown:
+    """A table of the paper's numbers, or, where it is empty, a sentence instead."""
+    return table if len(table) else Markdown("The paper does not have this task.")
 
 
 def good_structured(

@@ -2,10 +2,12 @@
 
 `paper.differences` lists them. The preset `paper+<option>` makes one choice the other way; where a
 run with it stands beside a run with the preset `paper`, on the same task, seeds and data, what it
-changes can be told.
+changes can be told. An encoder's pages are all of one preset, so each has a folder of its own.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pandas as pd
 
@@ -21,6 +23,11 @@ _SAME = (
 NOT_RUN = "not run yet"
 NO_SCORES = "changes attention patterns, no size and no score"
 NO_OPTION = "nothing to switch"
+
+
+def folders_in(variants: Path) -> list[Path]:
+    """The folders of pages below a folder, by name; none where there is no such folder."""
+    return sorted(path for path in variants.glob("*") if path.is_dir())
 
 
 def differences_table(results: pd.DataFrame) -> pd.DataFrame:

@@ -296,18 +296,17 @@ def claims(results: pd.DataFrame, found: Predictions | None = None) -> pd.DataFr
 
     Returns:
         One row per method and claim: `method`, `letter`, `claim`, `rule`; the number that is shown
-        with its interval, `value`, `low`, `high`, `over`, and `measured` in words; `p` (two-sided,
-        the task alone), `direction`, `reason` (why there is no verdict), and `verdict`.
+        with its interval, `value`, `low`, `high`, `over`, and `measured` in words; `seeds alone`,
+        Student's interval in words; `p` (two-sided, the task alone), `direction`, and `verdict`.
     """
     full, majority = full_and_majority(results)
-    reason = "" if full.mean() > majority else "the full model does not beat the majority class"
     rows = []
     for method in METHODS:
         for claim in claims_of(method):
             estimates = [estimate_on(results, found, terms) for terms in claim.sums]
             shown = estimate_on(results, found, claim.shown)
             p, direction = judge(estimates)
-            if reason:
+            if not full.mean() > majority:
                 p = float("nan")
             rows.append(
                 {
@@ -320,9 +319,9 @@ def claims(results: pd.DataFrame, found: Predictions | None = None) -> pd.DataFr
                     "high": shown.high,
                     "over": shown.over,
                     "measured": _measured(shown),
+                    "seeds alone": _bounds(*shown.student),
                     "p": p,
                     "direction": direction,
-                    "reason": reason,
                     "verdict": verdict(p, direction),
                 }
             )
@@ -362,4 +361,8 @@ def _measured(shown: Estimate) -> str:
     value = f"{round(shown.value, 3) + 0:+.3f}"
     if np.isnan(shown.low):
         return f"{value} (interval not defined)"
-    return f"{value} [{shown.low:+.3f}, {shown.high:+.3f}] over {shown.over}"
+    return f"{value} {_bounds(shown.low, shown.high)} over {shown.over}"
+
+
+def _bounds(low: float, high: float) -> str:
+    return "not defined" if np.isnan(low) else f"[{low:+.3f}, {high:+.3f}]"

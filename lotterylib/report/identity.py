@@ -1,7 +1,9 @@
 """Whose pages these are: the request behind a folder of pages, kept in it and compared.
 
 `<pages>/<encoder>/<task>/request.json` holds all that decides what stands in its folder. It is
-written before the first page, and read before anything there is replaced or counted.
+written before the first page, and read before anything there is replaced or counted. The rows of
+`results.csv` name their request, so that one which was copied there is noticed. The other tables
+and the pages are the request's own because `claim` deletes all that another left before it writes.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from lotterylib.runs.settings import Settings, group_of
 if TYPE_CHECKING:
     from lotterylib.data.pretrained import Encoder
     from lotterylib.runs.experiment import Experiment
+    from lotterylib.runs.jobs import Plan
     from lotterylib.subnetworks import StructuredSubnetwork
 
 REQUEST = "request.json"
@@ -36,10 +39,9 @@ PASSING = ("task", "seeds", "data_dir", "store", "device", "threads")
 fingerprint. The others say where things lie and what computes, which the store does not tell apart
 either."""
 
-OF_ENCODER = ("weights", "tokenizer", "config")
 _HOW = ("search", "subnetworks", "attention")
 SHARED = (
-    *(*OF_ENCODER, "version"),
+    *("weights", "tokenizer", "config", "version"),
     *(name for name, field in Settings.model_fields.items() if group_of(field) in _HOW),
 )
 """What all tasks in an encoder's folder have in common, since the overview counts them together."""
@@ -47,7 +49,6 @@ SHARED = (
 Identity = dict[str, Any]
 Request = dict[str, dict[str, Any]]
 """What `request.json` holds: under `request` an identity, under `seeds` those of each page."""
-Parts = Sequence[tuple["Experiment", Sequence[str]]]
 
 
 def identity_of(experiment: Experiment) -> Identity:
@@ -78,8 +79,8 @@ def encoder_identity(encoder: Encoder) -> Identity:
         found = read_json(encoder.directory / "config.json")
         kept = {name: found[name] for name in found if name[0] != "_" and "version" not in name}
         config = digest(kept)
-    sums = (encoder.sha256[:16], encoder.tokenizer_sha256[:16], config)
-    return dict(zip(OF_ENCODER, sums, strict=True))
+    weights, tokenizer = encoder.sha256[:16], encoder.tokenizer_sha256[:16]
+    return {"weights": weights, "tokenizer": tokenizer, "config": config}
 
 
 def masks_identity(
@@ -92,9 +93,7 @@ def masks_identity(
         for task, seeds in tasks.items()
         for seed, kept in seeds.items()
     ]
-    tasks = {task for _, task, *_ in rows}
-    counts = {"families": len(audited), "tasks": len(tasks), "subnetworks": len(rows)}
-    return counts | {"masks": digest({"rows": rows})}
+    return {"masks": digest({"rows": rows})}
 
 
 def digest(identity: Mapping[str, Any]) -> str:
@@ -102,23 +101,23 @@ def digest(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def request_of(parts: Parts) -> Request:
-    """What `request.json` holds: the `request` and, for each page, its `seeds`.
-
-    Args:
-        parts: of one task, the experiments with their pages (without `.ipynb`).
-    """
-    seeds = {page: list(made.settings.seeds) for made, pages in parts for page in pages}
-    return {"request": identity_of(parts[0][0]), "seeds": seeds}
-
-
-def requests_of(plan: Parts, pages: Path) -> dict[Path, Request]:
-    """The folder of every task of a plan, with what its `request.json` is to hold."""
+def by_folder(plan: Plan, pages: Path) -> dict[Path, list[tuple[Experiment, Sequence[str]]]]:
+    """The parts of a plan by the folder of their task, `<pages>/<encoder>/<task>`."""
     parts: dict[Path, list[tuple[Experiment, Sequence[str]]]] = {}
     for made, wanted in plan:
-        folder = pages / made.encoder.name / made.task.name
-        parts.setdefault(folder, []).append((made, wanted))
-    return {folder: request_of(each) for folder, each in parts.items()}
+        parts.setdefault(pages / made.encoder.name / made.task.name, []).append((made, wanted))
+    return parts
+
+
+def requests_of(plan: Plan, pages: Path) -> dict[Path, Request]:
+    """The folder of every task of a plan, with what its `request.json` is to hold."""
+    return {
+        folder: {
+            "request": identity_of(parts[0][0]),
+            "seeds": {page: list(made.settings.seeds) for made, wanted in parts for page in wanted},
+        }
+        for folder, parts in by_folder(plan, pages).items()
+    }
 
 
 def refuse_others(mine: Mapping[Path, Request], *, replace: bool = False) -> None:
@@ -152,8 +151,9 @@ def claim(mine: Mapping[Path, Request], *, replace: bool = False) -> None:
     for folder, wanted in mine.items():
         seeds = {}
         if _otherwise(folder, wanted):
+            failed = folder.glob("[0-9][0-9]_[a-z]*.failed.ipynb")
             overview = folder.parent.glob("overview/08_overview.ipynb")  # it counts what goes
-            for path in [*(folder / name for name in _published(folder)), *overview]:
+            for path in [*_published(folder), *failed, *overview]:
                 path.unlink()
         elif (folder / REQUEST).is_file():
             seeds = read_request(folder)["seeds"]
@@ -177,28 +177,22 @@ def read_request(folder: Path) -> Request:
     )
 
 
-def requests(pages: Path, encoder: str) -> dict[str, Identity]:
+def requests(pages: Path, encoder: str, also: Identity | None = None) -> dict[str, Identity]:
     """The request behind each task that an encoder's folder holds, by the names of the tasks.
+
+    Args:
+        pages: the folder of the published pages.
+        encoder: the encoder's folder in it.
+        also: what all of them must have, such as `encoder_identity`.
 
     Raises:
         LotteryError: one is not on record, or they are of two encoders or done in two ways, so that
             they must not be counted together.
     """
-    folders = _neighbours(pages / encoder)
-    found = {folder.name: read_request(folder)["request"] for folder in folders}
-    for folder in folders[1:]:
-        _refuse_apart(found[folder.name], found[folders[0].name], folder)
-    return found
-
-
-def refuse_other_encoder(folder: Path, encoder: Encoder) -> None:
-    """Refuse to take an encoder's folder of pages for that of another encoder of the same name.
-
-    Raises:
-        LotteryError: naming the checksums that differ.
-    """
-    for request in requests(folder.parent, folder.name).values():
-        _refuse_apart(request, request | encoder_identity(encoder), folder)
+    found = {path: read_request(path)["request"] for path in _neighbours(pages / encoder)}
+    for folder, request in found.items():
+        _refuse_apart(request, next(iter(found.values())) | (also or {}), folder)
+    return {folder.name: request for folder, request in found.items()}
 
 
 def _otherwise(folder: Path, wanted: Request) -> str:
@@ -209,11 +203,11 @@ def _otherwise(folder: Path, wanted: Request) -> str:
     except LotteryError:
         lost = published or (folder / REQUEST).is_file()
         return f"what made them is not on record in {REQUEST}" if lost else ""
-    names = [*{**there["request"], **wanted["request"]}]
+    names = [*there["request"], *wanted["request"]]
     told = _differences(there["request"], wanted["request"], names)
     for page in there["seeds"].keys() & wanted["seeds"].keys():
         told += _differences(*({"seeds": each["seeds"][page]} for each in (there, wanted)))
-    pages = [name[:-6] for name in published if TEMPLATE.fullmatch(name)]
+    pages = [path.stem for path in published if path.suffix == ".ipynb"]
     told += [f"{page} is not on record" for page in pages if page not in there["seeds"]]
     return "; ".join(dict.fromkeys(told))
 
@@ -238,7 +232,7 @@ def _differences(there: Identity, here: Identity, names: Iterable[str] = ("seeds
 
 
 def _show(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value) or "none"
+    return (", ".join(map(str, value)) if isinstance(value, list) else str(value)) or "none"
 
 
 def _neighbours(folder: Path) -> list[Path]:
@@ -247,7 +241,7 @@ def _neighbours(folder: Path) -> list[Path]:
     return sorted(set(found))
 
 
-def _published(folder: Path) -> list[str]:
+def _published(folder: Path) -> list[Path]:
     """The pages and tables in a folder."""
-    names = (path.name for path in folder.glob("*.*"))
-    return sorted(name for name in names if name in TABLES or TEMPLATE.fullmatch(name))
+    found = folder.glob("*.*")
+    return sorted(path for path in found if path.name in TABLES or TEMPLATE.fullmatch(path.name))

@@ -19,7 +19,6 @@ from lotterylib.data.custom import title_of
 from lotterylib.data.files import write_whole
 from lotterylib.errors import LotteryError
 from lotterylib.report.identity import TEMPLATE
-from lotterylib.runs.settings import check_names
 from lotterylib.tasks import TASKS
 
 RUNS = "The runs"
@@ -33,6 +32,9 @@ TICKETS = "13_whole_lottery.ipynb"
 
 AUTHORS = "authors"
 """Stands in for an encoder where a page is about the authors' own subnetworks."""
+
+SCRATCH = ".page-"
+"""How the folders begin in which pages are made, beside the pages."""
 
 _VOLATILE = (
     "start_time",
@@ -89,13 +91,11 @@ def render(template: Path, page: Path, parameters: Mapping[str, Any]) -> None:
     failed run had got to is kept beside it as `<name>.failed.ipynb`.
 
     Raises:
-        LotteryError: a parameter that the template does not have, or a cell that failed.
+        LotteryError: a cell failed.
     """
-    accepted = papermill.inspect_notebook(str(template))
-    check_names(parameters, accepted)
     page.parent.mkdir(parents=True, exist_ok=True)
     failed = page.with_suffix(".failed.ipynb")
-    with tempfile.TemporaryDirectory(dir=page.parent) as scratch:
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=page.parent) as scratch:
         output = Path(scratch) / page.name
         try:
             with _kernel_chatter_hidden():

@@ -25,7 +25,7 @@ from lotterylib.encoder import Shape
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.patterns import PATTERNS
 from lotterylib.report.evidence import Predictions, load_predictions, save_predictions
-from lotterylib.report.identity import claim, request_of, requests
+from lotterylib.report.identity import requests
 from lotterylib.runs.methods import ALL_METHODS, GRIDS
 from lotterylib.runs.settings import refuse_misspelt
 from lotterylib.subnetworks import StructuredSubnetwork
@@ -48,17 +48,13 @@ def predictions_of(folder: Path) -> Predictions | None:
 
 
 def publish(parts: Sequence[tuple[Experiment, Sequence[str]]], folder: Path) -> None:
-    """Write the tables of a task's run.
+    """Write the tables of a task's run, into a folder that was claimed for it (`identity.claim`).
 
     Args:
         parts: the run, or its parts of different seeds, each with its pages (without `.ipynb`);
             what is not in the store yet is computed.
         folder: of the task's pages.
-
-    Raises:
-        LotteryError: another request's pages lie there (`identity.refuse_others`).
     """
-    claim({folder: request_of(parts)})
     from lotterylib.report.results import collect, collect_predictions, save_results
 
     tables = [collect(experiment, *pages, every_draw=True) for experiment, pages in parts]
@@ -116,6 +112,8 @@ def load_subnetworks(pages: Path, encoder: str) -> tuple[Shape, dict[str, Found]
     shape = None
     for name in in_order(requests(pages, encoder)):
         path = pages / encoder / name / "subnetworks.json"
+        if not path.is_file():  # its pages are being made
+            continue
         content = json.loads(path.read_text(encoding="utf-8"))
         shape = shape or Shape(**content["shape"])
         found[name] = {

@@ -12,26 +12,17 @@ from lotterylib.errors import reason_of
 from lotterylib.report import identity
 from lotterylib.report.pages import (
     OVERVIEW,
+    SCRATCH,
     find_template,
     page_path,
     render,
     write_contents,
 )
 from lotterylib.report.published import publish
-from lotterylib.runs.experiment import Experiment
 from lotterylib.runs.jobs import Plan
 from lotterylib.runs.pool import Workers
 from lotterylib.runs.run import Failure, processes, without_failures
 from lotterylib.runs.settings import given_by
-
-
-def check_pages(plan: Plan, pages: Path, replace: bool) -> None:
-    """Refuse pages that would replace, or be counted together with, those of another request.
-
-    Raises:
-        LotteryError: as `identity.refuse_others`.
-    """
-    identity.refuse_others(identity.requests_of(plan, pages), replace=replace)
 
 
 def render_all(
@@ -72,15 +63,10 @@ def render_all(
                 else:
                     print(f"Rendered {page}", file=sys.stderr)
     finally:  # what was begun by processes that had to end
-        for scratch in {
-            place for _, page in rendered.values() for place in page.parent.glob("tmp*")
-        }:
-            shutil.rmtree(scratch, ignore_errors=True)
-    folders: dict[Path, list[tuple[Experiment, Sequence[str]]]] = {}
-    for experiment, wanted in without_failures(plan, failures):
-        folder = pages / experiment.encoder.name / experiment.task.name
-        folders.setdefault(folder, []).append((experiment, wanted))
-    for folder, parts in folders.items():
+        for folder in {page.parent for _, page in rendered.values()}:
+            for scratch in folder.glob(f"{SCRATCH}*"):
+                shutil.rmtree(scratch, ignore_errors=True)
+    for folder, parts in identity.by_folder([*without_failures(plan, failures)], pages).items():
         publish(parts, folder)
     return failures
 

@@ -195,11 +195,11 @@ def save_results(results: pd.DataFrame, path: Path) -> None:
     write_whole(path, results.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
-def load_results(root: Path, every_draw: bool = False) -> pd.DataFrame:
-    """All results tables under `<root>/<encoder>/<task>/results.csv`, as one.
+def load_results(*roots: Path, every_draw: bool = False) -> pd.DataFrame:
+    """All results tables under `<root>/<encoder>/<task>/results.csv`, of each root, as one.
 
     Args:
-        root: the folder of the published pages.
+        roots: folders of published pages.
         every_draw: as in `collect`.
 
     Raises:
@@ -207,9 +207,10 @@ def load_results(root: Path, every_draw: bool = False) -> pd.DataFrame:
             be counted together (`identity.requests`).
     """
     tables = []
-    for encoder in sorted({path.parents[1].name for path in root.glob("*/*/results.csv")}):
-        for task, request in requests(root, encoder).items():
-            path = root / encoder / task / "results.csv"
+    found = [sorted({path.parents[1] for path in root.glob("*/*/results.csv")}) for root in roots]
+    for folder in itertools.chain(*found):
+        for task, request in requests(folder.parent, folder.name).items():
+            path = folder / task / "results.csv"
             if not path.is_file():  # its pages are being made
                 continue
             table = pd.read_csv(path, dtype=dict.fromkeys(_TEXTS, str))
@@ -234,29 +235,6 @@ def t_interval(values: Iterable[float]) -> tuple[float, float]:
     return float(array.mean() - half), float(array.mean() + half)
 
 
-def summarise(results: pd.DataFrame) -> pd.DataFrame:
-    """Reported metrics over seeds: mean, standard deviation, 95% interval, constant predictors.
-
-    Returns:
-        One row per `RUN`, method, subnetwork and phase, with `mean`, `sd` (ddof 1), `low`, `high`,
-        `seeds`, `density`, `overlap_with_good` and `constant` (how many seeds gave a constant
-        predictor).
-    """
-    by = [*RUN, "method", "subnetwork", "phase", "metric"]
-    groups = results[results["reported"]].groupby(by, sort=False, dropna=False)
-    summary = groups.agg(
-        mean=("value", "mean"),
-        sd=("value", "std"),
-        low=("value", lambda values: t_interval(values)[0]),
-        high=("value", lambda values: t_interval(values)[1]),
-        seeds=("seed", "nunique"),
-        density=("density", "mean"),
-        overlap_with_good=("overlap_with_good", "mean"),
-        constant=("constant", "sum"),
-    )
-    return summary.reset_index()
-
-
 def verdicts(results: pd.DataFrame) -> pd.DataFrame:
     """One line per run and method: the scores that decide the paper's claims.
 
@@ -264,7 +242,11 @@ def verdicts(results: pd.DataFrame) -> pd.DataFrame:
         Means over seeds of the full model, and of the good, random and bad subnetworks, pruned and
         retrained, with the density of the good one; rows in the order of the task table.
     """
-    summary = summarise(results)
+    by = [*RUN, "method", "subnetwork", "phase", "metric"]
+    groups = results[results["reported"]].groupby(by, sort=False, dropna=False)
+    summary = groups.agg(
+        mean=("value", "mean"), seeds=("seed", "nunique"), density=("density", "mean")
+    ).reset_index()
     place = {name: number for number, name in enumerate(in_order(summary["task"]))}
     summary = summary.sort_values("task", key=lambda names: names.map(place), kind="stable")
     runs = summary.groupby(list(RUN), sort=False, dropna=False)

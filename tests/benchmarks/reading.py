@@ -3,7 +3,8 @@
     python -m tests.benchmarks.reading mrpc cola --data-dir GLUE
 
 The all-MiniLM encoder was trained to be read by the mean. Scores are on the slice of the training
-rows that `lottery rates` uses, with its seeds, so they stand beside `book/learning_rates.csv`.
+rows that `lottery rates` uses, with its seeds. All columns but the score, `mean`, are as in
+`book/learning_rates.csv`, so that the rows stand beside each other.
 """
 
 from __future__ import annotations
@@ -36,8 +37,7 @@ class MeanOfTokens(nn.Module):
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """From hidden states [batch, tokens, width] to [batch, width]."""
-        if self.mask is None:
-            return hidden.mean(1)
+        assert self.mask is not None, "without a mask, padding would count as tokens"
         mask = self.mask.to(hidden.dtype)[..., None]
         return (hidden * mask).sum(1) / mask.sum(1)
 
@@ -55,9 +55,18 @@ def main() -> None:
             model.base_model.pooler = MeanOfTokens(model.base_model)
             train(model, experiment.splits[0], experiment.task, experiment.recipe, seed)
             score = evaluate(model, experiment.splits[1], experiment.task)
-            found = round(score.metrics[experiment.task.metric], 5)
             rows.append(
-                {"encoder": experiment.encoder.name, "task": task, "seed": seed, "mean": found}
+                {
+                    "encoder": experiment.encoder.name,
+                    "task": task,
+                    "train_rows": len(experiment.data.train),
+                    "epochs": experiment.recipe.epochs,
+                    "precision": experiment.settings.precision,
+                    "learning_rate": experiment.recipe.learning_rate,
+                    "seed": seed,
+                    "metric": experiment.task.metric,
+                    "mean": round(score.metrics[experiment.task.metric], 5),
+                }
             )
     pd.DataFrame(rows).to_csv(options.csv, index=False, lineterminator="\n")
 

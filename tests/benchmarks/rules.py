@@ -17,8 +17,15 @@ import pandas as pd
 from scipy.special import expit
 from scipy.stats import norm
 
-from lotterylib.report import evidence
-from lotterylib.report.evidence import FULL, MAJORITY, Predictions, estimate, judge, verdict
+from lotterylib.report.evidence import (
+    FULL,
+    MAJORITY,
+    Predictions,
+    claims_of,
+    estimate,
+    judge,
+    verdict,
+)
 
 GOOD = ("structured", "good", "retrained")
 BAD = ("structured", "bad", "retrained")
@@ -72,18 +79,19 @@ def share_of_verdicts(examples: int, seeds: int, name: str, repeats: int) -> dic
     loss, collapsed = SITUATIONS[name]
     draw = np.random.default_rng([examples, seeds, list(SITUATIONS).index(name)])
     better, matches, covered = [], [], []
-    margin = [(-(1 - evidence.MARGIN), FULL), (-evidence.MARGIN, MAJORITY)]
+    matching = claims_of("structured")[0].sums[0]
+    of_bad = [(weight, BAD if model == GOOD else model) for weight, model in matching]
     for _ in range(repeats):
         found = simulated(draw, examples, seeds, loss, collapsed)
         gap = estimate(found, ((1.0, GOOD), (-1.0, BAD)))
         better.append(verdict(*judge([gap])))
         covered.append(gap.low <= loss * (1 - collapsed) <= gap.high)
-        matches.append(verdict(*judge([estimate(found, ((1.0, BAD), *margin))])))
+        matches.append(verdict(*judge([estimate(found, of_bad)])))
     row: dict[str, object] = {"situation": name, "examples": examples, "seeds": seeds}
     row |= {"loss": loss, "collapsed": collapsed, "repeats": repeats}
     row["interval holds the truth"] = np.mean(covered)
     for rule, verdicts in (("good beats bad", better), ("bad matches full", matches)):
-        for word in ("yes", "no", "undecided"):
+        for word in ("yes", "no", "undecided", "not defined"):
             row[f"{rule}: {word}"] = np.mean([each == word for each in verdicts])
     return row
 

@@ -107,7 +107,8 @@ def imported(root, masks):
 
 
 def parameters(root):
-    return {"run_store": str(root / "runs"), "pages": str(root / "pages")}
+    places = {"run_store": "runs", "pages": "pages", "variants": "variants"}
+    return {name: str(root / folder) for name, folder in places.items()}
 
 
 @pytest.fixture(scope="module")

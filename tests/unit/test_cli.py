@@ -14,6 +14,7 @@ from lotterylib import commands
 from lotterylib.cli import main
 from lotterylib.errors import LotteryError
 from lotterylib.report import pages
+from lotterylib.report.identity import read_request
 from lotterylib.runs import run as running
 from lotterylib.runs.methods import CORE, EXTRAS, SEVERAL_SEEDS
 from lotterylib.runs.presets import EXTRA_SEEDS
@@ -288,12 +289,14 @@ def test_a_folder_of_a_single_search_gets_its_page(
         np.save(place / file, np.ones(shape))
     rendered = []
     monkeypatch.setattr(pages, "render", lambda *arguments: rendered.append(arguments))
-    store, results = str(tmp_path / "runs"), str(tmp_path / "results")
+    (tmp_path / "variants" / "importance").mkdir(parents=True)
+    store, results, variants = (str(tmp_path / name) for name in ("runs", "results", "variants"))
     options = ["--store", store, "--pages", results]
     assert main(["import-masks", str(tmp_path), *options]) == 0
     ((template, page, parameters),) = rendered
     assert template.name == page.name == "12_audit.ipynb"
-    assert parameters == {"run_store": store, "pages": results}
+    assert parameters == {"run_store": store, "pages": results, "variants": variants}
+    assert read_request(page.parent)["request"]["variants"] == ["importance"]
     assert f"The audit is in {page}." in capsys.readouterr().out
     (row,) = pd.read_csv(page.parent / "audit.csv").to_dict("records")
     assert (row["family"], row["task"], row["seeds"]) == (family, "rte", 2)

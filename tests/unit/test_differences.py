@@ -11,11 +11,13 @@ from lotterylib.report.differences import (
     describe_differences,
     describe_misprints,
     differences_table,
+    folders_in,
 )
-from lotterylib.report.results import COLUMNS
+from lotterylib.report.results import COLUMNS, load_results, save_results
 from lotterylib.runs.methods import ALL_METHODS, KINDS
 from lotterylib.runs.presets import PRESETS
 from lotterylib.runs.settings import names
+from tests.shared import on_record
 
 
 def row(preset, seed, value, density, phase="pruned", **others):
@@ -114,6 +116,25 @@ def test_an_effect_is_the_mean_difference_of_matched_runs():
     told = effect_of("bad subnetworks of weights", rows)
     assert told == "size +1.5 points, pruned -0.120, retrained +0.050 (1 task, 2 seeds)"
     assert effect_of("importance", rows) == NOT_RUN
+
+
+def test_pages_of_other_presets_are_read_beside_those_of_the_paper(tmp_path):
+    rows = {"pages": row("paper", 1, 0.50, 0.40)}
+    rows["variants/bad"] = row("paper+bad_magnitude", 1, 0.40, 0.41)
+    rows["variants/by importance"] = row("paper+importance", 1, 0.99, 0.99)
+    for place, each in rows.items():
+        folder = tmp_path / place / "minilm" / "cola"
+        each["request"] = on_record(folder, preset=each["preset"])
+        save_results(pd.DataFrame([each], columns=list(COLUMNS)), folder / "results.csv")
+    folders = folders_in(tmp_path / "variants")
+    assert [folder.name for folder in folders] == ["bad", "by importance"]
+    table = load_results(tmp_path / "pages", *folders)
+    assert table["preset"].tolist() == ["paper", "paper+bad_magnitude", "paper+importance"]
+    effects = differences_table(table).set_index("topic")["effect"]
+    assert effects["bad subnetworks of weights"] == (
+        "size +1.0 points, pruned -0.100 (1 task, 1 seed)"
+    )
+    assert folders_in(tmp_path / "nowhere") == []
 
 
 def test_runs_of_several_tasks_are_counted():

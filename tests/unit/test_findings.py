@@ -1,4 +1,4 @@
-"""Results, findings, tables and figures, from tables whose answers are known."""
+"""Results, findings and tables, from tables whose answers are known."""
 
 import itertools
 import math
@@ -9,13 +9,12 @@ import pytest
 from scipy import stats
 
 from lotterylib.encoder import Shape
-from lotterylib.report import figures, findings
+from lotterylib.report import findings
 from lotterylib.report.results import (
     COLUMNS,
     format_verdicts,
     load_results,
     save_results,
-    summarise,
     t_interval,
     verdicts,
 )
@@ -71,16 +70,6 @@ def test_the_interval_is_students():
     assert all(math.isnan(bound) for bound in t_interval([0.3]))
 
 
-def test_a_summary_is_over_seeds():
-    line = (
-        summarise(table())
-        .set_index(["method", "subnetwork", "phase"])
-        .loc[("structured", "bad", "retrained")]
-    )
-    assert (line["mean"], line["sd"]) == (pytest.approx(0.8), pytest.approx(0.01))
-    assert (line["seeds"], line["constant"]) == (3, 0)
-
-
 def test_verdicts_are_a_line_per_method_in_the_order_of_the_tasks():
     both = pd.concat([table(), table(task="cola", metric="matthews")])
     lines = verdicts(both)
@@ -127,6 +116,8 @@ def test_claims_without_predictions_have_intervals_over_seeds_alone():
     assert verdict(wide, "bad subnetworks, retrained, do worse") == "undecided"
     told = findings.claims(wide)
     assert set(told["over"]) == {"seeds"}
+    for measured, alone in zip(told["measured"], told["seeds alone"], strict=True):
+        assert measured.endswith(f" {alone} over seeds") or alone == "not defined"
     assert set(told["letter"]) == {"a", "b", "c"}
     assert not told["claim"].str.contains("pruned").any()
 
@@ -139,9 +130,6 @@ def test_the_way_recovered_is_from_majority_to_full():
 def test_where_the_full_model_learnt_nothing_nothing_is_decided():
     flat = table(full=0.5, good=0.5, bad=0.5)
     assert set(findings.claims(flat)["verdict"]) == {"not defined"}
-    assert set(findings.claims(flat)["reason"]) == {
-        "the full model does not beat the majority class"
-    }
     assert "does not beat the majority class" in findings.warn(flat)
 
 
@@ -185,59 +173,6 @@ def test_traces_of_both_searches_become_tables():
     magnitude = {"pruned": 10, "surviving": 0.9, "score": 0.4, "kept": False}
     assert search_states([structured, magnitude])["left"].tolist() == [0.5, 0.9]
     assert not search_states([structured, magnitude])["held"].iloc[1]
-
-
-def test_bars_stand_at_the_means_and_points_at_the_seeds():
-    axes = figures.subnetwork_bars(table(), "structured").axes[0]
-    heights = [
-        patch.get_height() for patch in axes.patches if patch.get_width() == pytest.approx(0.36)
-    ]
-    assert heights == pytest.approx([0.9, 0.9, 0.85, 0.85, 0.8, 0.8])
-    points = np.concatenate([dots.get_offsets()[:, 1] for dots in axes.collections])
-    assert len(points) == 6 * len(SEEDS)
-    assert sorted(points)[:2] == pytest.approx([0.79, 0.79])
-
-
-def test_a_constant_predictor_is_a_hollow_point():
-    results = table()
-    results.loc[(results["subnetwork"] == "bad") & (results["seed"] == 2), "constant"] = True
-    axes = figures.subnetwork_bars(results, "structured").axes[0]
-    faces = np.concatenate([dots.get_facecolors() for dots in axes.collections])
-    assert (faces[:, :3] == 1).all(axis=1).sum() == 2
-
-
-def test_a_heatmap_shows_mean_and_deviation_over_seeds():
-    heads = np.zeros((2, 3, 4))
-    heads[0, 0, 0] = 1
-    axes = figures.survival_heatmap(heads, np.ones((2, 3))).axes
-    assert axes[0].texts[0].get_text() == "0.50\n±0.71"
-    assert {text.get_text() for text in axes[1].texts} == {"1.00\n±0.00"}
-
-
-def test_undone_steps_are_hollow_and_off_the_line():
-    states = pd.DataFrame({"left": [1, 0.5, 0.4], "score": [0.9, 0.85, 0.2], "held": [1, 1, 0]})
-    states["held"] = states["held"].astype(bool)
-    axes = figures.search_curves({1: states}, "accuracy", 0.9, 0.5).axes[0]
-    line, undone, threshold = axes.lines[:3]
-    assert line.get_ydata().tolist() == [0.9, 0.85]
-    assert undone.get_ydata().tolist() == [0.2]
-    assert threshold.get_ydata()[0] == pytest.approx(0.81)
-
-
-def test_an_overview_has_a_panel_per_task():
-    both = pd.concat([table(), table(task="cola", metric="matthews"), table(task="rte")])
-    drawn = [
-        axes for axes in figures.overview_bars(both, "minilm", "magnitude").axes if axes.axison
-    ]
-    assert [axes.get_title().split("\n")[0] for axes in drawn] == ["CoLA", "SST-2", "RTE"]
-
-
-def test_no_figure_stays_open():
-    import matplotlib.pyplot as plt
-
-    before = plt.get_fignums()
-    figures.training_curves({1: [0.7, 0.6], 2: [0.7, 0.5]})
-    assert plt.get_fignums() == before
 
 
 # The further pages

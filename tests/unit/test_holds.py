@@ -8,7 +8,6 @@ import pytest
 from lotterylib.report import holds, paper
 from lotterylib.report.evidence import claims_of
 from lotterylib.report.results import load_results
-from tests.unit.test_overview import pages  # noqa: F401 - a fixture: cola, rte and entailment
 
 LEARNT = ["cola", "sst2", "mrpc", "qnli", "stsb", "mnli", "qqp", "rte"]
 """In the paper, all but WNLI."""
@@ -47,7 +46,7 @@ def test_a_line_decides_only_where_the_whole_interval_is_on_one_side():
     assert {bounds: holds._below(*bounds, 0.6) for bounds in cases} == cases
 
 
-def test_claims_are_judged_on_glue_only(pages):  # noqa: F811
+def test_claims_are_judged_on_glue_only(pages):
     results = load_results(pages)
     assert holds.glue_tasks(results) == ["cola", "rte"]
     held = holds.what_holds(results, pages, "minilm")

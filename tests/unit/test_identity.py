@@ -73,12 +73,17 @@ VARIANTS = {
 }
 
 
+def request_of(experiment):
+    """What stands in the folder of an experiment with a page."""
+    return identity.requests_of([(experiment, [PAGE])], Path())[Path("tiny/rte")]
+
+
 def differing(folder, mine):
     """What is named when these are refused."""
     with pytest.raises(
         LotteryError, match=r"give --replace .* another folder with --pages\.$"
     ) as e:
-        identity.refuse_others({folder: identity.request_of([(mine, [PAGE])])})
+        identity.refuse_others({folder: request_of(mine)})
     told = str(e.value).partition(" (")[2].rpartition("): ")[0]
     return {part.split(" ")[0] for part in told.split("; ")}
 
@@ -86,8 +91,8 @@ def differing(folder, mine):
 def test_any_two_requests_are_told_apart_by_what_differs(tmp_path):
     """Every setting, seeds, rows, data, weights, each against each and against what is usual."""
     folder = tmp_path / "tiny" / "rte"
-    requests = {name: identity.request_of([(each, [PAGE])]) for name, each in VARIANTS.items()}
-    requests["nothing"] = identity.request_of([(made(), [PAGE])])
+    requests = {name: request_of(each) for name, each in VARIANTS.items()}
+    requests["nothing"] = request_of(made())
     folder.mkdir(parents=True)
     (folder / f"{PAGE}.ipynb").write_text("a page")
     for first, whole in requests.items():
@@ -114,12 +119,12 @@ def test_every_setting_is_compared_or_left_out_for_a_reason():
 
 
 def test_a_setting_that_did_not_exist_yet_had_its_default(tmp_path):
-    whole = identity.request_of([(made(), [PAGE])])
+    whole = request_of(made())
     del whole["request"]["threshold"]
     folder = tmp_path / "tiny" / "rte"
     folder.mkdir(parents=True)
     (folder / identity.REQUEST).write_text(json.dumps(whole))
-    identity.refuse_others({folder: identity.request_of([(made(), [PAGE])])})
+    identity.refuse_others({folder: request_of(made())})
     assert differing(folder, VARIANTS["threshold"]) == {"threshold"}
 
 
@@ -137,16 +142,18 @@ def publish(pages, experiment, *, replace=False, wanted=(PAGE,)):
 
 def test_what_is_replaced_goes_whole_and_the_overview_with_it(tmp_path):
     folder = publish(tmp_path, made(), wanted=(PAGE, "05_stability", "10_variants"))
-    (folder / "notes.txt").write_text("mine")
+    for name in ("notes.txt", "notes.failed.ipynb", f"{PAGE}.failed.ipynb"):
+        (folder / name).touch()
     overview = folder.parent / "overview" / "08_overview.ipynb"
     overview.parent.mkdir()
     overview.touch()
     publish(tmp_path, made(), replace=True)  # the same request: nothing goes
     assert overview.is_file()
     assert (folder / "10_variants.ipynb").is_file()
+    assert (folder / f"{PAGE}.failed.ipynb").is_file()
     publish(tmp_path, made(BASE.but(seeds=(1,))), replace=True)
     assert sorted(path.name for path in folder.iterdir()) == [
-        *(f"{PAGE}.ipynb", "notes.txt", "request.json", "results.csv")
+        *(f"{PAGE}.ipynb", "notes.failed.ipynb", "notes.txt", "request.json", "results.csv")
     ]
     assert not overview.exists()
     assert identity.read_request(folder)["seeds"] == {PAGE: [1]}
@@ -237,10 +244,9 @@ def test_the_audit_of_other_masks_is_another(tmp_path):
     two = {"structured": {"rte": {42: all_kept, 86: all_kept}}}
     less = all_kept.complement(("heads",))
     assert identity.masks_identity(one) == identity.masks_identity(dict(one))
-    seen = [
-        identity.masks_identity(each) for each in (one, two, {"structured": {"rte": {42: less}}})
-    ]
-    assert all(a["masks"] != b["masks"] for a, b in itertools.combinations(seen, 2))
+    three = {"structured": {"rte": {42: less}}}
+    seen = [identity.masks_identity(each) for each in (one, two, three)]
+    assert all(a != b for a, b in itertools.combinations(seen, 2))
 
 
 @pytest.mark.parametrize(
