@@ -17,7 +17,7 @@ from lotterylib.heterogeneity import correlation
 from lotterylib.report import overview, paper
 from lotterylib.report.evidence import FULL, MAJORITY, Terms, claims_of
 from lotterylib.report.findings import full_and_majority
-from lotterylib.report.published import load_patterns, load_subnetworks, predictions_of
+from lotterylib.report.published import load_patterns, load_subnetworks
 from lotterylib.report.tables import markdown_table
 from lotterylib.runs.methods import METHODS
 from lotterylib.tasks import TASKS
