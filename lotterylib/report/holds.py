@@ -153,7 +153,7 @@ def _on_subnetworks(pages: Path, encoder: str, tasks: Sequence[str]) -> list[Hel
     if len(stable):
         heads = stable.xs("heads", level="part")
         mean, low, high = _mean(list(heads[["kappa", "low", "high"]].itertuples(index=False)))
-        known = paper.stability().set_index(["part", "task"]).loc["heads", "kappa"]
+        known = paper.stability().query("part == 'heads'").set_index("task")["kappa"]
         bounds = heads[["low", "high"]].to_numpy().tolist()
         held.append(
             Held(
