@@ -11,6 +11,7 @@ from statsmodels.stats.multitest import multipletests
 from lotterylib.agreement import SIGNIFICANCE
 from lotterylib.report.audit_tables import ByTask, Found, sharing_table
 from lotterylib.report.imported import FAMILIES
+from lotterylib.report.tables import markdown_table
 from lotterylib.tasks import TASKS
 
 
@@ -136,11 +137,11 @@ def markdown(table: pd.DataFrame, columns: Mapping[str, tuple[str, Format]]) -> 
     """
     shown = {name: column for name, column in columns.items() if name in table}
     heads = ["task", *(heading for heading, _ in shown.values())]
-    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    rows = []
     for task, row in table.iterrows():
         cells = [TASKS[str(task)].title if task in TASKS else str(task)]
         for name, (_, form) in shown.items():
             write = form.format if isinstance(form, str) else form
             cells.append("\N{EN DASH}" if pd.isna(row[name]) else write(row[name]))
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return markdown_table(heads, rows)

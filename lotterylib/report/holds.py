@@ -16,8 +16,9 @@ import pandas as pd
 from lotterylib.heterogeneity import correlation
 from lotterylib.report import overview, paper
 from lotterylib.report.evidence import FULL, MAJORITY, Terms, claims_of
-from lotterylib.report.findings import estimate_on, full_and_majority
-from lotterylib.report.published import load_patterns, load_subnetworks, predictions_of
+from lotterylib.report.findings import full_and_majority
+from lotterylib.report.published import load_patterns, load_subnetworks
+from lotterylib.report.tables import markdown_table
 from lotterylib.runs.methods import METHODS
 from lotterylib.tasks import TASKS
 
@@ -94,20 +95,15 @@ def _on_scores(results: pd.DataFrame, tasks: Sequence[str], folder: Path) -> lis
     held = []
     for method in METHODS:
         for claim in claims_of(method):
-            terms = claim.sums[0] if claim.letter == "c" else claim.shown
-            found = [
-                estimate_on(results[results["task"] == task], predictions_of(folder / task), terms)
-                for task in tasks
-            ]
-            mean, low, high = _mean([(each.value, each.low, each.high) for each in found])
             rows = judged[(judged["method"] == method) & (judged["claim"] == claim.name)]
+            mean, low, high = _mean(list(rows[["value", "low", "high"]].itertuples(index=False)))
             held.append(
                 Held(
                     claim.letter,
                     claim.name,
                     METHOD_NAMES[method],
                     _NUMBERS[claim.letter],
-                    _of_paper(terms),
+                    _of_paper(claim.shown),
                     mean,
                     low,
                     high,
@@ -125,11 +121,16 @@ _NUMBERS = {
 }
 
 
-def _of_paper(terms: Terms) -> float:
-    """A weighted sum of the paper's mean scores, over its tasks with a full model that learnt."""
+def _learnt_by_paper() -> pd.DataFrame:
+    """The paper's mean scores, a row per task on which its full model beats the majority class."""
     settings = ["method", "subnetwork", "phase"]
     means = paper.scores().pivot(index="task", columns=settings, values="mean")
-    learnt = means[means[FULL] > means[MAJORITY]]
+    return means[means[FULL] > means[MAJORITY]]
+
+
+def _of_paper(terms: Terms) -> float:
+    """A weighted sum of the paper's mean scores, over its tasks with a full model that learnt."""
+    learnt = _learnt_by_paper()
     return float(sum((factor * learnt[model] for factor, model in terms), start=0.0).mean())  # type: ignore[union-attr]
 
 
@@ -152,14 +153,15 @@ def _on_subnetworks(pages: Path, encoder: str, tasks: Sequence[str]) -> list[Hel
     if len(stable):
         heads = stable.xs("heads", level="part")
         mean, low, high = _mean(list(heads[["kappa", "low", "high"]].itertuples(index=False)))
-        known, bounds = paper.stability(), heads[["low", "high"]].to_numpy().tolist()
+        known = paper.stability().query("part == 'heads'").set_index("task")["kappa"]
+        bounds = heads[["low", "high"]].to_numpy().tolist()
         held.append(
             Held(
                 "d",
                 "good subnetworks differ from seed to seed",
                 "heads",
                 "Fleiss' kappa over seeds (0 is chance, 1 is equality)",
-                float(known.loc[known["part"] == "heads", "kappa"].mean()),
+                float(known[_learnt_by_paper().index].mean()),
                 mean,
                 low,
                 high,
@@ -221,12 +223,12 @@ def _tasks(count: int) -> str:
 
 def table_of(held: Sequence[Held]) -> str:
     """The claims as a table in Markdown: claim, the paper's number, ours, and the verdict."""
-    lines = ["| Claim | Of | Paper | Ours (95% interval) | Holds? |", "|---" * 5 + "|"]
+    rows = []
     for each in held:
         ours = f"{each.value:+.2f}"
         if not np.isnan(each.low):
             ours += f" ({each.low:+.2f} to {each.high:+.2f})"
-        cells = (each.what, f"{each.paper:+.2f}", ours, f"**{spell_verdicts(each)}**")
         told = f"({each.letter}) {each.claim[0].upper()}{each.claim[1:]}"
-        lines.append(f"| {told} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        verdicts = f"**{spell_verdicts(each)}**"
+        rows.append((told, each.what, f"{each.paper:+.2f}", ours, verdicts))
+    return markdown_table(("Claim", "Of", "Paper", "Ours (95% interval)", "Holds?"), rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from lotterylib.report.tables import markdown_table
 from lotterylib.tasks import title_of
 
 
@@ -69,7 +70,7 @@ def inventory_table(pages: str) -> str:
         pages: the folder of published pages, relative to the chapter that shows the table.
     """
     folder = Path(pages)
-    lines = ["| In the paper | What it shows | Where it is made again |", "|---|---|---|"]
+    rows = []
     for item in ITEMS:
         links = []
         for page in item.pages:
@@ -81,8 +82,8 @@ def inventory_table(pages: str) -> str:
         if item.masks:
             audits = find_pages(folder, "12_audit")
             links += [f"[from released masks]({pages}/{path})" for path in audits]
-        lines.append(f"| **{item.name}** | {item.shows} | {' · '.join(links)} |")
-    return "\n".join(lines)
+        rows.append((f"**{item.name}**", item.shows, " · ".join(links)))
+    return markdown_table(("In the paper", "What it shows", "Where it is made again"), rows)
 
 
 def _title(path: Path) -> str:

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from lotterylib.importance import Importance
-from lotterylib.runs.experiment import Experiment
-from lotterylib.runs.jobs import ALL, is_done, jobs_of, provenance
 from lotterylib.runs.methods import ALL_METHODS
 from lotterylib.runs.settings import describe
+
+if TYPE_CHECKING:  # pages that only need a table should not wait for torch
+    from lotterylib.importance import Importance
+    from lotterylib.runs.experiment import Experiment
+
+
+def markdown_table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    """A table in Markdown.
+
+    Args:
+        header: the headings.
+        rows: a cell per heading each.
+    """
+    lines = [f"| {' | '.join(map(str, line))} |" for line in (header, *rows)]
+    return "\n".join([lines[0], "|---" * len(header) + "|", *lines[1:]])
 
 
 def describe_run(experiment: Experiment) -> pd.DataFrame:
@@ -41,6 +53,8 @@ def time_taken(experiment: Experiment, *labels: str) -> pd.DataFrame:
     Returns:
         One row per seed and label.
     """
+    from lotterylib.runs.jobs import ALL, is_done, jobs_of, provenance
+
     rows = []
     for label in labels:
         jobs = [
@@ -71,6 +85,8 @@ def search_states(trace: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 def importance_states(trace: Sequence[dict[str, Any]]) -> list[Importance]:
     """The raw importance measured in every state of a structured search."""
+    from lotterylib.importance import Importance
+
     return [
         Importance(np.array(state["head_importance"]), np.array(state["mlp_importance"]))
         for state in trace

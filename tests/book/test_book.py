@@ -89,6 +89,17 @@ def test_random_and_bad_subnetworks_have_the_size_of_the_good_one():
     assert (sizes.max() - sizes.min() < 1e-6).all()
 
 
+def test_every_path_of_the_library_that_a_text_names_exists():
+    texts = [*ROOT.glob("*.md"), *ROOT.glob("book/*.md"), *ROOT.glob("book/chapters/*.md")]
+    named = {
+        (text.name, path.rstrip("./"))
+        for text in [*texts, *ROOT.glob("lotterylib/**/*.md")]
+        for path in re.findall(r"(?<![\w.])(?:\.\./\.\./)?(lotterylib/[\w./]*)", text.read_text())
+    }
+    assert len(named) > 20
+    assert not [(text, path) for text, path in sorted(named) if not (ROOT / path).exists()]
+
+
 EARLIER = "*Rendered by an earlier edition of this notebook:"
 """Stands under the title of pages that are still to be rendered anew."""
 

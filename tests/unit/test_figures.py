@@ -138,7 +138,6 @@ EVERY = {
     "units_of_best_and_worst": lambda: figures.units_of_best_and_worst(
         {phase: np.ones((2, 2, 3)) for phase in ("pruned", "retrained")}
     ),
-    "ways_beside_paper": lambda: figures.ways_beside_paper({"SST-2": results_of(BOTH)}),
 }
 
 
@@ -307,38 +306,6 @@ def test_seen_and_unseen_stand_in_rows_of_their_own():
     means = [line.get_xdata()[0] for line in axes.lines if line.get_lw() == 2]
     assert means == pytest.approx([-0.02, 0.03, -0.06, -0.09])  # none where there is nothing
     assert "less the full model's" in axes.get_xlabel()
-
-
-def test_ways_from_majority_to_full_are_shared_with_the_paper():
-    lower = {name: tuple(v - 0.3 for v in values) for name, values in BOTH.items()}
-    runs = {"SST-2": results_of(BOTH), "RTE (ours)": results_of(lower, "rte")}
-    figure = figures.ways_beside_paper(runs)
-    assert [axes.get_title() for axes in figure.axes] == [
-        f"{title}, {method}" for title in runs for method in ("structured", "magnitude")
-    ]
-    settings = list(itertools.product(("good", "random", "bad"), ("pruned", "retrained")))
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
-        f"{kind} {phase}" for kind, phase in settings
-    ]
-    places = itertools.product(("sst2", "rte"), ("structured", "magnitude"))
-    for axes, (task, method) in zip(figure.axes, places, strict=True):
-        zero, one = (
-            paper.score(task, "none", *setting)[0]
-            for setting in (("majority", "none"), ("full", "fine-tuned"))
-        )
-        found = [line for line in axes.lines if line.get_marker() == "o"]
-        for setting, bar, ours in zip(settings, axes.containers, found, strict=True):
-            mean, deviation = paper.score(task, method, *setting)
-            point, _, (error,) = bar.lines
-            way = (mean - zero) / (one - zero)
-            assert point.get_xdata() == pytest.approx([way])
-            reach = deviation / (one - zero)
-            assert error.get_segments()[0][:, 0] == pytest.approx([way - reach, way + reach])
-            # our full model has 0.93, our majority class 0.5; what both lose does not matter
-            ways = [(value - 0.5) / 0.43 for value in BOTH[method, *setting]]
-            assert ours.get_xdata() == pytest.approx(ways)
-            assert abs(point.get_ydata()[0] - ours.get_ydata()[0]) < 0.5
-    assert figure.axes[0].yaxis_inverted()
 
 
 def test_training_losses_are_averaged_over_a_moving_window():

@@ -28,7 +28,6 @@ from lotterylib.report.figures.scores import (
     seen_and_unseen,
     subnetwork_bars,
     training_curves,
-    ways_beside_paper,
 )
 from lotterylib.report.figures.style import METRIC_NAMES
 from lotterylib.report.figures.tickets import (
@@ -62,5 +61,4 @@ __all__ = [
     "ticket_distribution",
     "training_curves",
     "units_of_best_and_worst",
-    "ways_beside_paper",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -182,62 +181,6 @@ def score_dots(results: pd.DataFrame, rows: Sequence[tuple[str, str, str, str]])
     metric = reported["metric"].iloc[0]
     axes.set(xlabel=METRIC_NAMES.get(metric, metric))
     axes.legend(frameon=False, loc="best")
-    return figure
-
-
-def ways_beside_paper(runs: Mapping[str, pd.DataFrame]) -> Figure:
-    """The paper's scores and ours, each as a share of the way from majority to full model.
-
-    Diamonds with error bars are the paper's (mean and standard deviation), circles are our seeds.
-
-    Args:
-        runs: the results table of one task each, by title; tasks that the paper has.
-    """
-    figure, panels = new_axes(
-        2, 8.4, 1.1 + 2.8 * len(runs), rows=len(runs), sharex=True, sharey=True
-    )
-    blue, orange = sns.color_palette("colorblind")[0], sns.color_palette("colorblind")[3]
-    settings = [(kind, phase) for kind in KINDS for phase in PHASES]
-    for axes, ((title, results), method) in zip(
-        panels, itertools.product(runs.items(), METHODS), strict=True
-    ):
-        task = str(results["task"].iloc[0])
-        ours = results[results["reported"]]
-        full = ours.loc[ours["subnetwork"] == "full", "value"].mean()
-        majority = ours.loc[ours["subnetwork"] == "majority", "value"].mean()
-        zero, _ = paper.score(task, "none", "majority", "none")
-        one, _ = paper.score(task, "none", "full", "fine-tuned")
-        for place, (kind, phase) in enumerate(settings):
-            mean, deviation = paper.score(task, method, kind, phase)
-            cell = ours[
-                (ours["method"] == method) & (ours["subnetwork"] == kind) & (ours["phase"] == phase)
-            ]
-            axes.errorbar(
-                (mean - zero) / (one - zero),
-                place - 0.14,
-                xerr=deviation / (one - zero),
-                fmt="D",
-                color=blue,
-                mfc="white",
-                label=None if place else "paper, BERT-base (±1 sd)",
-            )
-            axes.plot(
-                (cell["value"] - majority) / (full - majority),
-                [place + 0.16] * len(cell),
-                "o",
-                color=orange,
-                alpha=0.8,
-                label=None if place else f"ours, {ours['encoder'].iloc[0]} (a point a seed)",
-            )
-        axes.axvline(0, color="0.45", linestyle=":")
-        axes.axvline(1, color="0.25", linewidth=1.2)
-        axes.set_yticks(range(len(settings)), [" ".join(setting) for setting in settings])
-        axes.set_title(f"{title}, {method}", fontsize=11)
-    panels[0].invert_yaxis()
-    for axes in panels[-2:]:
-        axes.set_xlabel("share of the way from majority to full")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
     return figure
 
 
