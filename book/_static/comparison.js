@@ -86,13 +86,13 @@ document.addEventListener("readystatechange", () => {
     setting.rows.forEach((row, place) => picture.append(drawRow(row, 36 + place * 52, axis)));
     drawing.replaceChildren(picture);
 
-    const sample = (name, drawn) => make("svg", { width: 26, height: 16, "aria-hidden": "true", class: name }, drawn);
+    const sample = (name, drawn) => make("svg", { width: 30, height: 16, "aria-hidden": "true", class: name }, drawn);
     const theirs = setting.rows.some((row) => row.theirs);
     legend.replaceChildren(
       make("li", {}, sample("run", make("circle", { class: "run", cx: 13, cy: 8, r: 3.5 })), "a seed"),
       make("li", {}, sample("", make("path", { class: "mean", d: "M13,2l6,6l-6,6l-6,-6z" })), "mean, with its 95% interval"),
       ...(theirs ? [make("li", {}, sample("", make("path", { class: "theirs", d: "M8,3.5h9v9h-9z" })), "the paper’s mean ± standard deviation (BERT-base)")] : []),
-      ...task.lines.map((line) => make("li", {}, sample("", make("line", { class: `reference ${line.kind}`, x1: 13, x2: 13, y1: 0, y2: 16 })), `${line.name}: ${line.told}`)));
+      ...task.lines.map((line) => make("li", {}, sample("", make("line", { class: `reference ${line.kind}`, x1: 0, x2: 24, y1: 8, y2: 8 })), `${line.name}: ${line.told}`)));
 
     caption.textContent = `${title}. Seeds ${task.seeds}, intervals over ${task.over}.`;
     setting.rows.forEach((row, y) => columns.forEach(([key], x) => { body.rows[y].cells[x].textContent = row[key] || "–"; }));
