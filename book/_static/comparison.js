@@ -38,7 +38,7 @@ document.addEventListener("readystatechange", () => {
   // One scale a task, so that a switch moves the points and nothing else.
   function scale(task, width) {
     const values = task.lines.map((line) => line.at);
-    for (const { rows } of task.settings) for (const row of rows) values.push(...row.points, ...(row.theirs ? [row.theirs[0]] : []));
+    for (const { rows } of task.settings) for (const row of rows) values.push(...row.points, ...(row.theirs ? [row.theirs[0] - row.theirs[1], row.theirs[0] + row.theirs[1]] : []));
     const step = Math.max(...values) - Math.min(...values) > 0.7 ? 0.2 : 0.1;
     const low = Math.floor(Math.min(...values) / step) * step, high = Math.ceil(Math.max(...values) / step) * step;
     const left = 88, right = width - 14;

@@ -11,7 +11,7 @@ from tests.shared import SETTLED, watched
 pytestmark = pytest.mark.long
 
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
-CUT_TABLES = """() => [...document.querySelectorAll('.bd-article table')].filter(table => {
+CUT_TABLES = """() => [...document.querySelectorAll('.bd-article table:not(.wide)')].filter(table => {
   let box = table.parentElement;
   while (box && !box.classList.contains('bd-article')) {
     const frame = box.getBoundingClientRect(), inside = table.getBoundingClientRect();
@@ -127,3 +127,32 @@ def test_a_table_that_does_not_fit_becomes_a_card_a_row(site, chromium, address)
     page.set_viewport_size({"width": 1280, "height": 900})
     page.evaluate(SETTLED, 1280)
     assert "cards" not in table.get_attribute("class")
+
+
+def test_a_table_of_many_columns_scrolls_and_keeps_its_first_in_sight(site, chromium, address):
+    page = watched(chromium, [], viewport={"width": 390, "height": 900})
+    page.goto(f"{address}/results/minilm/overview/08_overview.html")
+    page.evaluate(SETTLED, 390)
+    table = page.locator("table.wide").first
+    box = page.locator(".bd-article [tabindex='0']", has=table).last
+    assert table.locator("tbody tr").first.locator("th, td").count() > 9
+    box.focus()
+    for _ in range(20):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_function("box => box.scrollLeft > 100", arg=box.element_handle())
+    frame, first = box.bounding_box(), table.locator("tbody th").first.bounding_box()
+    assert abs(first["x"] - frame["x"]) < 2
+
+
+def test_figures_on_a_phone_scroll_in_their_own_box(pages, chromium):
+    page = watched(chromium, [], viewport={"width": 390, "height": 900})
+    squeezed, seen = [], 0
+    for path in {path.name: path for path in pages}.values():  # of pages of one template, one
+        page.goto(path.as_uri())
+        for width, natural in page.eval_on_selector_all(
+            ".bd-article .cell_output img", "all => all.map(i => [i.clientWidth, i.naturalWidth])"
+        ):
+            seen += 1
+            squeezed += [(path.name, width, natural)] * (width < min(natural, 600))
+    assert seen
+    assert not squeezed
