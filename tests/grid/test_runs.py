@@ -113,7 +113,7 @@ def processes_of(folder):
 def test_a_stopped_grid_ends_snakemake_and_its_jobs_and_goes_on_later(
     plain, trained_classifier, tmp_path
 ):
-    """By Ctrl-C, which a terminal sends to the whole group: Snakemake must not answer to it first."""
+    """By Ctrl-C, which a terminal sends to all: Snakemake must not answer to it first."""
     start(tmp_path, trained_classifier)
     with (tmp_path / "said").open("w") as said:
         process = subprocess.Popen(
