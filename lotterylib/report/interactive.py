@@ -135,6 +135,7 @@ def _task(task: str, results: pd.DataFrame, pages: Path) -> dict:
     """One task: its lines, and a row per model for each method and phase."""
     found = predictions_of(pages / task)
     known = paper.scores().query("task == @task").set_index(["method", "subnetwork", "phase"])
+    means, sds = known["mean"].to_dict(), known["sd"].to_dict()
     full, majority, frozen = (
         float(scores(results, *model).mean()) for model in (FULL, MAJORITY, FROZEN)
     )
@@ -159,11 +160,10 @@ def _task(task: str, results: pd.DataFrame, pages: Path) -> dict:
             "bounds": [None if np.isnan(b) else round(b, 4) for b in (bounds.low, bounds.high)],
             "theirs": None,
         }
-        if model in known.index:
-            mean, sd = (float(known.loc[model, part]) for part in ("mean", "sd"))
-            way = _way(mean, *(float(known.loc[each, "mean"]) for each in (MAJORITY, FULL)))
-            told["paper"] = f"{mean:.3f} ± {sd:.3f}" + (f" ({way})" if way else "")
-            drawn["theirs"] = [round(mean, 4), round(sd, 4)]
+        if model in means:
+            way = _way(means[model], means[MAJORITY], means[FULL])
+            told["paper"] = f"{means[model]:.3f} ± {sds[model]:.3f}" + (f" ({way})" if way else "")
+            drawn["theirs"] = [round(means[model], 4), round(sds[model], 4)]
         return told | drawn
 
     settings = []

@@ -45,7 +45,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             digits = 0 if whole else 1 if large else 3
             shown.isetitem(place, [_spelt(value, digits) for value in column])
         else:
-            shown.isetitem(place, column.astype(object).where(column.notna(), _NOTHING))
+            shown.isetitem(place, [_NOTHING if pd.isna(value) else value for value in column])
     return shown
 
 
