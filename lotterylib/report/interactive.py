@@ -36,7 +36,8 @@ def picture(name: str, data: Mapping[str, object], table: str) -> str:
     text = json.dumps(data, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     text = text.replace("<", r"\u003c")  # nothing in it can end the element
     inlined = f'<script type="application/json">{text}</script>'
-    return f'<div class="acting" data-picture="{escape(name)}">{inlined}{table}</div>'
+    told = "<p>On the built page, with JavaScript, you choose here what is shown. A part of it:</p>"
+    return f'<div class="acting" data-picture="{escape(name)}">{inlined}{told}{table}</div>'
 
 
 def html_table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
