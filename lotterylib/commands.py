@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lotterylib.data.files import home
 from lotterylib.data.pretrained import ENCODERS, find_encoder, folder_of
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.runs.methods import CORE, EXTRAS
@@ -55,6 +56,8 @@ def run(options: argparse.Namespace) -> int:
     for experiment in experiments:
         print(f"{experiment.task.title}: {experiment.data.origin}", file=sys.stderr)
     print(f"Encoder {encoder.name}: {encoder.origin}", file=sys.stderr)
+    if home() != Path.cwd():
+        print(f"Work is kept in {everything[0].store}, pages go to {pages}.", file=sys.stderr)
     if not options.no_pages:
         identity.refuse_others(identity.requests_of(plan, pages), replace=options.replace)
     if profile:

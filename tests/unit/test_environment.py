@@ -51,7 +51,7 @@ def test_the_conda_environment_installs_the_same_under_the_same_constraints():
     assert constraint == "-c constraints.txt"
     extras = re.fullmatch(r"-e \.\[(.+)\]", project).group(1).split(",")
     assert set(extras) <= set(EXTRAS)
-    assert set(EXTRAS) - set(extras) == {"offline-mpnet", "benchmark"}
+    assert set(EXTRAS) - set(extras) == {"offline-mpnet", "benchmark", "lab"}
 
 
 @pytest.mark.parametrize("package", ["torch", "transformers", "datasets", "jupyter-book"])
