@@ -1,4 +1,4 @@
-"""Notebooks opened from anywhere: one store, that of the repository or of a folder that is named."""
+"""Notebooks opened from anywhere: one store, in the repository or in a folder that is named."""
 
 import os
 import subprocess
