@@ -20,7 +20,7 @@ from lotterylib.report.pages import (
 )
 from lotterylib.report.published import publish
 from lotterylib.runs.jobs import Plan
-from lotterylib.runs.pool import Workers
+from lotterylib.runs.pool import Alone, Workers, why_alone
 from lotterylib.runs.run import Failure, processes
 from lotterylib.runs.settings import given_by
 
@@ -45,9 +45,10 @@ def render_all(
     """
     identity.claim(identity.requests_of(plan, pages), replace=replace)
     failures = []
+    hint = ": open it in Jupyter or VS Code while the others are made"
     rendered: dict[Future, Path] = {}
     try:
-        with Workers(jobs or processes()) as workers:
+        with Alone() if why_alone() else Workers(jobs or processes()) as workers:
             for experiment, wanted in plan:
                 name, parameters = experiment.task.name, given_by(experiment.settings)
                 for template in (each for each in templates if each.stem in wanted):
@@ -61,7 +62,8 @@ def render_all(
                     print(f"{page} FAILED: {reason_of(error)}", file=sys.stderr)
                     failures.append(Failure(page, str(page), reason_of(error)))
                 else:
-                    print(f"Rendered {page}", file=sys.stderr)
+                    print(f"Rendered {page}{hint}", file=sys.stderr)
+                    hint = ""
     finally:  # what was begun by processes that had to end
         for folder in {page.parent for page in rendered.values()}:
             for scratch in folder.glob(f"{SCRATCH}*"):

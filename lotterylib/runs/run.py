@@ -26,7 +26,7 @@ from lotterylib.runs.plan import (
     measure,
     seconds_left,
 )
-from lotterylib.runs.pool import Workers
+from lotterylib.runs.pool import Workers, why_alone
 from lotterylib.runs.progress import Board, TimeLeft
 from lotterylib.runs.schedule import Schedule
 from lotterylib.runs.settings import Settings
@@ -72,6 +72,9 @@ def compute_pieces(pieces: Mapping[Path, Piece], jobs: int = 0) -> list[Failure]
     first.store.tidy()
     missing = lacking(pieces)
     jobs = jobs or processes()
+    if jobs > 1 and (reason := why_alone()):
+        print(f"One process instead of {jobs}: {reason}.", file=sys.stderr)
+        jobs = 1
     use_threads(first.settings, jobs)
     found = {
         place: Standing(piece, "missing" if place in missing else "done")

@@ -30,7 +30,7 @@ def test_numbers_of_the_paper_are_means_over_the_tasks_that_its_full_model_learn
     assert holds._of_paper(c.shown) == pytest.approx(bad - (full + majority) / 2)
 
 
-def test_the_kappa_of_the_paper_is_over_the_same_tasks(pages):  # noqa: F811
+def test_the_kappa_of_the_paper_is_over_the_same_tasks(pages):
     known = paper.stability().set_index(["part", "task"])["kappa"]
     held = holds.what_holds(load_results(pages), pages, "minilm")
     unstable = next(each for each in held if each.letter == "d")
