@@ -95,7 +95,13 @@
 
     function histogram(phase) {
       const all = ofSize(size(ticket), phase);
-      const width = Math.max(280, pictures.clientWidth), height = 170, left = 8, right = 8, floor = 122, top = 42;
+      const here = [];
+      if (scoreOf[phase](ticket) !== undefined) here.push(["yours", scoreOf[phase](ticket), "mine"]);
+      if (searchShown && choice() !== undefined && scoreOf[phase](choice()) !== undefined) {
+        here.push(["search's choice", scoreOf[phase](choice()), "search"]);
+      }
+      const width = Math.max(280, pictures.clientWidth), left = 8, right = 8;
+      const top = 8 + 17 * here.length, floor = top + 80, height = floor + 40;
       const lowest = Math.floor(Math.min(...data.pruned) * 20) / 20;
       const highest = Math.ceil(Math.max(...data.pruned, ...Object.values(data.retrained)) * 20) / 20;
       const bins = 40;
@@ -103,16 +109,13 @@
       const counts = Array(bins).fill(0);
       for (const one of all) counts[Math.min(bins - 1, Math.floor(((scoreOf[phase](one) - lowest) / (highest - lowest)) * bins))] += 1;
       const most = Math.max(...counts);
-      const marks = [["full model × " + data.threshold, data.threshold * full, "line", floor + 32]];
-      if (searchShown && choice() !== undefined && scoreOf[phase](choice()) !== undefined) {
-        marks.push(["search's choice", scoreOf[phase](choice()), "search", 34]);
-      }
-      if (scoreOf[phase](ticket) !== undefined) marks.push(["yours", scoreOf[phase](ticket), "mine", 16]);
+      const marks = [[`${data.threshold * 100}% of the full model`, data.threshold * full, "line", floor + 33]];
+      here.forEach(([name, score, kind], line) => marks.push([name, score, kind, 14 + 17 * line]));
       const told = marks.map(([name, score]) => `${name} ${shown(score)}`).join(", ");
       const label = `Scores of ${all.length} tickets of ${size(ticket)} units, ${phase}, from ${shown(Math.min(...all.map(scoreOf[phase])))} to ${shown(Math.max(...all.map(scoreOf[phase])))}; ${told}.`;
       const svg = make("svg", { role: "img", "aria-label": label, viewBox: `0 0 ${width} ${height}`, width, height });
       counts.forEach((count, bin) => {
-        const tall = count ? Math.max(2, (count / most) * (floor - top)) : 0;
+        const tall = count ? Math.max(2, Math.sqrt(count / most) * (floor - top)) : 0;
         const step = (width - left - right) / bins;
         svg.append(make("rect", { class: "bar", x: left + bin * step, y: floor - tall, width: step - 1, height: tall }));
       });
@@ -128,7 +131,7 @@
         svg.append(make("text", place, `${name} ${shown(score)}`));
       }
       const figure = make("figure");
-      figure.append(svg, make("figcaption", {}, `${phase === "pruned" ? "Pruned" : "Retrained"}: ${all.length} tickets of ${size(ticket)} units by ${data.metric}`));
+      figure.append(svg, make("figcaption", {}, `${phase === "pruned" ? "Pruned" : "Retrained"}: ${all.length} tickets of ${size(ticket)} units by ${data.metric}; heights are square roots`));
       return figure;
     }
 

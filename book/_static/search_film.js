@@ -17,7 +17,7 @@
 
   function draw(section) {
     const data = JSON.parse(section.querySelector("script").textContent);
-    let states = Object.values(data.seeds)[0], now = 0, timer = 0, at = 0;
+    let { states } = data.searches[0], now = 0, timer = 0, at = 0;
     const heads = states[0].heads[0].length, layers = states[0].heads.length;
     const parts = (state) => [...state.heads.join("") + state.mlps].map(Number);
 
@@ -29,17 +29,18 @@
       controls.append(button);
       return button;
     }
-    const back = control("Back", () => go(now - 1));
+    const back = control("Back", () => step(now - 1));
     const play = control("Play", () => (timer ? stop() : start()));
-    const forward = control("Forward", () => go(now + 1));
+    play.hidden = matchMedia("(prefers-reduced-motion: reduce)").matches; // step by step then
+    const forward = control("Forward", () => step(now + 1));
     const slider = make("input", { type: "range", min: 0, value: 0, "aria-label": "State" });
-    slider.addEventListener("input", () => go(Number(slider.value)));
+    slider.addEventListener("input", () => step(Number(slider.value)));
     controls.append(slider);
     const seeds = make("select", {});
-    Object.keys(data.seeds).forEach((seed) => seeds.append(make("option", { value: seed }, seed)));
+    data.searches.forEach(({ seed }, place) => seeds.append(make("option", { value: place }, seed)));
     seeds.addEventListener("change", () => {
-      states = data.seeds[seeds.value];
-      go(0);
+      ({ states } = data.searches[seeds.value]);
+      step(0);
     });
     const named = make("label", {}, "Seed ");
     named.append(seeds);
@@ -48,7 +49,7 @@
       const way = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
       if (!way || event.target.matches("select, input")) return;
       event.preventDefault();
-      go(now + way);
+      step(now + way);
     });
 
     const said = make("p", { class: "picture-said", role: "status" });
@@ -57,6 +58,7 @@
 
     // The grid: a row for each layer from the top, a column for each head, the MLP last.
     const grid = make("table", { class: "picture-grid", role: "grid", "aria-label": "Heads and MLPs with their importance" });
+    grid.createCaption().textContent = "A row is a layer, a column a head. The fuller a cell, the more important it is.";
     const body = grid.createTBody();
     const names = body.insertRow();
     names.append(make("th", { scope: "col" }, make("span", { class: "picture-hidden" }, "Layer")));
@@ -98,11 +100,11 @@
       return "closed";
     }
 
-    const words = { open: "open", closes: "closed in this step", undone: "closed in this step, which is undone", closed: "closed" };
+    const words = { open: "open", closes: "closed in this step", undone: "closed in this step and opened again", closed: "closed" };
 
     function importance(part, was) {
       const state = states[was];
-      return `importance ${state.raw[part]}, compared as ${state.importance[part].toFixed(2)}`;
+      return `importance ${state.raw[part]}, normalised ${state.importance[part].toFixed(2)}`;
     }
 
     function describe(part) {
@@ -121,8 +123,8 @@
       const width = Math.max(280, chart.clientWidth), height = 190, left = 14, right = 14, top = 44, floor = 170;
       const scores = states.map((state) => state.score), line = data.threshold * scores[0];
       const low = Math.min(...scores, line), high = Math.max(...scores);
-      const step = (width - left - right) / states.length;
-      const x = (state) => left + step * (state + 0.5);
+      const wide = (width - left - right) / states.length;
+      const x = (state) => left + wide * (state + 0.5);
       const y = (score) => floor - ((score - low) / (high - low)) * (floor - top);
       const label = `Scores of the ${states.length} states; the ${data.threshold * 100}% line is at ${shown(line)}. `
         + states.map((state, number) => `${number}: ${shown(state.score)}${state.kept ? "" : ", undone"}`).join("; ");
@@ -130,9 +132,9 @@
       for (let first = 0, band = 0; first < states.length; band += 1) {
         let last = first;
         while (states[last + 1]?.phase === states[first].phase) last += 1;
-        const wide = step * (last - first + 1), title = states[first].phase;
-        svg.append(make("rect", { class: `band${band % 2}`, x: left + step * first, y: 2, width: wide, height: height - 4 }));
-        if (title.length * 7 < wide) svg.append(make("text", { x: left + step * first + wide / 2, y: 18, "text-anchor": "middle" }, title));
+        const room = wide * (last - first + 1), title = states[first].phase;
+        svg.append(make("rect", { class: `band${band % 2}`, x: left + wide * first, y: 2, width: room, height: height - 4 }));
+        if (title.length * 7 < room) svg.append(make("text", { x: left + wide * first + room / 2, y: 18, "text-anchor": "middle" }, title));
         first = last + 1;
       }
       svg.append(make("path", { class: "mark line", d: `M${left} ${y(line)}H${width - right}` }));
@@ -153,7 +155,7 @@
       });
       svg.addEventListener("click", (event) => {
         const inside = ((event.clientX - svg.getBoundingClientRect().left) / svg.clientWidth) * width;
-        go(Math.floor((inside - left) / step));
+        step(Math.floor((inside - left) / wide));
       });
       chart.replaceChildren(svg);
     }
@@ -197,7 +199,13 @@
       now = Math.min(states.length - 1, Math.max(0, state));
       if (timer && now === states.length - 1) stop();
       update();
-      if (held.disabled) play.focus(); // a button that has just been switched off would lose the keyboard
+      if (held.disabled) slider.focus(); // a button that has just been switched off would lose the keyboard
+    }
+
+    // A reader's own step ends the playing.
+    function step(state) {
+      if (timer) stop();
+      go(state);
     }
 
     function start() {

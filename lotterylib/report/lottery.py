@@ -93,7 +93,7 @@ def load_table(folder: Path) -> pd.DataFrame:
     if not path.is_file():
         raise LotteryError(f"{folder} holds no tickets.csv: 'lottery tickets' publishes it.")
     table = pd.read_csv(path)
-    first = next(name for name in table if name.startswith("retrained_"))
+    first = next(name for name in table if str(name).startswith("retrained_"))
     return table.rename(columns={first: "retrained"})
 
 

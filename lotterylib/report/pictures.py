@@ -120,7 +120,9 @@ def describe_hunt(table: pd.DataFrame) -> str:
         if found is None:
             told = "the search's choice has not been retrained yet"
             if len(scores):
-                told += f". The scores {among} lie between {scores.min():.3f} and {scores.max():.3f}"
+                told += (
+                    f". The scores {among} lie between {scores.min():.3f} and {scores.max():.3f}"
+                )
         else:
             told = (
                 f"{among}, {found.higher} score higher than the search's choice "
@@ -145,14 +147,14 @@ def film_data(
         threshold: the share of the full model's score that is kept.
 
     Returns:
-        By seed a list of states. `from` is the state that a step started from; `raw` and `importance`
+        For each seed its states. `from` is the state that a step started from; `raw` and `importance`
         are importance in the last state that was kept, which decides the next step, as measured and
         as it is compared: heads layer by layer, then MLPs.
     """
     return {
         "metric": METRIC_NAMES[metric],
         "threshold": threshold,
-        "seeds": {str(seed): _states(steps) for seed, steps in searches.items()},
+        "searches": [{"seed": seed, "states": _states(s)} for seed, s in searches.items()],
     }
 
 

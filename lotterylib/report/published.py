@@ -103,7 +103,9 @@ def save_searches(traces: Mapping[int, Trace], folder: Path) -> None:
                 "score": float(f"{state['score']:.6g}"),
                 "heads": [_digits(row) for row in state["heads"]],
                 "mlps": [_digits(state["mlps"])],
-                "head_importance": [[_short(one) for one in row] for row in state["head_importance"]],
+                "head_importance": [
+                    [_short(one) for one in row] for row in state["head_importance"]
+                ],
                 "mlp_importance": [_short(one) for one in state["mlp_importance"]],
             }
             for state in trace

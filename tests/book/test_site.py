@@ -19,7 +19,6 @@ from tests.shared import made_once
 pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[2]
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 # Resolves when a page has taken in a new width and drawn itself.
 SETTLED = """width => new Promise(done => {
@@ -63,21 +62,6 @@ def pages(site):
     """All pages but index.html, which only leads on to the first."""
     found = {page for page in site.rglob("*.html") if "_static" not in page.parts}
     return sorted(found - {site / "index.html"})
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    """A browser; in CI (LOTTERY_NEED_BROWSER is set) it is a failure that there is none."""
-    if CHROMIUM is None:
-        missing = "Chromium is not installed: apt-get install chromium"
-        pytest.fail(missing) if os.environ.get("LOTTERY_NEED_BROWSER") else pytest.skip(missing)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        sandbox = [] if os.geteuid() else ["--no-sandbox"]  # root has no sandbox
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")
@@ -219,3 +203,37 @@ def test_a_table_that_does_not_fit_becomes_a_card_a_row(site, chromium, address)
     page.set_viewport_size({"width": 1280, "height": 900})
     page.evaluate(SETTLED, 1280)
     assert "cards" not in table.get_attribute("class")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_pictures_stay_accessible_while_a_reader_acts(site, chromium, address, scheme, width):
+    from axe_playwright_python.sync_playwright import Axe
+
+    problems, found = [], []
+    options = {"runOnly": WCAG, "resultTypes": ["violations"], "preload": False}
+    page = _watched(
+        chromium, problems, color_scheme=scheme, viewport={"width": width, "height": 900}
+    )
+    acts = {"lottery": ["Show the search's choice", "The full model"], "search": ["Forward"] * 4}
+    for chapter, names in acts.items():
+        page.goto(f"{address}/chapters/{chapter}.html")
+        picture = page.locator(".picture")
+        for name in names:
+            picture.get_by_role("button", name=name).click()
+        page.evaluate(SETTLED, width)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        sizes = picture.locator("button:visible, td").evaluate_all(
+            "all => all.map(one => one.getBoundingClientRect()).map(box => [box.width, box.height])"
+        )
+        assert min(map(min, sizes)) >= 21  # with the gaps, 24 from middle to middle
+        for violation in axe_violations(Axe(), page, options):
+            found.append(f"{chapter}: {violation}")
+    assert not found
+    assert not problems
+
+
+def axe_violations(axe, page, options):
+    """What axe finds, in words."""
+    for violation in axe.run(page, options=options).response["violations"]:
+        yield f"{violation['id']}: {[node['html'][:120] for node in violation['nodes']][:3]}"
