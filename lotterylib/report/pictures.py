@@ -1,8 +1,8 @@
 """Pictures that readers act on: what the scripts of `book/_static` draw, as JSON in the page.
 
-A picture is an empty figure with its data inlined, so that a page needs no other file or host. The
-scripts find it by the name of its kind. Without JavaScript a sentence points to the table beside it,
-which says the same.
+A picture is an empty section with its data inlined, so that a page asks no other file or host for
+them. The scripts find it by the name of its kind. Without JavaScript a sentence points to the table
+beside it, which says the same.
 """
 
 from __future__ import annotations
@@ -147,9 +147,10 @@ def film_data(
         threshold: the share of the full model's score that is kept.
 
     Returns:
-        For each seed its states. `from` is the state that a step started from; `raw` and `importance`
-        are importance in the last state that was kept, which decides the next step, as measured and
-        as it is compared: heads layer by layer, then MLPs.
+        For each seed its states. `from` is the state that a step started from; `raw` and
+        `importance` are importance in the last state that was kept, which decides the next step
+        (unless `stale_importance` was set), as measured and normalised: heads layer by layer, then
+        MLPs.
     """
     return {
         "metric": METRIC_NAMES[metric],
