@@ -1,5 +1,6 @@
 """The command line: what it refuses, how fast it could, and what it leaves behind."""
 
+import json
 import os
 import subprocess
 import sys
@@ -97,12 +98,20 @@ def test_a_directory_that_is_no_model_is_refused(capsys, tmp_path):
         (["run", "colla"], "Did you mean 'cola'"),
         (["run", "--with", "variant"], "Did you mean 'variants'"),
         (["import-masks", "nowhere"], "does not exist"),
+        (["run", "mood.yml"], "Did you mean 'text'?"),
+        (["run", "acceptability", "--set", "thresold=1"], "Did you mean 'threshold'?"),
+        (["run", "acceptability", "--seeds", "x"], "The seed 'x' is not a whole number"),
+        (["run", "acceptability", "--encoder", "./nope"], "There is no such directory"),
     ],
 )
 def test_mistakes_are_found_without_importing_torch(tmp_path, arguments, sentence):
+    (tmp_path / "mood.csv").write_text("text,mood\nwell,good\nill,bad\n")
+    task = {"name": "mood", "train": "mood.csv", "dev": 0.5, "text": "txt", "label": "mood"}
+    (tmp_path / "mood.yml").write_text(json.dumps(task))
     code = (
         f"import sys; from lotterylib.cli import main; status = main({arguments!r});"
-        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules; sys.exit(status)"
+        "assert not {'torch', 'transformers', 'datasets', 'pandas'} & set(sys.modules);"
+        "sys.exit(status)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
