@@ -308,15 +308,15 @@ def status(options: argparse.Namespace) -> int:
 
 def import_masks(options: argparse.Namespace) -> int:
     """Read the authors' own subnetworks, and audit them."""
+    folder = Path(options.folder)
+    if not os.path.isdir(folder):  # Path's own raises on some
+        raise LotteryError(f"The folder {folder} does not exist.")
     from lotterylib.report.audit import check_auditable, searches
     from lotterylib.report.audit_tables import save_audit
     from lotterylib.report.imported import FAMILIES, load_imported, read_masks
     from lotterylib.report.imported import import_masks as read_into
     from lotterylib.runs.store import RunStore
 
-    folder = Path(options.folder)
-    if not folder.is_dir():
-        raise LotteryError(f"The folder {folder} does not exist.")
     templates = [] if options.no_pages else _templates(Path(options.notebooks))
     masks = read_masks(folder)
     if not options.no_pages:
