@@ -219,8 +219,7 @@ def load_results(*roots: Path, every_draw: bool = False) -> pd.DataFrame:
                     f"{path} was made by another request than {path.with_name('request.json')} "
                     "says: make the pages anew with 'lottery run --replace'."
                 )
-            first = table.get("draw", pd.Series(0, table.index)) == 0
-            tables.append(table if every_draw else table[first])
+            tables.append(table if every_draw else table[table["draw"] == 0])
     if not tables:
         return pd.DataFrame(columns=list(COLUMNS))
     return pd.concat(tables, ignore_index=True)

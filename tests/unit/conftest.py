@@ -65,6 +65,7 @@ def scores(task, seeds):
         "task": task,
         "preset": "paper",
         "budget": "laptop",
+        "draw": 0,
         "metric": "accuracy",
         "reported": True,
         "density": 0.4,

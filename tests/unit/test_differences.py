@@ -30,6 +30,7 @@ def row(preset, seed, value, density, phase="pruned", **others):
         "method": "magnitude",
         "subnetwork": "bad",
         "phase": phase,
+        "draw": 0,
         "metric": "matthews",
         "value": value,
         "reported": True,

@@ -31,6 +31,7 @@ def row(seed, method, subnetwork, phase, value, **others):
         "task": "sst2",
         "preset": "paper",
         "budget": "full",
+        "draw": 0,
         "metric": "accuracy",
         "reported": True,
         "density": 1.0,

@@ -135,7 +135,7 @@ def publish(pages, experiment, *, replace=False, wanted=(PAGE,)):
     ((folder, whole),) = mine.items()
     for page in wanted:
         (folder / f"{page}.ipynb").write_text("a page")
-    row = whole["request"] | {"request": identity.digest(whole["request"])}
+    row = whole["request"] | {"draw": 0, "request": identity.digest(whole["request"])}
     pd.DataFrame([row], columns=list(COLUMNS)).to_csv(folder / "results.csv", index=False)
     return folder
 
