@@ -232,6 +232,12 @@ def _run_or_say_why_not(arguments: Sequence[str] | None) -> int:
     except LotteryError as error:
         print(f"lottery: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # of the disk, of permissions, of names
+        what = f" ({error.filename})" if error.filename else ""
+        print(f"lottery: {error.strerror or error}{what}.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt as stopped:
         print(
             "\nlottery: stopped. What was finished is kept; give the same command again to go on.",
