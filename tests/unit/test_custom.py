@@ -92,7 +92,8 @@ def test_every_kind_of_file_and_of_label(kind, labels, classes, here):
     assert data.train.to_dict() == data.dev.to_dict()
     told = ", ".join(f"{code} is {name}" for code, name in enumerate(classes))
     assert data.origin == (
-        f"own files, as mood.yml says; {told}; 4 of 4 training and 4 of 4 dev rows"
+        f"own files, as mood.yml says; {told}; 4 of 4 dev rows have texts of training rows; "
+        "4 of 4 training and 4 of 4 dev rows"
     )
 
 
