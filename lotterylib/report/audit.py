@@ -8,13 +8,13 @@ tasks, and how much of the good is in the bad. `imported` brings the masks into 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lotterylib.agreement import Part
+from lotterylib.data.files import at_home
 from lotterylib.errors import LotteryError
 from lotterylib.overlap import TaskOverlap
 from lotterylib.report import paper
@@ -62,7 +62,7 @@ def open_audit(namespace: dict[str, Any]) -> Found:
             store that a search found.
     """
     refuse_misspelt(namespace, ["run_store", "pages", "variants"])
-    found = load_imported(Path(str(namespace["run_store"])))
+    found = load_imported(at_home(str(namespace["run_store"])))
     if not searches(found):
         raise LotteryError(
             f"The run store {namespace['run_store']} holds no imported masks that a search found: "

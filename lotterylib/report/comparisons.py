@@ -19,6 +19,7 @@ from lotterylib.pattern_cnn import classify_by_cnn
 from lotterylib.patterns import PATTERNS, classify_by_rules
 from lotterylib.report import paper
 from lotterylib.report.findings import spell_interval
+from lotterylib.report.tables import readable
 from lotterylib.runs.experiment import Experiment
 from lotterylib.runs.methods import ALL_METHODS, METHODS
 from lotterylib.runs.pattern_counts import classifier, survival_and_shares
@@ -33,7 +34,7 @@ ACCUMULATIONS = ("example", "batch", "cumulative")
 
 def or_sentence(table: pd.DataFrame) -> pd.DataFrame | Markdown:
     """A table of the paper's numbers, or, where it is empty, a sentence instead."""
-    return table if len(table) else Markdown("The paper does not have this task.")
+    return readable(table) if len(table) else Markdown("The paper does not have this task.")
 
 
 def good_structured(

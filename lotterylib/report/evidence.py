@@ -67,6 +67,8 @@ class Estimate:
 
     Attributes:
         value: the mean over seeds.
+        error, freedom: standard error of the mean and its degrees of freedom; nan where the
+            interval is not defined.
         low, high: bounds of the 95 % interval; nan where not defined.
         p: two-sided, of a sum of zero; nan where not defined.
         student: bounds of Student's 95 % interval over seeds alone.
@@ -75,6 +77,8 @@ class Estimate:
     """
 
     value: float
+    error: float
+    freedom: float
     low: float
     high: float
     p: float
@@ -187,7 +191,7 @@ def _common_seeds(runs: Sequence[Mapping[int, object]]) -> list[int]:
 
 def _undefined(value: float, sums: np.ndarray) -> Estimate:
     nan = float("nan")
-    return Estimate(value, nan, nan, nan, (nan, nan), len(sums), "one seed")
+    return Estimate(value, nan, nan, nan, nan, nan, (nan, nan), len(sums), "one seed")
 
 
 def _student(sums: np.ndarray, error: float, freedom: float, over: str, metric: str) -> Estimate:
@@ -201,9 +205,28 @@ def _student(sums: np.ndarray, error: float, freedom: float, over: str, metric: 
         1.0 if metric in ("accuracy", "f1") else 2.0
     )  # between a metric's lowest and highest value
     if not error > 1e-12 or low < -span or high > span:
-        return Estimate(value, np.nan, np.nan, np.nan, student, len(sums), over)
+        nan = float("nan")
+        return Estimate(value, nan, nan, nan, nan, nan, student, len(sums), over)
     p = float(2 * stats.t.sf(abs(value) / error, freedom))
-    return Estimate(value, float(low), float(high), p, student, len(sums), over)
+    return Estimate(
+        value, float(error), float(freedom), float(low), float(high), p, student, len(sums), over
+    )
+
+
+def mean_over_tasks(
+    values: Sequence[float], errors: Sequence[float], freedoms: Sequence[float]
+) -> tuple[float, float, float]:
+    """The mean of estimates of different tasks, whose errors have nothing to do with each other.
+
+    Returns:
+        The mean and its 95 % interval, with Satterthwaite's degrees of freedom; nan where an error
+        is not defined.
+    """
+    mean, variances = float(np.mean(values)), np.square(errors)
+    total = variances.sum()
+    freedom = total**2 / (variances**2 / np.asarray(freedoms)).sum()
+    reach = stats.t.ppf(1 - LEVEL / 2, freedom) * np.sqrt(total) / len(variances)
+    return mean, float(mean - reach), float(mean + reach)
 
 
 @dataclass(frozen=True)

@@ -296,8 +296,9 @@ def claims(results: pd.DataFrame, found: Predictions | None = None) -> pd.DataFr
 
     Returns:
         One row per method and claim: `method`, `letter`, `claim`, `rule`; the number that is shown
-        with its interval, `value`, `low`, `high`, `over`, and `measured` in words; `seeds alone`,
-        Student's interval in words; `p` (two-sided, the task alone), `direction`, and `verdict`.
+        with its interval, `value`, `error`, `freedom`, `low`, `high`, `over`, and `measured` in
+        words; `seeds alone`, Student's interval in words; `p` (two-sided, the task
+        alone), `direction`, and `verdict`.
     """
     full, majority = full_and_majority(results)
     rows = []
@@ -315,6 +316,8 @@ def claims(results: pd.DataFrame, found: Predictions | None = None) -> pd.DataFr
                     "claim": claim.name,
                     "rule": claim.rule,
                     "value": shown.value,
+                    "error": shown.error,
+                    "freedom": shown.freedom,
                     "low": shown.low,
                     "high": shown.high,
                     "over": shown.over,
@@ -331,6 +334,8 @@ def claims(results: pd.DataFrame, found: Predictions | None = None) -> pd.DataFr
 def claims_over_tasks(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """The claims of several tasks, each claim and method one family (Holm).
 
+    Generated tasks are a family of their own, so that what GLUE shows does not depend on them.
+
     Args:
         tables: per task what `claims` returned.
 
@@ -339,7 +344,8 @@ def claims_over_tasks(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """
     both = pd.concat([table.assign(task=task) for task, table in tables.items()])
     both = both.reset_index(drop=True)
-    both["corrected_p"] = both.groupby(["claim", "method"])["p"].transform(
+    generated = both["task"].map(lambda name: name in TASKS and TASKS[name].is_bundled)
+    both["corrected_p"] = both.groupby(["claim", "method", generated])["p"].transform(
         lambda values: holm(values.tolist())
     )
     both["verdict"] = [

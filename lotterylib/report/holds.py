@@ -15,7 +15,7 @@ import pandas as pd
 
 from lotterylib.heterogeneity import correlation
 from lotterylib.report import overview, paper
-from lotterylib.report.evidence import FULL, MAJORITY, Terms, claims_of
+from lotterylib.report.evidence import Terms, claims_of, mean_over_tasks
 from lotterylib.report.findings import full_and_majority
 from lotterylib.report.published import load_patterns, load_subnetworks
 from lotterylib.report.tables import markdown_table
@@ -42,7 +42,8 @@ class Held:
         claim: in words.
         what: which subnetworks or maps.
         number: what the two numbers are.
-        paper, value: the paper's number and ours; means over tasks.
+        paper, value: the paper's number and ours; means over the tasks that were run here, but
+            for claim (e), where the paper's correlation is over all of its tasks.
         low, high: the 95 % interval of ours.
         rule: when the claim holds.
         verdicts: on how many tasks it has which verdict, such as `{"yes": 3, "undecided": 1}`; of
@@ -96,14 +97,14 @@ def _on_scores(results: pd.DataFrame, tasks: Sequence[str], folder: Path) -> lis
     for method in METHODS:
         for claim in claims_of(method):
             rows = judged[(judged["method"] == method) & (judged["claim"] == claim.name)]
-            mean, low, high = _mean(list(rows[["value", "low", "high"]].itertuples(index=False)))
+            mean, low, high = mean_over_tasks(*rows[["value", "error", "freedom"]].to_numpy().T)
             held.append(
                 Held(
                     claim.letter,
                     claim.name,
                     METHOD_NAMES[method],
                     _NUMBERS[claim.letter],
-                    _of_paper(claim.shown),
+                    _of_paper(claim.shown, tasks),
                     mean,
                     low,
                     high,
@@ -121,28 +122,11 @@ _NUMBERS = {
 }
 
 
-def _learnt_by_paper() -> pd.DataFrame:
-    """The paper's mean scores, a row per task on which its full model beats the majority class."""
+def _of_paper(terms: Terms, tasks: Sequence[str]) -> float:
+    """A weighted sum of the paper's mean scores, over the same tasks as ours."""
     settings = ["method", "subnetwork", "phase"]
-    means = paper.scores().pivot(index="task", columns=settings, values="mean")
-    return means[means[FULL] > means[MAJORITY]]
-
-
-def _of_paper(terms: Terms) -> float:
-    """A weighted sum of the paper's mean scores, over its tasks with a full model that learnt."""
-    learnt = _learnt_by_paper()
-    return float(sum((factor * learnt[model] for factor, model in terms), start=0.0).mean())  # type: ignore[union-attr]
-
-
-def _mean(values: Sequence[tuple[float, float, float]]) -> tuple[float, float, float]:
-    """The mean of estimates of different tasks; their errors have nothing to do with each other."""
-    mid, low, high = np.array(values).T
-    mean = mid.mean()
-    return (
-        float(mean),
-        float(mean - np.sqrt(((mid - low) ** 2).sum()) / len(mid)),
-        float(mean + np.sqrt(((high - mid) ** 2).sum()) / len(mid)),
-    )
+    means = paper.scores().pivot(index="task", columns=settings, values="mean").loc[[*tasks]]
+    return float(sum((factor * means[model] for factor, model in terms), start=0.0).mean())  # type: ignore[union-attr]
 
 
 def _on_subnetworks(pages: Path, encoder: str, tasks: Sequence[str]) -> list[Held]:
@@ -152,7 +136,9 @@ def _on_subnetworks(pages: Path, encoder: str, tasks: Sequence[str]) -> list[Hel
     stable = overview.stability_over_tasks(own)
     if len(stable):
         heads = stable.xs("heads", level="part")
-        mean, low, high = _mean(list(heads[["kappa", "low", "high"]].itertuples(index=False)))
+        mean = heads["kappa"].mean()  # intervals of the tasks' own are not Student's
+        low = mean - np.sqrt(((heads["kappa"] - heads["low"]) ** 2).sum()) / len(heads)
+        high = mean + np.sqrt(((heads["high"] - heads["kappa"]) ** 2).sum()) / len(heads)
         known = paper.stability().query("part == 'heads'").set_index("task")["kappa"]
         bounds = heads[["low", "high"]].to_numpy().tolist()
         held.append(
@@ -161,7 +147,7 @@ def _on_subnetworks(pages: Path, encoder: str, tasks: Sequence[str]) -> list[Hel
                 "good subnetworks differ from seed to seed",
                 "heads",
                 "Fleiss' kappa over seeds (0 is chance, 1 is equality)",
-                float(known[_learnt_by_paper().index].mean()),
+                float(known[[*own]].mean()),
                 mean,
                 low,
                 high,

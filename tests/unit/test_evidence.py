@@ -17,6 +17,7 @@ from lotterylib.report.evidence import (
     holm,
     judge,
     load_predictions,
+    mean_over_tasks,
     save_predictions,
     verdict,
     weighted_scores,
@@ -99,7 +100,7 @@ def test_what_is_not_defined_has_no_interval(found):
 
 
 def given(value, p):
-    return Estimate(value, value - 1, value + 1, p, (0.0, 0.0), 5, "seeds")
+    return Estimate(value, 0.5, 4.0, value - 1, value + 1, p, (0.0, 0.0), 5, "seeds")
 
 
 def test_both_conditions_must_hold_and_one_failure_suffices():
@@ -145,3 +146,24 @@ def test_predictions_are_read_back(metric, found, tmp_path, rng):
     for model, runs in made.models.items():
         for seed, values in runs.items():
             np.testing.assert_array_equal(again.models[model][seed], values)
+
+
+def test_the_interval_of_a_mean_over_tasks_is_that_of_independent_errors():
+    one = mean_over_tasks([0.3], [0.1], [4.0])
+    assert one == pytest.approx(
+        (0.3, 0.3 - stats.t.ppf(0.975, 4) * 0.1, 0.3 + 0.1 * stats.t.ppf(0.975, 4))
+    )
+    mean, low, high = mean_over_tasks([1.0, 3.0], [0.2, 0.2], [2.0, 2.0])
+    reach = stats.t.ppf(0.975, 4) * np.hypot(0.2, 0.2) / 2
+    assert (mean, low, high) == pytest.approx((2.0, 2.0 - reach, 2.0 + reach))
+    assert np.isnan(mean_over_tasks([1.0, 3.0], [np.nan, 0.2], [np.nan, 2.0])[1])
+
+
+def test_intervals_of_means_over_tasks_hold_the_truth_as_often_as_they_say():
+    draw, held = np.random.default_rng(0), 0
+    for _ in range(2000):
+        runs = draw.normal(0.0, [[0.1], [0.1], [0.1], [0.1]], size=(4, 3))
+        errors = runs.std(1, ddof=1) / np.sqrt(3)
+        _, low, high = mean_over_tasks(runs.mean(1), errors, [2.0] * 4)
+        held += low <= 0 <= high
+    assert 0.93 < held / 2000 < 0.985
