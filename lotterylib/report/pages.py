@@ -37,11 +37,7 @@ SCRATCH = ".page-"
 """How the folders begin in which pages are made, beside the pages."""
 
 _VOLATILE = (
-    "start_time",
-    "end_time",
-    "duration",
-    "input_path",
-    "output_path",
+    *("start_time", "end_time", "duration", "input_path", "output_path"),
     "environment_variables",
 )
 

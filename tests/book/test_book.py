@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from lotterylib.report.inventory import ITEMS, find_pages
 from lotterylib.report.pages import TEMPLATE
+from lotterylib.report.paper import find_pages, inventory
 from lotterylib.report.results import COLUMNS, load_results
 from lotterylib.runs.methods import CORE, EXTRAS, KINDS, METHODS, PHASES
 
@@ -49,7 +49,7 @@ def test_every_task_with_pages_has_those_of_every_run_and_its_tables():
 
 
 def test_every_item_of_the_paper_has_a_page():
-    for item in ITEMS:
+    for item in inventory().itertuples():
         for page in item.pages:
             chapter = ROOT / "book" / f"{page}.md"
             assert chapter.is_file() or find_pages(RESULTS, page), f"{item.name}: {page}"
