@@ -4,38 +4,44 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 TASKS ?=
 
-.PHONY: book site test test-long clean
+.PHONY: book site test test-long clean env-book env-test
 
-book: $(VENV)/.book  ## run every notebook on the bundled tasks, then build the site
-	$(BIN)/lottery run $(TASKS)
+book: env-book  ## run every notebook on the bundled tasks, then build the site
+	"$(BIN)"/lottery run $(TASKS)
 	$(MAKE) --no-print-directory site
 	@echo
-	@$(BIN)/lottery results
+	@"$(BIN)"/lottery results
 	@echo
 	@echo "The book is at file://$(CURDIR)/_build/html/index.html"
 
-site: $(VENV)/.book  ## build the site from the pages that are there, warnings as errors
-	$(BIN)/jupyter-book build book --all -W -n --keep-going
+site: env-book  ## build the site from the pages that are there, warnings as errors
+	"$(BIN)"/jupyter-book build book --all -W -n --keep-going
 
-test: $(VENV)/.test  ## check the code and run the tests
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
-	$(BIN)/lint-imports
-	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "not long"
+test: env-test  ## check the code and run the tests
+	"$(BIN)"/ruff check
+	"$(BIN)"/ruff format --check
+	"$(BIN)"/lint-imports
+	"$(BIN)"/mypy
+	OMP_NUM_THREADS=1 "$(BIN)"/pytest -n 2 --dist loadfile -m "not long"
 
-test-long: $(VENV)/.test  ## runs that are killed, starved and damaged, and grids of jobs, Slurm's too
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m long --durations=10
+test-long: env-test  ## runs that are killed, starved and damaged, and grids of jobs, Slurm's too
+	OMP_NUM_THREADS=1 "$(BIN)"/pytest -n 2 --dist loadfile -m long --durations=10
 
-$(VENV)/.book: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[offline,book]'
-	touch $@
-
-$(VENV)/.test: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[offline,book,grid,test]'
-	touch $@ $(VENV)/.book
+env-book: EXTRAS := offline,book
+env-test: EXTRAS := offline,book,grid,test
+env-book env-test: env-%:
+	@good='import sys, pip; sys.exit(sys.version_info < (3, 11))'; \
+	if ! "$(BIN)/python" -c "$$good" 2>/dev/null; then \
+	  "$(PYTHON)" -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null || { \
+	    echo "This needs Python 3.11 or later, which $(PYTHON) is not: name one, such as" \
+	      "make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }; \
+	  "$(PYTHON)" -m venv --clear "$(VENV)" || exit 1; \
+	fi; \
+	if [ -n "$$(find pyproject.toml constraints.txt -newer "$(VENV)/.$*" 2>&1)" ]; then \
+	  echo "Installing packages into $(VENV), which takes minutes the first time."; \
+	  "$(BIN)/python" -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]' || exit 1; \
+	  touch "$(VENV)/.$*" "$(VENV)/.book"; \
+	fi
 
 clean:  ## remove the built site; runs and pages stay
 	rm -rf _build

@@ -46,6 +46,7 @@ class _Parser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
     from lotterylib import commands
+    from lotterylib.data.files import at_home
     from lotterylib.runs.methods import EXTRAS
     from lotterylib.runs.request import BOOK, TRIALS
 
@@ -76,7 +77,11 @@ def build_parser() -> argparse.ArgumentParser:
         default="",
         help=f"further pages, separated by commas: {', '.join(EXTRAS)}, or all",
     )
-    notebooks.add_argument("--notebooks", default="notebooks", help="where the templates are")
+    notebooks.add_argument(
+        "--notebooks",
+        default=str(at_home("notebooks")),
+        help="where the templates are (default: notebooks)",
+    )
     replace.add_argument(
         "--replace",
         action="store_true",
@@ -87,7 +92,9 @@ def build_parser() -> argparse.ArgumentParser:
         default="",
         help=f"where pages go (default: {BOOK}, or {TRIALS} for a run that only tries things out)",
     )
-    pages.add_argument("--pages", default=BOOK, help=f"where the pages are (default: {BOOK})")
+    pages.add_argument(
+        "--pages", default=str(at_home(BOOK)), help=f"where the pages are (default: {BOOK})"
+    )
     none.add_argument("--no-pages", action="store_true", help="compute only, render nothing")
 
     run = add(
@@ -130,7 +137,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     rates.add_argument("--rates", default="", help="such as 5e-5,1e-4 (default: four of them)")
     rates.add_argument(
-        "--csv", default="book/learning_rates.csv", help="where the table is kept, with older rows"
+        "--csv",
+        default=str(at_home("book/learning_rates.csv")),
+        help="where the table is kept, with older rows",
     )
     rates.set_defaults(handler=commands.rates)
     status = add(
@@ -148,7 +157,9 @@ def build_parser() -> argparse.ArgumentParser:
         "then render the page that analyses them.",
     )
     imported.add_argument("folder", metavar="DIR", help="the copy, or its folder masks")
-    imported.add_argument("--store", default="runs", help="the run store (default: runs)")
+    imported.add_argument(
+        "--store", default=str(at_home("runs")), help="the run store (default: runs)"
+    )
     imported.set_defaults(handler=commands.import_masks)
     overview = add(
         *("overview", pages, notebooks),

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lotterylib.data.files import home
 from lotterylib.data.pretrained import ENCODERS, find_encoder, folder_of
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.runs.methods import CORE, EXTRAS
@@ -55,6 +56,8 @@ def run(options: argparse.Namespace) -> int:
     for experiment in experiments:
         print(f"{experiment.task.title}: {experiment.data.origin}", file=sys.stderr)
     print(f"Encoder {encoder.name}: {encoder.origin}", file=sys.stderr)
+    if home() != Path.cwd():
+        print(f"Work is kept in {everything[0].store}, pages go to {pages}.", file=sys.stderr)
     if not options.no_pages:
         identity.refuse_others(identity.requests_of(plan, pages), replace=options.replace)
     if profile:
@@ -63,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
         failures = compute_as_jobs(plan, profile, Path(options.notebooks), options.jobs)
     else:
         failures = running.compute_all(plan, options.jobs)
-    plan = list(running.without_failures(plan, failures))
+    plan, not_made = running.without_failures(plan, failures)
     if options.no_pages and plan:
         tables = [collect(experiment, *wanted) for experiment, wanted in plan]
         _show(pd.concat(tables).drop_duplicates())
@@ -71,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
         failures += rendering.render_all(plan, templates, pages, options.jobs, options.replace)
         failures += rendering.try_overview(encoder.name, templates, pages)
         results(options)
-    return _tell(failures)
+    return _tell(failures, not_made)
 
 
 def _profile(options: argparse.Namespace, store: Path) -> Path | None:
@@ -114,8 +117,8 @@ def _open(options: argparse.Namespace, everything: Sequence[Settings]) -> list:
     ]
 
 
-def _tell(failures: Sequence[Failure]) -> int:
-    """Say what failed; the exit status is 1 if anything did."""
+def _tell(failures: Sequence[Failure], not_made: Sequence[str] = ()) -> int:
+    """Say what failed and which pages there are not; the exit status is 1 if anything failed."""
     if not failures:
         return 0
     own = [failure for failure in failures if failure.itself]
@@ -124,6 +127,8 @@ def _tell(failures: Sequence[Failure]) -> int:
     print(f"lottery: {len(own)} failed{needing}.", file=sys.stderr)
     for failure in own:
         print(f"  {failure.name}: {failure.reason}", file=sys.stderr)
+    for line in not_made:
+        print(f"  {line}", file=sys.stderr)
     print("What was finished is kept; give the same command again to go on.", file=sys.stderr)
     return 1
 

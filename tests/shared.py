@@ -1,13 +1,21 @@
 """What takes long to make is made once for all processes of pytest; what stands beside pages;
-what other processes are at."""
+what other processes are at; what a browser says of a page."""
 
 import json
 import time
+from urllib.parse import urlsplit
 
 import psutil
 from filelock import FileLock
 
 from lotterylib.report.identity import REQUEST, digest
+
+# Resolves when a page has taken in a new width and drawn itself.
+SETTLED = """width => new Promise(done => {
+  const look = left => left === 0 ? done() : requestAnimationFrame(() => look(left - 1));
+  const wait = () => innerWidth === width ? look(4) : setTimeout(wait, 20);
+  wait();
+})"""
 
 
 def on_record(folder, seeds=None, **request):
@@ -46,3 +54,23 @@ def alive(pid):
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def watched(browser, problems, **settings):
+    """A page whose console errors, failures and requests to other hosts are written down."""
+    page = browser.new_context(reduced_motion="reduce", **settings).new_page()
+
+    def hear(message):
+        if message.type == "error":
+            problems.append(f"{message.text} {message.location['url']}")
+
+    page.on("console", hear)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+
+    def note(request):
+        url = urlsplit(request.url)
+        if url.scheme in ("http", "https") and url.hostname != "127.0.0.1":
+            problems.append(f"asks {request.url}")
+
+    page.on("request", note)
+    return page

@@ -1,13 +1,14 @@
 """Notebooks for students, made from the chapters: the same cells, with blanks for the solutions.
 
 As an extension of Sphinx it writes `students/<chapter>.ipynb` beside the pages of the built book.
-By hand: `python book/_ext/students.py FOLDER`.
+By hand: `python book/_ext/students.py book/students`.
 """
 
 import ast
 import re
 import sys
 import textwrap
+from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
@@ -21,6 +22,47 @@ def chapters() -> list[Path]:
     return [path for path in sorted(CHAPTERS.glob("*.md")) if ", solution]" in path.read_text()]
 
 
+@dataclass(frozen=True)
+class Exercise:
+    """An exercise, as the head of its admonition has it.
+
+    Attributes:
+        chapter: the file of the chapter, without its ending.
+        number: such as "3.2".
+        title: in a few words.
+        kind: what is to be done: "predict", "change", "write" or "predict and change".
+        level: "easy", "medium" or "hard".
+        minutes: how long it takes.
+        shows: what one knows afterwards; a comment in the chapter, for teachers.
+    """
+
+    chapter: str
+    number: str
+    title: str
+    kind: str
+    level: str
+    minutes: int
+    shows: str
+
+
+EXERCISE = re.compile(
+    r"\{admonition\} Exercise (\d\.\d) · (.+?) · (predict|change|write|predict and change)"
+    r" · (easy|medium|hard) · (\d+) minutes\n:class: exercise\n% shows: (.+)\n"
+)
+
+
+def exercises() -> list[Exercise]:
+    """All exercises of the chapters, in their order."""
+    found = [
+        Exercise(path.stem, number, title, kind, level, int(minutes), shows)
+        for path in chapters()
+        for number, title, kind, level, minutes, shows in EXERCISE.findall(
+            path.read_text(encoding="utf-8")
+        )
+    ]
+    return sorted(found, key=lambda exercise: exercise.number)
+
+
 def student_notebook(chapter: Path) -> nbformat.NotebookNode:
     """A chapter as a notebook in which the learner fills in what the solutions hold."""
     notebook = read_myst_markdown_notebook(chapter.read_text(encoding="utf-8"))
@@ -31,7 +73,10 @@ def student_notebook(chapter: Path) -> nbformat.NotebookNode:
         elif "solution" in cell.metadata.get("tags", []):
             cell.source = blanks(cell.source)
         cell.metadata = {}
-    start = "*Run this notebook in `book/chapters` of the repository, with `lotterylib` installed.*"
+    start = (
+        "*Run this notebook in `book/students` of the repository, or another folder in `book`, with "
+        "`lotterylib` installed.*"
+    )
     notebook.cells.insert(0, nbformat.v4.new_markdown_cell(start, id="start"))
     notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     return notebook
@@ -89,6 +134,7 @@ def plain_markdown(text: str, folder: Path) -> str:
         text,
         flags=re.DOTALL,
     )
+    text = re.sub(r"^% .*\n", "", text, flags=re.MULTILINE)
     text = re.sub(r"<a [^>]*>.*?</a>", "this one", text)
     text = re.sub(
         r"\{cite:[a-z]+\}`([a-z]+)(\d+)`", lambda found: f"{found[1].title()} ({found[2]})", text

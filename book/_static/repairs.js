@@ -89,15 +89,18 @@
 
   const roles = { TABLE: "table", THEAD: "rowgroup", TBODY: "rowgroup", TR: "row", TD: "cell", TH: "rowheader" };
 
-  // A table that does not fit is first set tighter, then turned on its side: a card for each row.
+  const MANY = 9; // columns from which a row reads better along a line than as a card
+
+  // A table that does not fit is first set tighter, then turned on its side: a card for each row. One
+  // of many columns scrolls instead, and its first column stays.
   function fitTables() {
     for (const table of all(".bd-article table[data-read]")) {
       const frame = table.closest(".cell_output, .pst-scrollable-table-container, section");
       if (!frame || !frame.clientWidth) continue; // folded away
-      table.classList.remove("tight", "cards");
+      table.classList.remove("tight", "cards", "wide");
       const fits = () => table.scrollWidth <= frame.clientWidth && table.offsetWidth <= frame.clientWidth + 1;
       if (!fits()) table.classList.add("tight");
-      if (!fits()) table.classList.add("cards");
+      if (!fits()) table.classList.add(table.tBodies[0].rows[0]?.cells.length >= MANY ? "wide" : "cards");
       const cards = table.matches(".cards"); // blocks lose the roles of a table
       for (const part of [table, ...all("thead, tbody, tr, td, tbody th", table)]) {
         if (cards) part.setAttribute("role", roles[part.tagName]);

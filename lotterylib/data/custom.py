@@ -262,10 +262,11 @@ def _from_hub(spec: TaskFile, names: Sequence[str], columns: Sequence[str]) -> T
     source = " ".join(spec.hub)
     try:
         loaded = load_hub(*spec.hub)
-    except (OSError, DatasetNotFoundError):
+    except (OSError, DatasetNotFoundError) as error:
         raise LotteryError(
             f"{spec.file}: the data set {source} is not on the Hugging Face hub, or it is "
-            "neither in the local cache nor can the hub be reached."
+            "neither in the local cache nor can the hub be reached "
+            f"({line_of(error).strip(' .')})."
         ) from None
     except Exception as error:  # a configuration that there is not, a data set that is no table
         reason = line_of(error)[:300].rstrip(" .")

@@ -17,6 +17,38 @@ from lotterylib.tasks import Task
 MANIFEST = "manifest.json"
 """The file of a folder that holds the checksum of each other one."""
 
+HOME = "LOTTERY_HOME"
+"""The environment variable that names the folder of run store and pages."""
+
+
+def home() -> Path:
+    """The folder in which run store and pages lie unless they are named: that of `LOTTERY_HOME`,
+    else the nearest above the working directory that holds the notebooks, else the repository of
+    this library, else the working directory.
+
+    Raises:
+        LotteryError: `LOTTERY_HOME` is no folder, or the working directory is gone.
+    """
+    if named := os.environ.get(HOME):
+        if not os.path.isdir(place := os.path.expanduser(named)):
+            raise LotteryError(f"The environment variable {HOME} is {named!r}, which is no folder.")
+        return Path(place).absolute()
+    try:
+        here = Path.cwd()
+    except OSError:
+        raise LotteryError("The working directory is gone: go to one that exists.") from None
+    for folder in (here, *here.parents, Path(__file__).parents[2]):
+        if os.path.isfile(folder / "notebooks" / "01_finetune.ipynb"):
+            return folder
+    return here
+
+
+def at_home(path: str) -> Path:
+    """A path that is counted from `home`, as one writes it from the working directory."""
+    place = home() / os.path.expanduser(path)
+    below = not os.path.isabs(path) and Path.cwd().is_relative_to(home())
+    return Path(os.path.relpath(place)) if below else place
+
 
 def write_json(path: Path, value: object) -> None:
     """Write JSON that is the same byte for byte for the same value; refuses NaN."""

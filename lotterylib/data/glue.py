@@ -16,13 +16,12 @@ from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
-from datasets.exceptions import DatasetNotFoundError
 
 from lotterylib.data import custom
 from lotterylib.data.files import check_directory
 from lotterylib.data.grammar import generate
 from lotterylib.data.tables import Table, coded, from_dataset, load_hub, read_table, read_tables
-from lotterylib.errors import LotteryError
+from lotterylib.errors import LotteryError, line_of
 from lotterylib.tasks import Task
 
 BUNDLED_ROWS = {"train": 4000, "validation": 1000}
@@ -123,11 +122,11 @@ def held_out(data: TaskData) -> TaskData:
 def _from_hub(task: Task) -> tuple[Table, Table, str]:
     try:
         loaded = load_hub("nyu-mll/glue", task.name)
-    except (OSError, DatasetNotFoundError, ValueError):
+    except Exception as error:  # the hub's own, those of HTTP and of proxies, of the disk, ...
         raise LotteryError(
-            f"{task.title} is neither in the local cache nor can the Hugging Face hub be reached: "
-            "name a GLUE directory with --data-dir, or take a bundled task (acceptability, "
-            "entailment, similarity)."
+            f"{task.title} is neither in the local cache nor can the Hugging Face hub be reached "
+            f"({line_of(error).strip(' .')}): name a GLUE directory with --data-dir, or take a "
+            "bundled task (acceptability, entailment, similarity)."
         ) from None
     columns = [*task.columns, "label"]
     train, dev = (

@@ -245,7 +245,8 @@ def _hub_snapshot(location: str, name: str) -> Path:
 
 
 def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lotterylib"
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(base if os.path.isabs(base) else tempfile.gettempdir()) / "lotterylib"
 
 
 def _package_root(package: str) -> Path:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lotterylib.data.files import check_readable
-from lotterylib.errors import LotteryError, unknown
+from lotterylib.errors import LotteryError, line_of, unknown
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -162,23 +162,30 @@ def load_hub(*names: str) -> DatasetDict:
     two data sets are kept.
 
     Raises:
-        OSError, DatasetNotFoundError, ValueError: as `datasets.load_dataset`.
+        ConnectionError: the hub cannot be reached, and the cache has it not; it says why.
+        Exception: whatever `datasets.load_dataset` raises.
     """
     import datasets
     import huggingface_hub
 
     configurations: tuple[Any, ...] = (datasets.config, huggingface_hub.constants)
     were = [each.HF_HUB_OFFLINE for each in configurations]
+    unreached: Exception | None = None
     try:
         if not any(were):
             huggingface_hub.HfApi().dataset_info(names[0], timeout=5)
     except huggingface_hub.errors.HfHubHTTPError:
         pass  # it has answered
-    except Exception:  # whatever a network fails with
+    except Exception as error:  # whatever a network fails with
+        unreached = error
         for each in configurations:
             each.HF_HUB_OFFLINE = True
     try:
         return datasets.load_dataset(*names)  # type: ignore[return-value]
+    except Exception:
+        if unreached is None:
+            raise
+        raise ConnectionError(line_of(unreached).strip(" .")) from None
     finally:
         for each, was in zip(configurations, were, strict=True):
             each.HF_HUB_OFFLINE = was

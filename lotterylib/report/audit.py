@@ -8,13 +8,13 @@ tasks, and how much of the good is in the bad. `imported` brings the masks into 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lotterylib.agreement import Part
+from lotterylib.data.files import at_home
 from lotterylib.errors import LotteryError
 from lotterylib.overlap import TaskOverlap
 from lotterylib.report import paper
@@ -24,7 +24,7 @@ from lotterylib.report.audit_tables import (
     agreement_of,
     overlaps,
     sharing_table,
-    without_empty_layers,
+    sizes_table,
 )
 from lotterylib.report.imported import BERT_BASE, FAMILIES, load_imported
 from lotterylib.runs.settings import refuse_misspelt
@@ -50,7 +50,7 @@ _LIKE = {"bad": "structured", "super-random": "super", "super-bad": "super"}
 """Families that must have as many heads and MLPs as another."""
 
 
-def open_audit(namespace: dict[str, Any]) -> dict[str, ByTask]:
+def open_audit(namespace: dict[str, Any]) -> Found:
     """The imported subnetworks by family, for a notebook's parameters.
 
     Args:
@@ -62,18 +62,17 @@ def open_audit(namespace: dict[str, Any]) -> dict[str, ByTask]:
             store that a search found.
     """
     refuse_misspelt(namespace, ["run_store", "pages", "variants"])
-    found = load_imported(Path(str(namespace["run_store"])))
+    found = load_imported(at_home(str(namespace["run_store"])))
     if not searches(found):
         raise LotteryError(
             f"The run store {namespace['run_store']} holds no imported masks that a search found: "
             "run 'lottery import-masks DIR' with a copy of sai-prasanna/bert-experiments."
         )
-    check_auditable(
-        kept for tasks in found.values() for seeds in tasks.values() for kept in seeds.values()
-    )
-    if any(len(seeds) < 2 for family in found.values() for seeds in family.values()):
+    every = [seeds for tasks in found.values() for seeds in tasks.values()]
+    check_auditable(kept for seeds in every for kept in seeds.values())
+    if any(len(seeds) < 2 for seeds in every):
         raise LotteryError("The audit needs the masks of at least two seeds of every task.")
-    return {family: dict(tasks) for family, tasks in found.items()}
+    return found
 
 
 def searches(found: Iterable[str]) -> list[str]:
@@ -109,32 +108,25 @@ def sizes_beside(found: ByTask, family: str = "structured") -> pd.DataFrame:
         has lost the bias of its W_O; `reported` (the printed share; nan where there is none) and
         `agrees`.
     """
-    method, kind = _SHARES[_LIKE.get(family, family)]
-    known = paper.sizes()
-    known = known[(known["method"] == method) & (known["subnetwork"] == kind)]
+    groups = paper.sizes().groupby(["method", "subnetwork"])
+    known = groups.get_group(_SHARES[_LIKE.get(family, family)])
     rows = {}
-    for task, seeds in found.items():
+    for task, ours in sizes_table({family: found}).groupby("task", sort=False):
         theirs = known[known["task"] == task].set_index("seed")
-        counts = all(
-            seed in theirs.index
-            and (int(kept.heads.sum()), int(kept.mlps.sum()))
-            == (theirs["heads"][seed], theirs["mlps"][seed])
-            for seed, kept in seeds.items()
-        )
-        ours = [(kept.density(BERT_BASE), kept.printed_share(BERT_BASE)) for kept in seeds.values()]
-        encoder, printed = np.mean(ours, axis=0)
-        bare, bare_printed = np.mean([without_empty_layers(k) for k in seeds.values()], axis=0)
+        both = ours.set_index("seed").join(theirs, rsuffix="_known")
+        counts = all((both[n] == both[f"{n}_known"].fillna(-1)).all() for n in ("heads", "mlps"))
         told = family not in _LIKE and len(theirs)
         reported = float(theirs["printed_mean"].iloc[0]) if told else float("nan")
-        rows[TASKS[task].title] = {
-            "heads": ", ".join(str(int(kept.heads.sum())) for kept in seeds.values()),
-            "MLPs": ", ".join(str(int(kept.mlps.sum())) for kept in seeds.values()),
-            "encoder": encoder,
-            "encoder (authors)": bare,
-            "printed": printed,
-            "printed (authors)": bare_printed,
+        printed = ours["printed_authors"].mean()
+        rows[TASKS[str(task)].title] = {
+            "heads": ", ".join(ours["heads"].astype(str)),
+            "MLPs": ", ".join(ours["mlps"].astype(str)),
+            "encoder": ours["encoder"].mean(),
+            "encoder (authors)": ours["encoder_authors"].mean(),
+            "printed": ours["printed"].mean(),
+            "printed (authors)": printed,
             "reported": reported,
-            "agrees": counts and _close(float(bare_printed), reported, 4),
+            "agrees": counts and _close(printed, reported, 4),
         }
     return pd.DataFrame(rows).T
 
@@ -146,18 +138,15 @@ def stability_beside(found: ByTask, part: Part) -> pd.DataFrame:
         One row per task: the columns of `agreement_of`, the reported kappa, Q and its p with the
         suffix " known", and `agrees`.
     """
-    known = paper.stability()
-    known = known[known["part"] == part].set_index("task")
+    known = paper.stability().query("part == @part").set_index("task")
     rows = {}
     for task, row in agreement_of(found, part).to_dict("index").items():
         theirs = known.loc[str(task)]
         same = [_close(row[n], float(theirs[n]), d) for n, d in DIGITS.items() if n in theirs]  # type: ignore[arg-type]
+        p = float(theirs["cochran_p"])  # type: ignore[arg-type]
+        same.append(np.isnan(p) or bool(np.isclose(row["cochran_p"], p, rtol=5e-4, atol=0)))
         row |= {f"{n} known": theirs[n] for n in ("kappa", "cochran_q", "cochran_p")}
-        row["agrees"] = all(same) and (
-            np.isnan(theirs["cochran_p"])
-            or bool(np.isclose(row["cochran_p"], theirs["cochran_p"], rtol=5e-4, atol=0))
-        )
-        rows[TASKS[str(task)].title] = row
+        rows[TASKS[str(task)].title] = row | {"agrees": all(same)}
     return pd.DataFrame(rows).T
 
 
@@ -168,18 +157,16 @@ def super_beside(found: ByTask, family: str = "structured") -> pd.DataFrame:
         One row per task: `heads`, `MLPs`, the `printed` share, and, of what was found together (of
         the others nothing is reported), `heads reported`, `MLPs reported` and `agrees`.
     """
-    known = paper.sizes()
-    known = known[(known["method"] == "super") & (known["subnetwork"] == "good")]
+    known = paper.sizes().query("method == 'super' and subnetwork == 'good'")
+    theirs = known.groupby("task")[["heads", "mlps"]].first().astype(int)
     rows = {}
     for task, seeds in found.items():
         kept = super_survivors(list(seeds.values()))
         ours = int(kept.heads.sum()), int(kept.mlps.sum())
         row = {"heads": ours[0], "MLPs": ours[1], "printed": kept.printed_share(BERT_BASE)}
         if family == "structured":
-            theirs = known[known["task"] == task].iloc[0]
-            reported = int(theirs["heads"]), int(theirs["mlps"])
-            row |= {"heads reported": reported[0], "MLPs reported": reported[1]}
-            row["agrees"] = ours == reported
+            heads, mlps = map(int, theirs.loc[task])
+            row |= {"heads reported": heads, "MLPs reported": mlps, "agrees": ours == (heads, mlps)}
         rows[TASKS[task].title] = row
     return pd.DataFrame(rows).T
 
@@ -215,10 +202,8 @@ def super_masks_agree(found: Found) -> bool:
 def bad_holds_no_more_good_than_it_must(found: Found) -> bool:
     """Whether the released bad masks share with the good ones just what their size forces."""
     table = sharing_table(found)
-    return all(
-        np.allclose(table[f"found{part}"], table[f"forced{part}"], atol=1e-12, equal_nan=True)
-        for part in ("", " heads", " MLPs")
-    )
+    ours, forced = (table.filter(regex=f"^{name}").to_numpy() for name in ("found", "forced"))
+    return np.allclose(ours, forced, atol=1e-12, equal_nan=True)
 
 
 def checks(found: Found) -> dict[str, bool]:
@@ -226,24 +211,23 @@ def checks(found: Found) -> dict[str, bool]:
     told = {}
     for name, tasks in found.items():
         what = "numbers of heads and MLPs" if name in _LIKE else "heads, MLPs and printed share"
-        agrees = sizes_beside(tasks, name)["agrees"]
-        told[f"{what}: {FAMILIES[name].title}"] = bool(agrees.all())
+        told[f"{what}: {FAMILIES[name].title}"] = bool(sizes_beside(tasks, name)["agrees"].all())
     if "structured" not in found:
         return told
     good = found["structured"]
     for part, name in PART_NAMES.items():
         agrees = stability_beside(good, part)["agrees"]
         told[f"kappa, Cochran's Q and Jaccard of {name}"] = bool(agrees.all())
-        shared = overlaps(good, part)
-        told[f"overlap of {name}, with deviation and level of chance"] = overlap_agrees(shared)
+        agree = overlap_agrees(overlaps(good, part))
+        told[f"overlap of {name}, with deviation and level of chance"] = agree
     told["how many heads and MLPs all seeds keep"] = bool(super_beside(good)["agrees"].all())
-    shared = overlaps(good, "heads", "super")
-    told["overlap of super-survivors' heads"] = overlap_agrees(shared, "super")
+    agree = overlap_agrees(overlaps(good, "heads", "super"), "super")
+    told["overlap of super-survivors' heads"] = agree
     if "super" in found:
         told["released super-survivors: what all seeds keep"] = super_masks_agree(found)
     if "bad" in found:
-        text = "released bad masks: of the good no more than their size forces"
-        told[text] = bad_holds_no_more_good_than_it_must(found)
+        agree = bad_holds_no_more_good_than_it_must(found)
+        told["released bad masks: of the good no more than their size forces"] = agree
     return told
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
 from lotterylib.agreement import SIGNIFICANCE
-from lotterylib.report.audit_tables import ByTask, Found, sharing_table
+from lotterylib.report.audit_tables import Found, sharing_table
 from lotterylib.report.imported import FAMILIES
 from lotterylib.report.tables import markdown_table
 from lotterylib.tasks import TASKS
@@ -17,16 +17,14 @@ from lotterylib.tasks import TASKS
 
 def describe_families(found: Found) -> str:
     """Which families were imported, of how many tasks and seeds, and which were not."""
-
-    def counted(tasks: ByTask) -> str:
+    lines = ["Imported were:", ""]
+    for name, tasks in found.items():
         seeds = len({seed for each in tasks.values() for seed in each})
-        return f"{len(tasks)} task{'s' * (len(tasks) != 1)}, {seeds} seeds"
-
-    lines = [f"* {FAMILIES[name].title}: {counted(tasks)}" for name, tasks in found.items()]
+        counted = f"{len(tasks)} task{'s' * (len(tasks) != 1)}, {seeds} seeds"
+        lines.append(f"* {FAMILIES[name].title}: {counted}")
     lacking = [family.title for name, family in FAMILIES.items() if name not in found]
-    lines.append("")
-    lines.append(f"Not imported: {', '.join(lacking)}." if lacking else "Nothing is lacking.")
-    return "\n".join(["Imported were:", "", *lines])
+    end = f"Not imported: {', '.join(lacking)}." if lacking else "Nothing is lacking."
+    return "\n".join([*lines, "", end])
 
 
 def describe_sharing(tables: Mapping[str, pd.DataFrame]) -> str:
@@ -75,9 +73,6 @@ def describe_audit(checks: Mapping[str, bool]) -> str:
     return f"{good} of {len(checks)} comparisons give the known values.\n\n" + "\n".join(lines)
 
 
-Format = str | Callable[[Any], str]
-
-
 def _p(value: float) -> str:
     return "below 0.0001" if value < 1e-4 else f"{value:.4f}"
 
@@ -86,19 +81,22 @@ def _yes(value: bool) -> str:
     return "yes" if value else "no"
 
 
-SIZES: dict[str, tuple[str, Format]] = {
+Columns = Mapping[str, tuple[str, str | Callable[[Any], str]]]
+"""The columns of a table of the page: by name, the heading and how values are written."""
+
+SIZES: Columns = {
     "agrees": ("as reported", _yes),
     "heads": ("heads", "{}"),
     "MLPs": ("MLPs", "{}"),
 }
-SHARES: dict[str, tuple[str, Format]] = {
+SHARES: Columns = {
     "encoder": ("encoder", "{:.2%}"),
     "encoder (authors)": ("encoder, authors' count", "{:.2%}"),
     "printed": ("printed share", "{:.2%}"),
     "printed (authors)": ("printed share, authors' count", "{:.2%}"),
     "reported": ("reported", "{:.2%}"),
 }
-KAPPA: dict[str, tuple[str, Format]] = {
+KAPPA: Columns = {
     "agrees": ("as known", _yes),
     "kappa": ("kappa", "{:.4f}"),
     "kappa known": ("known", "{:.4f}"),
@@ -106,37 +104,35 @@ KAPPA: dict[str, tuple[str, Format]] = {
     "cochran_p": ("p of Q", _p),
     "cochran_p known": ("known", _p),
 }
-SHARED: dict[str, tuple[str, Format]] = {
+SHARED: Columns = {
     "jaccard": ("Jaccard", "{:.3f}"),
     "overlap": ("shared by two seeds", "{:.1f}"),
     "chance": ("by chance", "{:.1f}"),
     "overlap_p": ("p", _p),
     "overlap_p_least": ("least possible p", _p),
 }
-SUPER: dict[str, tuple[str, Format]] = {
+SUPER: Columns = {
     "agrees": ("as reported", _yes),
     "heads": ("heads", "{:.0f}"),
     "MLPs": ("MLPs", "{:.0f}"),
     "printed": ("printed share", "{:.1%}"),
 }
-SHARING: dict[str, tuple[str, Format]] = {
+SHARING: Columns = {
     "found": ("good in bad", "{:.0%}"),
     "forced": ("forced by size", "{:.0%}"),
     "forced heads": ("of heads", "{:.0%}"),
     "forced MLPs": ("of MLPs", "{:.0%}"),
 }
-"""The tables of the page: by column, its heading and how its values are written."""
 
 
-def markdown(table: pd.DataFrame, columns: Mapping[str, tuple[str, Format]]) -> str:
+def markdown(table: pd.DataFrame, columns: Columns) -> str:
     """A table for a page: the task, then those of the columns that the table has, in their order.
 
     Args:
         table: one row per task, named or titled in its index.
-        columns: by column, its heading and how its values are written; nan becomes a dash.
+        columns: what to show; nan becomes a dash.
     """
     shown = {name: column for name, column in columns.items() if name in table}
-    heads = ["task", *(heading for heading, _ in shown.values())]
     rows = []
     for task, row in table.iterrows():
         cells = [TASKS[str(task)].title if task in TASKS else str(task)]
@@ -144,4 +140,4 @@ def markdown(table: pd.DataFrame, columns: Mapping[str, tuple[str, Format]]) -> 
             write = form.format if isinstance(form, str) else form
             cells.append("\N{EN DASH}" if pd.isna(row[name]) else write(row[name]))
         rows.append(cells)
-    return markdown_table(heads, rows)
+    return markdown_table(["task", *(heading for heading, _ in shown.values())], rows)

@@ -6,7 +6,7 @@ as CSV beside that page.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,10 +27,10 @@ ByTask = Mapping[str, Mapping[int, StructuredSubnetwork]]
 Found = Mapping[str, ByTask]
 """What was imported: subnetworks by family, task and seed."""
 
-_AGREEMENT = (
+_AGREEMENT = [
     *("kappa", "kappa_low", "kappa_high", "cochran_q", "cochran_p", "jaccard"),
-    *("overlap", "chance", "overlap_p"),
-)
+    *("overlap", "chance", "overlap_p", "overlap_p_least"),
+]
 
 
 def without_empty_layers(kept: StructuredSubnetwork) -> tuple[float, float]:
@@ -45,15 +45,10 @@ def without_empty_layers(kept: StructuredSubnetwork) -> tuple[float, float]:
 
 
 def agreement_of(found: ByTask, part: Part) -> pd.DataFrame:
-    """Agreement over seeds of every task.
-
-    Returns:
-        One row per task: the fields of `Agreement`.
-    """
-    rows = {}
-    for task, seeds in found.items():
-        masks = stack(list(seeds.values()), part)
-        rows[task] = asdict(agreement(masks))
+    """Agreement over seeds: a row per task, the fields of `Agreement`."""
+    rows = {
+        task: asdict(agreement(stack([*seeds.values()], part))) for task, seeds in found.items()
+    }
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
@@ -65,11 +60,10 @@ def overlaps(found: ByTask, part: Part, of: str = "good") -> TaskOverlap:
         part: "heads" or "mlps".
         of: "good" for the subnetworks seed by seed, "super" for the super-survivors.
     """
+    kept = {task: list(seeds.values()) for task, seeds in found.items()}
     if of == "super":
-        return task_overlap(
-            {task: [super_survivors(list(seeds.values()))] for task, seeds in found.items()}, part
-        )
-    return task_overlap({task: list(seeds.values()) for task, seeds in found.items()}, part)
+        kept = {task: [super_survivors(each)] for task, each in kept.items()}
+    return task_overlap(kept, part)
 
 
 def forced_share(kept: int, items: int) -> float:
@@ -89,35 +83,29 @@ def sharing_table(found: Found) -> pd.DataFrame:
         `forced MLPs`; likewise `found`, measured in the bad masks (nan where they were not
         imported). The sizes are those of the imported good masks, else the reported ones.
     """
-    rows = {}
-    for task, sizes in _good_sizes(found).items():
-        forced = [_forced(heads, mlps) for heads, mlps in sizes]
-        good, bad = (found.get(name, {}).get(task, {}) for name in ("structured", "bad"))
-        measured = [_measured(bad[seed], good[seed]) for seed in bad if seed in good]
-        rows[task] = _means(forced, "forced") | _means(measured, "found")
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def _good_sizes(found: Found) -> dict[str, list[tuple[int, int]]]:
-    if "structured" in found:
-        return {
-            task: [(int(kept.heads.sum()), int(kept.mlps.sum())) for kept in seeds.values()]
-            for task, seeds in found["structured"].items()
-        }
-    known = paper.sizes().query("method == 'structured' and subnetwork == 'good'")
-    return {
-        str(task): list(zip(rows["heads"].astype(int), rows["mlps"].astype(int), strict=True))
-        for task, rows in known.groupby("task", sort=False)
-    }
+    good, bad = found.get("structured", {}), found.get("bad", {})
+    sizes = paper.sizes().query("method == 'structured' and subnetwork == 'good'")
+    if good:
+        sizes = sizes_table({"structured": good})
+    counts = sizes[["task", "heads", "mlps"]].itertuples(index=False)
+    forced = ((task, *_forced(int(heads), int(mlps))) for task, heads, mlps in counts)
+    measured = (
+        (task, *_measured(kept, good[task][seed]))
+        for task, seeds in bad.items()
+        for seed, kept in seeds.items()
+        if seed in good.get(task, {})
+    )
+    return _mean_shares(forced, "forced").join(_mean_shares(measured, "found"))
 
 
 def _forced(heads: int, mlps: int) -> tuple[float, float, float]:
-    all_heads = BERT_BASE.layers * BERT_BASE.heads
+    shares = (
+        forced_share(heads, BERT_BASE.layers * BERT_BASE.heads),
+        forced_share(mlps, BERT_BASE.layers),
+    )
     weights = heads * BERT_BASE.head_parameters, mlps * BERT_BASE.mlp_parameters
-    shares = forced_share(heads, all_heads), forced_share(mlps, BERT_BASE.layers)
-    whole = sum(weights)
     shared = sum(w * share for w, share in zip(weights, shares, strict=True) if w)
-    return shared / whole if whole else float("nan"), *shares
+    return shared / sum(weights) if any(weights) else float("nan"), *shares
 
 
 def _measured(bad: StructuredSubnetwork, good: StructuredSubnetwork) -> tuple[float, float, float]:
@@ -125,13 +113,10 @@ def _measured(bad: StructuredSubnetwork, good: StructuredSubnetwork) -> tuple[fl
     return bad.shared_share(good, BERT_BASE), shares["heads"], shares["mlps"]
 
 
-def _means(rows: Sequence[tuple[float, float, float]], name: str) -> dict[str, float]:
-    return {
-        name + part: float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
-        for part, values in zip(
-            ("", " heads", " MLPs"), np.reshape(rows or [(np.nan,) * 3], (-1, 3)).T, strict=True
-        )
-    }
+def _mean_shares(rows: Iterable[tuple[str, float, float, float]], name: str) -> pd.DataFrame:
+    columns = ["task", name, f"{name} heads", f"{name} MLPs"]
+    table = pd.DataFrame(rows, columns=columns).set_index("task").astype(float)
+    return table.groupby(level=0, sort=False).mean()
 
 
 def sizes_table(found: Found) -> pd.DataFrame:
@@ -144,27 +129,20 @@ def sizes_table(found: Found) -> pd.DataFrame:
         (the authors', `_authors`), and of bad ones the share of the good in them, by parameters.
     """
     rows = []
-    for family, tasks in found.items():
-        for task, seeds in tasks.items():
-            for seed, kept in seeds.items():
-                encoder, printed = without_empty_layers(kept)
-                good = found.get("structured", {}).get(task, {}).get(seed)
-                beside = family == "bad" and good is not None
-                rows.append(
-                    {
-                        "family": family,
-                        "task": task,
-                        "seed": seed,
-                        "heads": int(kept.heads.sum()),
-                        "mlps": int(kept.mlps.sum()),
-                        "empty_layers": int((~kept.heads.any(1)).sum()),
-                        "encoder": kept.density(BERT_BASE),
-                        "encoder_authors": encoder,
-                        "printed": kept.printed_share(BERT_BASE),
-                        "printed_authors": printed,
-                        "share_of_good": _measured(kept, good)[0] if beside else float("nan"),  # type: ignore[arg-type]
-                    }
-                )
+    each = ((name, task, by) for name, tasks in found.items() for task, by in tasks.items())
+    for family, task, seeds in each:
+        for seed, kept in seeds.items():
+            encoder, printed = without_empty_layers(kept)
+            good = found.get("structured", {}).get(task, {}).get(seed)
+            beside = family == "bad" and good is not None
+            rows.append(
+                {"family": family, "task": task, "seed": seed}
+                | {"heads": int(kept.heads.sum()), "mlps": int(kept.mlps.sum())}
+                | {"empty_layers": int((~kept.heads.any(1)).sum())}
+                | {"encoder": kept.density(BERT_BASE), "encoder_authors": encoder}
+                | {"printed": kept.printed_share(BERT_BASE), "printed_authors": printed}
+                | {"share_of_good": _measured(kept, good)[0] if beside else float("nan")}  # type: ignore[arg-type]
+            )
     return pd.DataFrame(rows)
 
 
@@ -180,21 +158,21 @@ def audit_table(found: Found) -> pd.DataFrame:
         a part was not chosen from, or a value is undefined.
     """
     sizes = sizes_table(found).drop(columns="seed").groupby(["family", "task"], sort=False).mean()
-    rows = []
+    tables = []
     for family, tasks in found.items():
-        parts = {part: agreement_of(tasks, part) for part in FAMILIES[family].parts}
-        for task, seeds in tasks.items():
-            together = super_survivors(list(seeds.values()))
-            row: dict[str, object] = {"family": family, "task": task, "seeds": len(seeds)}
-            row |= {str(name): value for name, value in sizes.xs((family, task)).items()}
-            row |= {f"super_{part}": int(getattr(together, part).sum()) for part in PARTS}
-            for part in PARTS:
-                for name in (*_AGREEMENT, "overlap_p_least"):
-                    row[f"{part}_{name}"] = (
-                        parts[part].loc[task, name] if part in parts else float("nan")
-                    )
-            rows.append(row)
-    return pd.DataFrame(rows)
+        table = sizes.xs(family)
+        table.insert(0, "family", family)
+        table.insert(1, "seeds", [len(tasks[task]) for task in table.index])
+        for part in PARTS:
+            together = [super_survivors(list(tasks[task].values())) for task in table.index]
+            table[f"super_{part}"] = [int(getattr(kept, part).sum()) for kept in together]
+        for part in PARTS:
+            chosen = part in FAMILIES[family].parts
+            agreed = agreement_of(tasks, part) if chosen else pd.DataFrame(columns=_AGREEMENT)
+            table = table.join(agreed[_AGREEMENT].add_prefix(f"{part}_"))
+        tables.append(table.reset_index())
+    whole = pd.concat(tables, ignore_index=True)
+    return whole[["family", "task", *whole.columns.drop(["family", "task"])]]
 
 
 def overlap_table(found: Found) -> pd.DataFrame:
@@ -206,27 +184,18 @@ def overlap_table(found: Found) -> pd.DataFrame:
         beside itself is there with how many survive; it has no `p`.
     """
     rows = []
-    for family, tasks in found.items():
-        if not FAMILIES[family].found:
-            continue
-        for of in ("good", "super"):
-            for part in FAMILIES[family].parts:
-                shared = overlaps(tasks, part, of)
-                for a, task in enumerate(shared.tasks):
-                    for b, other in enumerate(shared.tasks[: a + 1]):
-                        row = {"family": family, "kind": of, "part": part}
-                        row |= {"task": task, "other": other}
-                        for name in ("mean", "sd", "chance", "p"):
-                            row[name] = getattr(shared, name)[a, b]
-                        rows.append(row)
+    searched = [FAMILIES[name] for name in found if FAMILIES[name].found]
+    wanted = [(f, of, part) for f in searched for of in ("good", "super") for part in f.parts]
+    for family, of, part in wanted:
+        shared = overlaps(found[family.name], part, of)
+        for a, b in zip(*np.tril_indices(len(shared.tasks)), strict=True):
+            row = {"family": family.name, "kind": of, "part": part}
+            row |= {"task": shared.tasks[a], "other": shared.tasks[b]}
+            rows.append(row | {n: getattr(shared, n)[a, b] for n in ("mean", "sd", "chance", "p")})
     return pd.DataFrame(rows)
 
 
-TABLES = {
-    "audit.csv": audit_table,
-    "sizes.csv": sizes_table,
-    "overlaps.csv": overlap_table,
-}
+TABLES = {"audit.csv": audit_table, "sizes.csv": sizes_table, "overlaps.csv": overlap_table}
 """The files beside the audit's page."""
 
 

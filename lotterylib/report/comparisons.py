@@ -13,6 +13,7 @@ from scipy import stats
 from lotterylib.heterogeneity import correlation
 from lotterylib.report import paper
 from lotterylib.report.findings import spell_interval
+from lotterylib.report.tables import readable
 from lotterylib.runs.experiment import Experiment
 from lotterylib.runs.methods import ALL_METHODS, METHODS
 from lotterylib.runs.pattern_counts import survival_and_shares
@@ -25,7 +26,7 @@ ACCUMULATIONS = ("example", "batch", "cumulative")
 
 def or_sentence(table: pd.DataFrame) -> pd.DataFrame | Markdown:
     """A table of the paper's numbers, or, where it is empty, a sentence instead."""
-    return table if len(table) else Markdown("The paper does not have this task.")
+    return readable(table) if len(table) else Markdown("The paper does not have this task.")
 
 
 def good_structured(

@@ -16,7 +16,7 @@ import yaml
 from papermill.exceptions import PapermillExecutionError
 
 from lotterylib.data.custom import title_of
-from lotterylib.data.files import write_whole
+from lotterylib.data.files import HOME, write_whole
 from lotterylib.errors import LotteryError
 from lotterylib.report.identity import TEMPLATE
 from lotterylib.tasks import TASKS
@@ -102,7 +102,7 @@ def render(template: Path, page: Path, parameters: Mapping[str, Any]) -> None:
     with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=page.parent) as scratch:
         output = Path(scratch) / page.name
         try:
-            with _kernel_chatter_hidden():
+            with _kernel_at_home():
                 papermill.execute_notebook(
                     str(template),
                     str(output),
@@ -122,11 +122,14 @@ def render(template: Path, page: Path, parameters: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def _kernel_chatter_hidden() -> Iterator[None]:
-    """Keep what a kernel prints about itself off the terminal, unless it fails to run at all."""
+def _kernel_at_home() -> Iterator[None]:
+    """Have kernels count paths from here, and keep what one prints about itself off the terminal,
+    unless it fails to run at all.
+    """
     sys.stderr.flush()
-    terminal, was = os.dup(2), os.environ.get("PYTHONWARNINGS")
+    terminal, before = os.dup(2), dict(os.environ)
     os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # pages need no moving bars
+    os.environ[HOME] = os.getcwd()  # from where the paths among the parameters are counted
     try:
         with tempfile.TemporaryFile() as chatter:
             os.dup2(chatter.fileno(), 2)
@@ -142,10 +145,9 @@ def _kernel_chatter_hidden() -> Iterator[None]:
                 os.dup2(terminal, 2)
     finally:
         os.close(terminal)
-        if was is None:
-            del os.environ["PYTHONWARNINGS"]
-        else:
-            os.environ["PYTHONWARNINGS"] = was
+        for name in ("PYTHONWARNINGS", HOME):
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def write_contents(contents: Path, pages: Path) -> None:

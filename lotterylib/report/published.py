@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from lotterylib.data.files import read_json, write_whole
+from lotterylib.data.files import at_home, read_json, write_whole
 from lotterylib.encoder import Shape
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.patterns import PATTERNS
@@ -220,7 +220,7 @@ def check_overview(namespace: Mapping[str, Any]) -> Path:
         LotteryError: a misspelt parameter, no such folder, or no runs of that encoder in it.
     """
     refuse_misspelt(namespace, ["encoder", "pages"])
-    encoder, pages = str(namespace["encoder"]), Path(str(namespace["pages"]))
+    encoder, pages = str(namespace["encoder"]), at_home(str(namespace["pages"]))
     if not pages.is_dir():
         raise LotteryError(f"The folder of pages {pages} does not exist.")
     there = sorted({path.parent.parent.name for path in pages.glob("*/*/results.csv")})

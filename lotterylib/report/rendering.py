@@ -20,8 +20,8 @@ from lotterylib.report.pages import (
 )
 from lotterylib.report.published import publish
 from lotterylib.runs.jobs import Plan
-from lotterylib.runs.pool import Workers
-from lotterylib.runs.run import Failure, processes, without_failures
+from lotterylib.runs.pool import Alone, Workers, why_alone
+from lotterylib.runs.run import Failure, processes
 from lotterylib.runs.settings import given_by
 
 
@@ -38,36 +38,41 @@ def render_all(
         replace: whether pages of another request may go.
 
     Returns:
-        The pages that failed; their tasks' tables are not written.
+        The pages and tables that failed.
 
     Raises:
         LotteryError: as `identity.refuse_others`.
     """
     identity.claim(identity.requests_of(plan, pages), replace=replace)
     failures = []
-    rendered: dict[Future, tuple[str, Path]] = {}
+    hint = ": open it in Jupyter or VS Code while the others are made"
+    rendered: dict[Future, Path] = {}
     try:
-        with Workers(jobs or processes()) as workers:
+        with Alone() if why_alone() else Workers(jobs or processes()) as workers:
             for experiment, wanted in plan:
                 name, parameters = experiment.task.name, given_by(experiment.settings)
                 for template in (each for each in templates if each.stem in wanted):
                     page = page_path(pages, experiment.encoder.name, name, template)
-                    rendered[workers.submit(render, template, page, parameters)] = name, page
+                    rendered[workers.submit(render, template, page, parameters)] = page
             for job in as_completed(rendered):
-                task, page = rendered[job]
+                page = rendered[job]
                 try:
                     job.result()
                 except Exception as error:  # whatever goes wrong is this page's failure alone
                     print(f"{page} FAILED: {reason_of(error)}", file=sys.stderr)
-                    failures.append(Failure(task, str(page), reason_of(error)))
+                    failures.append(Failure(page, str(page), reason_of(error)))
                 else:
-                    print(f"Rendered {page}", file=sys.stderr)
+                    print(f"Rendered {page}{hint}", file=sys.stderr)
+                    hint = ""
     finally:  # what was begun by processes that had to end
-        for folder in {page.parent for _, page in rendered.values()}:
+        for folder in {page.parent for page in rendered.values()}:
             for scratch in folder.glob(f"{SCRATCH}*"):
                 shutil.rmtree(scratch, ignore_errors=True)
-    for folder, parts in identity.by_folder([*without_failures(plan, failures)], pages).items():
-        publish(parts, folder)
+    for folder, parts in identity.by_folder(plan, pages).items():
+        try:
+            publish(parts, folder)
+        except Exception as error:
+            failures.append(Failure(folder, f"The tables in {folder}", reason_of(error)))
     return failures
 
 
@@ -89,5 +94,6 @@ def try_overview(encoder: str, templates: Sequence[Path], pages: Path) -> list[F
     try:
         render_overview(encoder, templates, pages)
     except Exception as error:
-        return [Failure("", str(pages / encoder / "overview" / OVERVIEW), reason_of(error))]
+        page = pages / encoder / "overview" / OVERVIEW
+        return [Failure(page, str(page), reason_of(error))]
     return []

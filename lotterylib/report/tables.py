@@ -28,6 +28,37 @@ def markdown_table(header: Sequence[object], rows: Iterable[Sequence[object]]) -
     return "\n".join([lines[0], "|---" * len(header) + "|", *lines[1:]])
 
 
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """A table as readers want it: numbers as text, and a dash where there is none.
+
+    Args:
+        table: columns of any kind. Those of whole numbers lose their ".0"; other floats get three
+            decimals, or one where a column reaches 10; what is positive and would round to zero
+            is given as a bound, such as "<0.001".
+    """
+    shown = table.astype(object)
+    for place in range(table.shape[1]):
+        column = table.iloc[:, place]
+        if pd.api.types.is_float_dtype(column):
+            known = column.dropna()
+            whole, large = (known % 1 == 0).all(), (known.abs() >= 10).any()
+            digits = 0 if whole else 1 if large else 3
+            shown.isetitem(place, [_spelt(value, digits) for value in column])
+        else:
+            shown.isetitem(place, [_NOTHING if pd.isna(value) else value for value in column])
+    return shown
+
+
+_NOTHING = "–"  # noqa: RUF001
+
+
+def _spelt(value: float, digits: int) -> str:
+    if math.isnan(value):
+        return _NOTHING
+    text = f"{round(value, digits) + 0:.{digits}f}"
+    return f"<{10**-digits:g}" if value > 0 and not float(text) else text
+
+
 def describe_run(experiment: Experiment) -> pd.DataFrame:
     """Encoder, data, preset, budget and seeds of a run, one a row."""
     settings = describe(experiment.settings)

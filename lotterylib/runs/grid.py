@@ -146,19 +146,19 @@ def compute_as_jobs(plan: Plan, profile: Path, notebooks: Path, jobs: int) -> li
         shutil.rmtree(folder, ignore_errors=True)
         plan[0][0].store.tidy()
         raise
-    left = lacking(pieces_of(plan)).values()
+    left = lacking(pieces_of(plan))
     if not left:
         shutil.rmtree(folder)
         return []
-    reasons = [piece.experiment.store.failure(piece.key, began) for piece in left]
-    if not any(reasons):
+    reasons = {p: each.experiment.store.failure(each.key, began) for p, each in left.items()}
+    if not any(reasons.values()):
         raise LotteryError(
             f"Snakemake ended before all was computed; what its jobs said is in {folder}. What was "
             "finished is kept; give the same command again to go on."
         )
     return [
-        Failure(piece.experiment.task.name, piece.name, reason, itself=bool(reason))
-        for piece, reason in zip(left, reasons, strict=True)
+        Failure(place, left[place].name, reason, itself=bool(reason))
+        for place, reason in reasons.items()
     ]
 
 

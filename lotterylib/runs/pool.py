@@ -20,9 +20,38 @@ from typing import Any, NoReturn
 
 import psutil
 
-from lotterylib.runs.stopping import ENDING
+from lotterylib.runs.stopping import ENDING, raise_if_stopped
 
 _GRACE = 1.0  # seconds that a process has to tidy up before it is killed
+
+
+class Alone:
+    """In place of `Workers` where there can be none: does each job when it is given."""
+
+    def submit(self, job: Callable[..., Any], *given: object) -> Future:
+        """Do a job; the result, or what it raised, is in the future."""
+        future: Future = Future()
+        try:
+            future.set_result(job(*given))
+        except Exception as error:
+            raise_if_stopped()
+            future.set_exception(error)
+        return future
+
+    def __enter__(self) -> Alone:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def why_alone() -> str:
+    """Why no processes can work side by side on this machine; empty if they can."""
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except OSError as error:  # no /dev/shm, or none that can be written to
+        return f"this machine has no shared memory ({error.strerror})"
+    return ""
 
 
 class Workers:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lotterylib.data.files import read_yaml
+from lotterylib.data.files import at_home, read_yaml
 from lotterylib.data.pretrained import ENCODERS
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.runs.methods import CORE, EXTRAS, SEVERAL_SEEDS
@@ -34,7 +34,7 @@ def pages_folder(settings: Settings) -> str:
     smoke, encoder = BUDGETS["smoke"], ENCODERS.get(settings.encoder)
     few = any(0 < getattr(settings, rows) <= smoke[rows] for rows in ("train_rows", "dev_rows"))
     random = encoder is not None and encoder.kind == "random"
-    return TRIALS if settings.budget == "smoke" or few or random else BOOK
+    return str(at_home(TRIALS if settings.budget == "smoke" or few or random else BOOK))
 
 
 def pages_wanted(settings: Settings, extras: Sequence[str], there: Path) -> list[str]:

@@ -26,7 +26,7 @@ from lotterylib.runs.plan import (
     measure,
     seconds_left,
 )
-from lotterylib.runs.pool import Workers
+from lotterylib.runs.pool import Workers, why_alone
 from lotterylib.runs.progress import Board, TimeLeft
 from lotterylib.runs.schedule import Schedule
 from lotterylib.runs.settings import Settings
@@ -38,13 +38,13 @@ class Failure:
     """A job that could not be computed, or a page that could not be rendered.
 
     Attributes:
-        task: whose.
+        place: of the job in the store, or of the page.
         name: task, seed and job, or the page, for people.
         reason: what went wrong, in a line.
         itself: False if it failed only because it needs one that did.
     """
 
-    task: str
+    place: Path
     name: str
     reason: str
     itself: bool = True
@@ -72,6 +72,9 @@ def compute_pieces(pieces: Mapping[Path, Piece], jobs: int = 0) -> list[Failure]
     first.store.tidy()
     missing = lacking(pieces)
     jobs = jobs or processes()
+    if jobs > 1 and (reason := why_alone()):
+        print(f"One process instead of {jobs}: {reason}.", file=sys.stderr)
+        jobs = 1
     use_threads(first.settings, jobs)
     found = {
         place: Standing(piece, "missing" if place in missing else "done")
@@ -208,14 +211,13 @@ class _Run:
     def _fail(self, place: Path, error: BaseException) -> None:
         """Give up a job, and those that need it."""
         piece, reason = self.pieces[place], reason_of(error)
-        self.failures.append(Failure(piece.experiment.task.name, piece.name, reason))
+        self.failures.append(Failure(place, piece.name, reason))
         self.board.end(place, f"FAILED: {reason}", None)
         why = f"It needs {piece.job.label}, seed {piece.job.seed}, which failed: {reason}"
         for each in self.schedule.needing(place):
             if each not in self._given_up:
                 self._given_up.add(each)
-                task, name = self.pieces[each].experiment.task.name, self.pieces[each].name
-                self.failures.append(Failure(task, name, why, itself=False))
+                self.failures.append(Failure(each, self.pieces[each].name, why, itself=False))
                 self.board.end(each, "", None)
 
 
@@ -244,10 +246,30 @@ def _opened(settings: Settings) -> Experiment:
     return open_experiment(settings)
 
 
-def without_failures(plan: Plan, failures: Sequence[Failure]) -> Plan:
-    """The part of a plan whose tasks have none."""
-    failed = {failure.task for failure in failures}
-    return [each for each in plan if each[0].task.name not in failed]
+def without_failures(
+    plan: Plan, failures: Sequence[Failure]
+) -> tuple[list[tuple[Experiment, Sequence[str]]], list[str]]:
+    """What can be made of a plan though jobs have failed: the pages that need none of these; and a
+    line for each other page, which says why it is not made.
+    """
+    failed = {failure.place: failure for failure in failures}
+    rest: list[tuple[Experiment, Sequence[str]]] = []
+    told = []
+    for experiment, pages in plan:
+        kept = []
+        for page in pages:
+            lost = [failed[place] for place in pieces_of([(experiment, [page])]) if place in failed]
+            if lost:
+                first = max(lost, key=lambda failure: failure.itself)
+                told.append(
+                    f"{experiment.task.title}: no page {page}, since it needs what failed "
+                    f"({first.name}: {first.reason or 'left out'})"
+                )
+            else:
+                kept.append(page)
+        if kept:
+            rest.append((experiment, kept))
+    return rest, told
 
 
 def processes() -> int:

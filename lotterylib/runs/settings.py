@@ -26,9 +26,9 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from lotterylib.data.custom import resolve
-from lotterylib.data.files import check_directory
-from lotterylib.data.pretrained import check_name
+from lotterylib.data.custom import is_task_file, resolve
+from lotterylib.data.files import at_home, check_directory
+from lotterylib.data.pretrained import ENCODERS, check_name
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.runs.methods import ALL_METHODS, METHODS, PHASES
 from lotterylib.runs.presets import BUDGETS, PRESETS
@@ -300,7 +300,7 @@ def parse_settings(task: str, **given: Any) -> Settings:
             merged[name] = os.path.expanduser(text)
     _check_places(merged)
     merged["task"] = TASKS["cola"]  # for now: a task's own data are read last
-    merged["store"] = Path(merged.get("store", "runs"))
+    merged["store"] = Path(merged["store"]) if "store" in merged else at_home("runs")
     merged.setdefault("draws", 1)
     try:
         settings = Settings(**merged)
@@ -455,13 +455,27 @@ def check_parameters(namespace: Mapping[str, Any], least_seeds: int = 1) -> Sett
         raise LotteryError("The parameter task is missing.")
     check_names(injected_names(namespace), names())
     refuse_misspelt(namespace, names())
-    settings = parse_settings(**{name: namespace[name] for name in names() if name in namespace})
+    given = {name: namespace[name] for name in names() if name in namespace}
+    settings = parse_settings(**{name: _placed(name, value) for name, value in given.items()})
     if len(settings.seeds) < least_seeds:
         raise LotteryError(
             f"This page compares seeds and needs at least {least_seeds} of them, not "
             f"{len(settings.seeds)}."
         )
     return settings
+
+
+def _placed(name: str, value: Any) -> Any:
+    """A notebook's parameter, its path from the working directory of whatever runs the notebook:
+    the store lies at home, and so does what is not found here.
+    """
+    if not isinstance(value, str) or not value or "\0" in value:
+        return value
+    path = {"task": is_task_file(value), "encoder": value not in ENCODERS, "data_dir": True}
+    lacking = path.get(name, False) and not os.path.exists(value)
+    if name == "store" or (lacking and os.path.exists(at_home(value))):
+        return str(at_home(value))
+    return value
 
 
 def refuse_misspelt(namespace: Iterable[str], names: Sequence[str]) -> None:

@@ -43,7 +43,7 @@ def test_a_student_notebook_has_the_exercises_without_solutions_and_plain_markdo
         re.findall(r"admonition\} Exercise", chapter.read_text())
     )
     assert not re.search(
-        r"`\{|\{(doc|cite|download|figure|literalinclude|admonition)|:::|<a ", text
+        r"^% |`\{|\{(doc|cite|download|figure|literalinclude|admonition)|:::|<a ", text, re.MULTILINE
     )
 
 
@@ -52,9 +52,8 @@ def test_a_chapter_says_what_it_gives_and_takes_and_an_exercise_how_hard_it_is(c
     text = chapter.read_text()
     for word in ("**You learn**", "**You need**", "**Time:**", f"students/{chapter.stem}.ipynb"):
         assert word in text
-    kinds, levels = "predict|change|write|predict and change", "easy|medium|hard"
-    for title in re.findall(r"\{admonition\} (Exercise .+)", text):
-        assert re.fullmatch(rf"Exercise \d\.\d · ({kinds}) · ({levels}) · \d+ minutes", title)
+    told = [each for each in students.exercises() if each.chapter == chapter.stem]
+    assert len(told) == text.count("{admonition} Exercise") > 0
     assert "{literalinclude} ../../lotterylib/" in text
 
 

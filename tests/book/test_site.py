@@ -1,32 +1,17 @@
 """The built site, as a reader's browser has it: links, hosts, errors, widths, accessibility."""
 
-import functools
-import http.server
-import os
 import re
-import shutil
-import subprocess
-import sys
-import threading
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 from bs4 import BeautifulSoup
 
-from tests.shared import made_once
+from tests.shared import SETTLED, watched
 
 pytestmark = pytest.mark.long
 
-ROOT = Path(__file__).parents[2]
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
-# Resolves when a page has taken in a new width and drawn itself.
-SETTLED = """width => new Promise(done => {
-  const look = left => left === 0 ? done() : requestAnimationFrame(() => look(left - 1));
-  const wait = () => innerWidth === width ? look(4) : setTimeout(wait, 20);
-  wait();
-})"""
-CUT_TABLES = """() => [...document.querySelectorAll('.bd-article table')].filter(table => {
+CUT_TABLES = """() => [...document.querySelectorAll('.bd-article table:not(.wide)')].filter(table => {
   let box = table.parentElement;
   while (box && !box.classList.contains('bd-article')) {
     const frame = box.getBoundingClientRect(), inside = table.getBoundingClientRect();
@@ -36,67 +21,6 @@ CUT_TABLES = """() => [...document.querySelectorAll('.bd-article table')].filter
   }
   return false;
 }).map(table => table.innerText.slice(0, 80))"""
-
-
-@pytest.fixture(scope="session")
-def site(tmp_path_factory, worker_id):
-    """The folder of the site: what LOTTERY_SITE names, else built from a copy, warnings as errors."""
-    if built := os.environ.get("LOTTERY_SITE"):
-        return Path(built)
-
-    def make(folder):
-        for name in ("book", "notebooks", "lotterylib"):
-            shutil.copytree(ROOT / name, folder / name)
-        shutil.copy(ROOT / "_config.yml", folder)
-        command = Path(sys.executable).with_name("jupyter-book")
-        build = [command, "build", "book", "--all", "-W", "-n", "--keep-going"]
-        environment = os.environ | {"PYTHONPATH": str(folder)}
-        done = subprocess.run(build, cwd=folder, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-
-    return made_once(tmp_path_factory, worker_id, "site", make) / "_build" / "html"
-
-
-@pytest.fixture(scope="session")
-def pages(site):
-    """All pages but index.html, which only leads on to the first."""
-    found = {page for page in site.rglob("*.html") if "_static" not in page.parts}
-    return sorted(found - {site / "index.html"})
-
-
-@pytest.fixture(scope="session")
-def address(site):
-    """The site's address on a server of its own."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *words):
-            pass
-
-    handler = functools.partial(Quiet, directory=str(site))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-def _watched(browser, problems, **settings):
-    """A page whose console errors, failures and requests to other hosts are written down."""
-    page = browser.new_context(reduced_motion="reduce", **settings).new_page()
-
-    def hear(message):
-        if message.type == "error":
-            problems.append(f"{message.text} {message.location['url']}")
-
-    page.on("console", hear)
-    page.on("pageerror", lambda error: problems.append(str(error)))
-
-    def note(request):
-        url = urlsplit(request.url)
-        if url.scheme in ("http", "https") and url.hostname != "127.0.0.1":
-            problems.append(f"asks {request.url}")
-
-    page.on("request", note)
-    return page
 
 
 def test_every_link_and_source_resolves_on_disk(site, pages):
@@ -141,7 +65,7 @@ def test_every_picture_says_what_is_on_it(pages):
 
 def test_pages_opened_from_disk_ask_no_other_host_and_log_no_error(site, pages, chromium):
     problems, formulae = [], 0
-    page = _watched(chromium, problems)
+    page = watched(chromium, problems)
     for path in pages:
         before = len(problems)
         page.goto(path.as_uri())
@@ -156,7 +80,7 @@ def test_pages_opened_from_disk_ask_no_other_host_and_log_no_error(site, pages, 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_no_page_scrolls_sideways_and_no_table_is_cut(site, pages, chromium, address, width):
     problems, wide = [], []
-    page = _watched(chromium, problems, viewport={"width": width, "height": 900})
+    page = watched(chromium, problems, viewport={"width": width, "height": 900})
     for path in pages:
         name = path.relative_to(site).as_posix()
         page.goto(f"{address}/{name}")
@@ -175,7 +99,7 @@ def test_axe_finds_no_violation_of_wcag_2_2_aa(site, pages, chromium, address, s
     axe, problems, found = Axe(), [], []
     # Left to preload style sheets, axe asks for those that others import at a wrong address.
     options = {"runOnly": WCAG, "resultTypes": ["violations"], "preload": False}
-    page = _watched(chromium, problems, color_scheme=scheme)
+    page = watched(chromium, problems, color_scheme=scheme)
     kinds = {path.name: path for path in pages}.values()  # of pages of one template, one
     for path in pages if scheme == "light" else kinds:
         name = path.relative_to(site).as_posix()
@@ -192,7 +116,7 @@ def test_axe_finds_no_violation_of_wcag_2_2_aa(site, pages, chromium, address, s
 
 
 def test_a_table_that_does_not_fit_becomes_a_card_a_row(site, chromium, address):
-    page = _watched(chromium, [], viewport={"width": 390, "height": 900})
+    page = watched(chromium, [], viewport={"width": 390, "height": 900})
     page.goto(f"{address}/chapters/differ.html")
     page.evaluate(SETTLED, 390)
     table = page.locator("table", has_text="One dev example").first
@@ -205,6 +129,35 @@ def test_a_table_that_does_not_fit_becomes_a_card_a_row(site, chromium, address)
     assert "cards" not in table.get_attribute("class")
 
 
+def test_a_table_of_many_columns_scrolls_and_keeps_its_first_in_sight(site, chromium, address):
+    page = watched(chromium, [], viewport={"width": 390, "height": 900})
+    page.goto(f"{address}/results/minilm/overview/08_overview.html")
+    page.evaluate(SETTLED, 390)
+    table = page.locator("table.wide").first
+    box = page.locator(".bd-article [tabindex='0']", has=table).last
+    assert table.locator("tbody tr").first.locator("th, td").count() > 9
+    box.focus()
+    for _ in range(20):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_function("box => box.scrollLeft > 100", arg=box.element_handle())
+    frame, first = box.bounding_box(), table.locator("tbody th").first.bounding_box()
+    assert abs(first["x"] - frame["x"]) < 2
+
+
+def test_figures_on_a_phone_scroll_in_their_own_box(pages, chromium):
+    page = watched(chromium, [], viewport={"width": 390, "height": 900})
+    squeezed, seen = [], 0
+    for path in {path.name: path for path in pages}.values():  # of pages of one template, one
+        page.goto(path.as_uri())
+        for width, natural in page.eval_on_selector_all(
+            ".bd-article .cell_output img", "all => all.map(i => [i.clientWidth, i.naturalWidth])"
+        ):
+            seen += 1
+            squeezed += [(path.name, width, natural)] * (width < min(natural, 600))
+    assert seen
+    assert not squeezed
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_pictures_stay_accessible_while_a_reader_acts(site, chromium, address, scheme, width):
@@ -212,7 +165,7 @@ def test_the_pictures_stay_accessible_while_a_reader_acts(site, chromium, addres
 
     problems, found = [], []
     options = {"runOnly": WCAG, "resultTypes": ["violations"], "preload": False}
-    page = _watched(
+    page = watched(
         chromium, problems, color_scheme=scheme, viewport={"width": width, "height": 900}
     )
     acts = {"lottery": ["Show the search's choice", "The full model"], "search": ["Forward"] * 4}

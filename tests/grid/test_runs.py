@@ -12,6 +12,7 @@ import sys
 import pytest
 
 from lotterylib.runs.experiment import open_experiment
+from lotterylib.runs.methods import CORE
 from lotterylib.runs.settings import parse_settings
 from tests.grid.tiny import (
     PAGES,
@@ -86,7 +87,11 @@ def test_one_failure_stops_only_what_needs_it_and_is_told(plain, tmp_path):
     ran = lottery(tmp_path, "--profile=local", "--jobs=2")
     assert ran.returncode == 1, ran.said
     assert re.search("seed 4: search structured: .*cannot be kept in the run store", ran.stderr)
-    assert not (tmp_path / PAGES / "tiny" / TASK).exists()
+    there = {page.stem for page in (tmp_path / PAGES / "tiny" / TASK).glob("*.ipynb")}
+    assert there == {"01_finetune", "03_magnitude_pruning"}
+    for page in {*CORE} - there:
+        assert f": no page {page}, since it needs what failed (" in ran.stderr
+    assert (tmp_path / PAGES / "tiny" / TASK / "results.csv").is_file()
     found = artefacts(tmp_path / STORE)
     lacking = artefacts(plain / "runs").keys() - found.keys()
     assert all("/search-structured" in each or "magnitude" in each for each in lacking)

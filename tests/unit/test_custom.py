@@ -207,7 +207,7 @@ def test_a_data_set_of_the_hub(here, monkeypatch):
     monkeypatch.setattr(custom, "load_hub", fail)
     assert refused() == (
         "mood.yml: the data set owner/name is not on the Hugging Face hub, or it is neither in the "
-        "local cache nor can the hub be reached."
+        "local cache nor can the hub be reached (no network here)."
     )
 
 

@@ -452,7 +452,9 @@ def test_an_unreachable_hub_is_a_sentence(error, monkeypatch):
         raise error("no network here")
 
     monkeypatch.setattr(lotterylib.data.glue, "load_hub", fail)
-    with pytest.raises(LotteryError, match=r"RTE is neither in the local cache.*--data-dir.*accep"):
+    with pytest.raises(
+        LotteryError, match=r"RTE is neither in.*no network here.*--data-dir.*accep"
+    ):
         load_data(find_task("rte"))
 
 
@@ -613,3 +615,7 @@ def test_a_hub_that_does_not_answer_is_asked_once_and_the_cache_read(error, offl
     asked.assert_called_once_with("owner/name", timeout=5)
     assert seen == [(("owner/name", "de"), [offline, offline])]
     assert [place.HF_HUB_OFFLINE for place in places] == [False, False]
+    if offline:  # and the cache does not have it
+        monkeypatch.setattr(datasets, "load_dataset", Mock(side_effect=ValueError("not there")))
+        with pytest.raises(ConnectionError, match="no network here"):
+            load_hub("owner/name", "de")

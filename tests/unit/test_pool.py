@@ -9,11 +9,12 @@ import time
 from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from multiprocessing.context import SpawnContext
 from pathlib import Path
 
 import pytest
 
-from lotterylib.runs.pool import Workers
+from lotterylib.runs.pool import Alone, Workers, why_alone
 from lotterylib.runs.stopping import Stopped, raise_if_stopped, stoppable
 from tests.shared import alive, until
 
@@ -163,3 +164,17 @@ def test_without_a_signal_nothing_is_left_of_it():
     with stoppable():
         raise_if_stopped()
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_without_shared_memory_work_is_done_alone(monkeypatch):
+    assert not why_alone()
+
+    def refuse(self):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(SpawnContext, "Lock", refuse)
+    assert why_alone() == "this machine has no shared memory (Function not implemented)"
+    with Alone() as alone:
+        done, failed = alone.submit(divmod, 7, 2), alone.submit(divmod, 7, 0)
+    assert done.result() == (3, 1)
+    assert isinstance(failed.exception(), ZeroDivisionError)

@@ -11,7 +11,7 @@ from lotterylib.finetuning import train
 from lotterylib.runs.jobs import is_done, jobs_of, key_of
 from lotterylib.runs.methods import CORE
 from lotterylib.runs.request import in_parts, pages_wanted
-from lotterylib.runs.run import compute_all
+from lotterylib.runs.run import compute_all, without_failures
 from tests.small import small_experiment
 
 
@@ -38,6 +38,15 @@ def test_a_failed_job_stops_only_those_that_need_it(tmp_path, capsys):
     jobs = list(jobs_of(mine.settings, ("04_subnetworks",)))
     assert sum(is_done(mine, job) for job in jobs) == len(jobs) - 7
     assert capsys.readouterr().err.count("FAILED") == 1
+    plan = [(mine, ("01_finetune", "03_magnitude_pruning", "05_stability", "11_extensions"))]
+    rest, told = without_failures(plan, failures)
+    assert rest == [(mine, ["01_finetune", "05_stability"])]
+    assert [line.partition(" page ")[2].partition(",")[0] for line in told] == [
+        "03_magnitude_pruning",
+        "11_extensions",
+    ]
+    assert all(f"({own[0].name}: {own[0].reason})" in line for line in told)
+    assert without_failures([(mine, ["04_subnetworks"])], failures)[0] == []
     (tmp_path / key.path).unlink()
     assert compute_all([(mine, ("04_subnetworks",))], jobs=1) == []
     assert mine.store.failure(key) == ""

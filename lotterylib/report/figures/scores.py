@@ -1,28 +1,29 @@
-"""Figures of scores: training, searches, and what subnetworks achieve (the paper's Figure 2)."""
+"""Figures of scores: training, searches, the paper's Figure 2, and the whole lottery."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lotterylib.report import paper
-from lotterylib.report.figures.style import METRIC_NAMES, new_axes
+from lotterylib.report.figures.style import COLOURS, METRIC_NAMES, legend_below, new_axes
 from lotterylib.runs.methods import ALL_METHODS, KINDS, METHODS, PHASES
 from lotterylib.tasks import in_order, title_of
+
+if TYPE_CHECKING:
+    from lotterylib.report.lottery import Marks
 
 
 def training_curves(losses: Mapping[int, Sequence[float]], window: int = 20) -> Figure:
     """Training loss against steps, a line per seed, averaged over a moving window of steps."""
     figure, (axes,) = new_axes(1, 6.4, 3.4)
-    for colour, (seed, values) in zip(
-        sns.color_palette("colorblind"), losses.items(), strict=False
-    ):
+    for colour, (seed, values) in zip(COLOURS, losses.items(), strict=False):
         smooth = pd.Series(values).rolling(window, min_periods=1).mean()
         axes.plot(range(1, len(values) + 1), smooth, color=colour, label=f"seed {seed}")
     axes.set(xlabel="training step", ylabel="loss", ylim=(0, None))
@@ -31,25 +32,20 @@ def training_curves(losses: Mapping[int, Sequence[float]], window: int = 20) -> 
 
 
 def search_curves(
-    states: Mapping[int, pd.DataFrame],
-    metric: str,
-    threshold: float,
-    majority: float,
+    states: Mapping[int, pd.DataFrame], metric: str, threshold: float, majority: float
 ) -> Figure:
     """The score of every state that a search tried, against the share of the encoder left.
 
     Args:
-        states: per seed, a row per state in the order of the search: `left` (a share from 0 to 1),
-            `score`, and `held`, false where the step was undone.
+        states: by seed, what `tables.search_states` gives.
         metric: the metric's name.
         threshold: the share of each seed's full score at which its search stops.
         majority: the score of the majority class.
     """
     figure, (axes,) = new_axes(1, 6.8, 3.9)
-    for colour, (seed, trace) in zip(sns.color_palette("colorblind"), states.items(), strict=False):
-        held = trace[trace["held"]]
+    for colour, (seed, trace) in zip(COLOURS, states.items(), strict=False):
+        held, undone = trace[trace["held"]], trace[~trace["held"]]
         axes.plot(100 * held["left"], held["score"], "o-", color=colour, ms=4, label=f"seed {seed}")
-        undone = trace[~trace["held"]]
         axes.plot(100 * undone["left"], undone["score"], "o", color=colour, ms=6, mfc="white")
         axes.axhline(threshold * held["score"].iloc[0], color=colour, linestyle="--", linewidth=1)
     axes.plot([], [], "o", color="0.3", ms=6, mfc="white", label="undone")
@@ -68,53 +64,37 @@ def subnetwork_bars(results: pd.DataFrame, method: str) -> Figure:
 
     Args:
         results: the results table of one task.
-        method: "structured" or "magnitude".
+        method: one of `methods.ALL_METHODS`.
     """
-    reported = results[results["reported"]]
     figure, (axes,) = new_axes(1, 6.8, 4.2)
-    draw_subnetwork_bars(axes, reported, method)
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    _draw_bars(axes, results[results["reported"]], method)
+    legend_below(figure, axes, 3)
     return figure
 
 
-def draw_subnetwork_bars(axes: Axes, reported: pd.DataFrame, method: str) -> None:
-    """Draw one panel of `subnetwork_bars` on given axes, from reported metrics only."""
-    colours = dict(zip(PHASES, sns.color_palette("colorblind")[:2], strict=True))
-    full = reported.loc[reported["subnetwork"] == "full", "value"]
-    majority = reported.loc[reported["subnetwork"] == "majority", "value"].mean()
-    axes.axhspan(
-        full.mean() - full.std(ddof=1), full.mean() + full.std(ddof=1), color="0.85", zorder=0
-    )
-    axes.axhline(full.mean(), color="0.25", linewidth=1.2, label="full model (±1 sd)")
+def _cell(table: pd.DataFrame, method: str, kind: str, phase: str) -> pd.DataFrame:
+    chosen = (table["method"] == method) & (table["subnetwork"] == kind) & (table["phase"] == phase)
+    return table[chosen]
+
+
+def _draw_bars(axes: Axes, reported: pd.DataFrame, method: str) -> None:
+    of = reported.groupby("subnetwork")["value"]
+    full, deviation = of.mean()["full"], of.std()["full"]
+    axes.axhspan(full - deviation, full + deviation, color="0.85", zorder=0)
+    axes.axhline(full, color="0.25", linewidth=1.2, label="full model (±1 sd)")
+    majority, frozen = (of.mean().get(kind, np.nan) for kind in ("majority", "frozen"))
     axes.axhline(majority, color="0.45", linestyle=":", label="majority class")
-    frozen = reported.loc[reported["subnetwork"] == "frozen", "value"].mean()
     axes.axhline(frozen, color="0.45", linestyle="-.", label="linear layer, frozen encoder")
     for place, kind in enumerate(KINDS):
-        for side, phase in zip((-0.2, 0.2), PHASES, strict=True):
-            cell = reported[
-                (reported["method"] == method)
-                & (reported["subnetwork"] == kind)
-                & (reported["phase"] == phase)
-            ]
-            axes.bar(
-                place + side,
-                cell["value"].mean(),
-                width=0.36,
-                color=colours[phase],
-                alpha=0.75,
-                label=phase if place == 0 else None,
-            )
+        for side, phase, colour in zip((-0.2, 0.2), PHASES, COLOURS, strict=False):
+            cell = _cell(reported, method, kind, phase)
+            look: dict[str, Any] = {"width": 0.36, "color": colour, "alpha": 0.75}
+            label = None if place else phase
+            axes.bar(place + side, cell["value"].mean(), label=label, **look)
             spread = np.linspace(-0.09, 0.09, max(len(cell), 2))[: len(cell)]
             face = ["white" if constant else "0.1" for constant in cell["constant"]]
-            axes.scatter(
-                place + side + spread,
-                cell["value"],
-                s=22,
-                facecolors=face,
-                edgecolors="0.1",
-                zorder=3,
-            )
+            look = {"s": 22, "facecolors": face, "edgecolors": "0.1", "zorder": 3}
+            axes.scatter(place + side + spread, cell["value"], **look)
     metric = reported["metric"].iloc[0]
     good = (reported["method"] == method) & (reported["subnetwork"] == "good")
     kept = reported[good].groupby("seed")["density"].first().mean()
@@ -137,10 +117,9 @@ def overview_bars(results: pd.DataFrame, encoder: str, method: str) -> Figure:
     for axes in panels[len(tasks) :]:
         axes.set_axis_off()
     for axes, task in zip(panels, tasks, strict=False):
-        draw_subnetwork_bars(axes, part[part["task"] == task], method)
+        _draw_bars(axes, part[part["task"] == task], method)
         axes.set_title(f"{title_of(task)}\n{axes.get_title().rsplit(', ', 1)[1]}")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    legend_below(figure, panels[0], 3)
     return figure
 
 
@@ -155,72 +134,53 @@ def score_dots(results: pd.DataFrame, rows: Sequence[tuple[str, str, str, str]])
     """
     reported = results[results["reported"]]
     full = reported.loc[reported["subnetwork"] == "full", "value"]
-    cells = []
-    for name, method, kind, phase in rows:
-        cell = reported[
-            (reported["method"] == method)
-            & (reported["subnetwork"] == kind)
-            & (reported["phase"] == phase)
-        ]
-        if len(cell):
-            cells.append((name, cell))
+    cells = [(name, _cell(reported, *names)) for name, *names in rows]
+    cells = [(name, cell) for name, cell in cells if len(cell)]
     figure, (axes,) = new_axes(1, 7.2, 0.42 * len(cells) + 1.3)
     deviation = full.std(ddof=1) if len(full) > 1 else 0.0
     axes.axvspan(full.mean() - deviation, full.mean() + deviation, color="0.88", zorder=0)
     axes.axvline(full.mean(), color="0.25", linewidth=1.2, label="full model (±1 sd)")
-    colour = sns.color_palette("colorblind")[0]
     for place, (_, cell) in enumerate(cells):
-        face = ["white" if constant else colour for constant in cell["constant"]]
-        axes.scatter(
-            cell["value"], [place] * len(cell), s=34, facecolors=face, edgecolors=colour, zorder=3
-        )
+        face = ["white" if constant else COLOURS[0] for constant in cell["constant"]]
+        look: dict[str, Any] = {"facecolors": face, "edgecolors": COLOURS[0], "zorder": 3}
+        axes.scatter(cell["value"], [place] * len(cell), s=34, **look)
         axes.plot([cell["value"].mean()] * 2, [place - 0.28, place + 0.28], color="0.1", lw=2.2)
-    axes.set_yticks(range(len(cells)), [name for name, _ in cells])
-    axes.invert_yaxis()
-    axes.grid(axis="y", visible=False)
+    _name_rows(axes, [name for name, _ in cells])
     metric = reported["metric"].iloc[0]
     axes.set(xlabel=METRIC_NAMES.get(metric, metric))
     axes.legend(frameon=False, loc="best")
     return figure
 
 
+def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+
+
 def seen_and_unseen(table: pd.DataFrame, metric: str) -> Figure:
     """What a search's own examples are worth: scores on examples it saw and on others.
 
     Args:
-        table: `comparisons.held_out_table`: `searched on`, `method`, `seed`, and the score less the
-            full model's on the same examples, `seen` and `unseen` (nan where there are none).
+        table: `comparisons.held_out_table`.
         metric: the metric's name.
     """
     names = list(dict.fromkeys(zip(table["method"], table["searched on"], strict=True)))
     figure, (axes,) = new_axes(1, 7.2, 0.5 * len(names) + 1.4)
-    colours = sns.color_palette("colorblind")
     for place, (method, where) in enumerate(names):
         cell = table[(table["method"] == method) & (table["searched on"] == where)]
-        for side, (column, colour, marker) in enumerate(
-            zip(("seen", "unseen"), colours, ("o", "D"), strict=False)
-        ):
+        for side, (column, marker) in enumerate((("seen", "o"), ("unseen", "D"))):
             height = place - 0.14 + 0.28 * side
-            label = f"on examples the search {'saw' if column == 'seen' else 'did not see'}"
-            axes.scatter(
-                cell[column],
-                [height] * len(cell),
-                color=colour,
-                marker=marker,
-                s=32,
-                label=label if place == 0 else None,
-                zorder=3,
-            )
+            look: dict[str, Any] = {"color": COLOURS[side], "marker": marker, "s": 32, "zorder": 3}
+            label = f"on examples the search {'did not see' if side else 'saw'}"
+            axes.scatter(cell[column], [height] * len(cell), label=None if place else label, **look)
             if cell[column].notna().any():
                 mean = cell[column].mean()
                 axes.plot([mean] * 2, [height - 0.12, height + 0.12], color="0.1", lw=2)
     axes.axvline(0, color="0.25", linewidth=1.2)
-    axes.set_yticks(range(len(names)), [f"{method}, {where}" for method, where in names])
-    axes.invert_yaxis()
-    axes.grid(axis="y", visible=False)
+    _name_rows(axes, [f"{method}, {where}" for method, where in names])
     axes.set(xlabel=f"{METRIC_NAMES.get(metric, metric)} less the full model's")
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    legend_below(figure, axes, 2)
     return figure
 
 
@@ -232,28 +192,138 @@ def printed_beside_true() -> Figure:
     """
     tasks = list(paper.scores()["task"].unique())
     figure, (axes,) = new_axes(1, 7.2, 4.0)
-    for side, (kind, label, colour) in enumerate(
-        zip(
-            ("good", "random"),
-            ("printed as random: the score of the good ones", "released score of the random ones"),
-            (sns.color_palette("colorblind")[7], sns.color_palette("colorblind")[0]),
-            strict=True,
-        )
-    ):
-        means, deviations = zip(
-            *(paper.score(task, "structured", kind, "retrained") for task in tasks), strict=True
-        )
-        axes.bar(
-            np.arange(len(tasks)) - 0.2 + 0.4 * side,
-            means,
-            width=0.38,
-            color=colour,
-            label=label,
-            yerr=deviations,
-            error_kw={"elinewidth": 1, "ecolor": "0.2", "capsize": 2},
-        )
+    bars = (
+        ("good", "printed as random: the score of the good ones", COLOURS[7]),
+        ("random", "released score of the random ones", COLOURS[0]),
+    )
+    ends = {"elinewidth": 1, "ecolor": "0.2", "capsize": 2}
+    for side, (kind, label, colour) in enumerate(bars):
+        known = [paper.score(task, "structured", kind, "retrained") for task in tasks]
+        means, deviations = zip(*known, strict=True)
+        places = np.arange(len(tasks)) - 0.2 + 0.4 * side
+        look: dict[str, Any] = {"color": colour, "label": label, "error_kw": ends}
+        axes.bar(places, means, width=0.38, yerr=deviations, **look)
     axes.set_xticks(range(len(tasks)), [title_of(task) for task in tasks])
     axes.grid(axis="x", visible=False)
     axes.set(ylabel="score, as reported for each task", ylim=(0, 1.05))
     figure.legend(loc="outside lower center", ncols=1, frameon=False)
     return figure
+
+
+# The landing page
+
+
+def recovery(ours: pd.DataFrame, encoder: str) -> Figure:
+    """From pruned to retrained, on the way from the majority class (0) to the full model (1).
+
+    Arrows go from the mean over tasks as pruned to the mean when retrained; dots are tasks.
+
+    Args:
+        ours: `shares_of_way` of our runs.
+        encoder: whose they are.
+    """
+    theirs = shares_of_way(paper.scores().rename(columns={"mean": "value"}))
+    figure, panels = new_axes(2, 8.4, 3.6, sharex=True, sharey=True)
+    sides = ((ours, COLOURS[3], f"ours, {encoder}"), (theirs, COLOURS[0], "paper, BERT-base"))
+    titles = ("Whole heads and MLPs", "Single weights")
+    for axes, method, title in zip(panels, METHODS, titles, strict=True):
+        for place, kind in enumerate(KINDS):
+            for side, (table, colour, who) in enumerate(sides):
+                height = place - 0.17 + 0.34 * side
+                shares = [_cell(table, method, kind, phase)["share"] for phase in PHASES]
+                pruned, retrained = (values.mean() for values in shares)
+                arrow = {"arrowstyle": "-|>", "color": colour, "lw": 1.8, "shrinkA": 0}
+                axes.annotate("", (retrained, height), (pruned, height), arrowprops=arrow)
+                axes.plot(pruned, height, "o", color=colour, mfc="white", ms=7)
+                heights, label = np.full(len(shares[1]), height), None if place else who
+                axes.plot(shares[1], heights, "o", color=colour, alpha=0.45, ms=4, label=label)
+        axes.axvline(0, color="0.45", linestyle=":")
+        axes.axvline(1, color="0.25", linewidth=1.2)
+        axes.set_title(title, fontsize=12)
+        axes.set_yticks(range(len(KINDS)), list(KINDS))
+        axes.set_xticks([0, 0.5, 1], ["majority\nclass", "half", "full\nmodel"])
+    panels[0].set_ylim(len(KINDS) - 0.5, -0.5)
+    legend_below(figure, panels[0], 2)
+    return figure
+
+
+def shares_of_way(scores: pd.DataFrame) -> pd.DataFrame:
+    """Scores as shares of the way from the majority class to the full model, on tasks it learnt.
+
+    Args:
+        scores: `task`, `method`, `subnetwork`, `phase` and `value`, several rows for several seeds.
+
+    Returns:
+        A row per task, method, subnetwork and phase with its mean as a `share`.
+    """
+    settings = ["method", "subnetwork", "phase"]
+    means = scores.pivot_table(index="task", columns=settings, values="value", aggfunc="mean")
+    full, majority = means["none", "full", "fine-tuned"], means["none", "majority", "none"]
+    learnt = full > majority
+    shares = means[learnt].sub(majority[learnt], axis=0).div((full - majority)[learnt], axis=0)
+    return shares.melt(ignore_index=False, value_name="share").reset_index().dropna()
+
+
+# The whole lottery
+
+_PICKED: dict[str, Any] = {"marker": "v", "linestyle": "", "color": "0.1", "ms": 9} | {
+    "label": "the search's ticket"
+}
+
+
+def ticket_distribution(scores: Mapping[str, pd.Series], marks: Marks, metric: str) -> Figure:
+    """How the tickets of half the units score.
+
+    Args:
+        scores: "pruned" and "retrained", each indexed by ticket.
+        marks: scores that are drawn as lines, and the ticket that is marked.
+        metric: the metric's name.
+    """
+    figure, panels = new_axes(1, 7.0, 5.2, rows=len(scores), sharex=True)
+    every = np.concatenate([*scores.values(), [marks.full, marks.frozen, marks.majority]])
+    bins = np.linspace(every.min(), every.max(), 46).tolist()
+    for axes, (phase, values), colour in zip(panels, scores.items(), COLOURS, strict=False):
+        axes.hist(values, bins=bins, color=colour, alpha=0.75)
+        for score, style in _lines(marks):
+            axes.axvline(score, **style)
+        picked, height = values[values.index == marks.half], axes.get_xaxis_transform()
+        axes.plot(picked, [0.06] * len(picked), transform=height, **_PICKED)
+        axes.set(ylabel="tickets", title=f"{phase}: {len(values)} tickets")
+    panels[-1].set_xlabel(METRIC_NAMES.get(metric, metric))
+    legend_below(figure, panels[-1], 2)
+    return figure
+
+
+def retrained_by_highest(
+    scores: pd.Series, highest: np.ndarray, layers: int, marks: Marks, metric: str
+) -> Figure:
+    """The scores of retrained tickets, by the highest layer that keeps its attention block.
+
+    Args:
+        scores: indexed by ticket.
+        highest: int[tickets], of each that layer, 0 for none.
+        layers: of the encoder.
+        marks, metric: as for `ticket_distribution`.
+    """
+    figure, (axes,) = new_axes(1, 7.0, 4.4)
+    places = highest + np.random.default_rng(0).uniform(-0.28, 0.28, len(scores))
+    axes.scatter(places, scores, s=14, color=COLOURS[1], alpha=0.6, linewidths=0)
+    for score, style in _lines(marks):
+        axes.axhline(score, **style)
+    picked = scores.index == marks.half
+    axes.plot(places[picked], scores[picked], **_PICKED)
+    axes.set_xticks(range(layers + 1), ["none", *map(str, range(1, layers + 1))])
+    axes.set_xlim(-0.5, layers + 0.5)
+    axes.grid(axis="x", visible=False)
+    axes.set_xlabel("highest layer that keeps its attention block")
+    axes.set_ylabel(METRIC_NAMES.get(metric, metric))
+    legend_below(figure, axes, 2)
+    return figure
+
+
+def _lines(marks: Marks) -> list[tuple[float, dict[str, Any]]]:
+    return [
+        (marks.full, {"color": "0.25", "linewidth": 1.2, "label": "full model"}),
+        (marks.frozen, {"color": "0.45", "ls": "-.", "label": "linear layer, frozen encoder"}),
+        (marks.majority, {"color": "0.45", "ls": ":", "label": "majority class"}),
+    ]

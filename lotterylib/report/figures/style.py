@@ -1,4 +1,4 @@
-"""What all figures share: names of metrics, and axes in one style."""
+"""What all figures share: names of metrics, colours, and axes in one style."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ METRIC_NAMES = {
     "pearson": "Pearson correlation",
     "pearson_spearman": "mean of Pearson and Spearman",
 }
+COLOURS = sns.color_palette("colorblind")
 _STYLE = {"axes.spines.right": False, "axes.spines.top": False, "figure.dpi": 110}
 
 
@@ -30,3 +31,9 @@ def new_axes(
     # An open figure is shown twice in a notebook: once by the cell's value, once by pyplot.
     plt.close(figure)
     return figure, list(axes.ravel())
+
+
+def legend_below(figure: Figure, axes: Axes, columns: int) -> None:
+    """The legend of one panel, below all of them."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
