@@ -17,6 +17,10 @@
 
   function draw(section) {
     const data = JSON.parse(section.querySelector("script").textContent);
+    const table = section.querySelector("table"); // stays, below the picture
+    section.classList.add("picture");
+    section.setAttribute("role", "group");
+    section.setAttribute("aria-label", "Hunt the winning ticket");
     const { layers } = data;
     const tickets = data.pruned.map((_, ticket) => ticket);
     const full = data.pruned.at(-1);
@@ -72,7 +76,7 @@
 
     const said = make("div", { class: "picture-said", role: "status" });
     const pictures = make("div");
-    section.replaceChildren(section.querySelector("script"), board, controls, said, pictures);
+    section.replaceChildren(board, controls, said, pictures, table);
 
     function rank(one, phase) {
       const score = scoreOf[phase](one);
