@@ -72,7 +72,7 @@ def hunt(table: pd.DataFrame, metric: str) -> str:
 def lottery_rows(table: pd.DataFrame) -> list[tuple[str, ...]]:
     """By size: how many tickets, best and median score, the search's choice, how many beat it."""
     path = {ticket.bit_count(): ticket for ticket in table.loc[table["search"] >= 0, "ticket"]}
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for units in range(2 * layers_in(table), -1, -1):
         scores = scores_of_size(table, units, "pruned")
         picked = path.get(units)

@@ -176,7 +176,7 @@ def test_the_pictures_stay_accessible_while_a_reader_acts(site, chromium, addres
             picture.get_by_role("button", name=name).click()
         page.evaluate(SETTLED, width)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        sizes = picture.locator("button:visible, td").evaluate_all(
+        sizes = picture.locator("button:visible, .picture-grid td").evaluate_all(
             "all => all.map(one => one.getBoundingClientRect()).map(box => [box.width, box.height])"
         )
         assert min(map(min, sizes)) >= 24
