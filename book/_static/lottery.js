@@ -17,7 +17,8 @@
 
   function draw(section) {
     const data = JSON.parse(section.querySelector("script").textContent);
-    const table = section.querySelector("table"); // stays, below the picture
+    const table = make("details", {}, make("summary", {}, "The numbers as a table"));
+    table.append(section.querySelector("table"));
     section.classList.add("picture");
     section.setAttribute("role", "group");
     section.setAttribute("aria-label", "Hunt the winning ticket");
