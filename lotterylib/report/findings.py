@@ -312,7 +312,7 @@ def claims(results: pd.DataFrame, found: Predictions | None = None) -> pd.DataFr
             p, direction = judge(estimates)
             if not full.mean() > majority:
                 p = float("nan")
-            row = {
+            row: dict[str, object] = {
                 "method": method,
                 "letter": claim.letter,
                 "claim": claim.name,
