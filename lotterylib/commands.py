@@ -19,16 +19,14 @@ from lotterylib.data.files import home
 from lotterylib.data.pretrained import ENCODERS, find_encoder, folder_of
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.runs.methods import CORE, EXTRAS
-from lotterylib.runs.presets import BUDGETS, EXTRA_SEEDS, PRESETS
+from lotterylib.runs.presets import BUDGETS, PRESETS
 from lotterylib.runs.request import (
-    Request,
     given_from_outside,
-    in_parts,
     load_task_data,
     pages_folder,
     pages_wanted,
 )
-from lotterylib.runs.settings import BUDGET_SEEDS, names, parse_settings, reference
+from lotterylib.runs.settings import names, parse_settings, reference
 from lotterylib.tasks import BUNDLED, TASKS
 
 if TYPE_CHECKING:
@@ -114,9 +112,8 @@ def _open(options: argparse.Namespace, everything: Sequence[Settings]) -> list:
 
     encoder = checked(encoder, everything[0].max_length)
     return [
-        (Experiment(part, encoder, examples), wanted)
+        (Experiment(settings, encoder, examples), _wanted(options, settings, encoder.name))
         for settings, examples in zip(everything, data, strict=True)
-        for part, wanted in _in_parts(options, settings, encoder.name)
     ]
 
 
@@ -170,8 +167,8 @@ def given_by_options(options: argparse.Namespace) -> dict[str, Any]:
     return given_from_outside(options.config, options.assignments, texts)
 
 
-def _in_parts(options: argparse.Namespace, settings: Settings, encoder: str) -> Request:
-    """The pages that are wanted of a task, those that the budget gives fewer seeds apart."""
+def _wanted(options: argparse.Namespace, settings: Settings, encoder: str) -> list[str]:
+    """The pages that are wanted of a task."""
     place = Path() if options.no_pages else Path(options.pages) / encoder / settings.task.name
     if len(settings.seeds) < 2:
         print(
@@ -179,10 +176,7 @@ def _in_parts(options: argparse.Namespace, settings: Settings, encoder: str) -> 
             "on stability and super-survivors.",
             file=sys.stderr,
         )
-    wanted = pages_wanted(settings, options.extras, place)
-    asked = given_by_options(options).get("seeds", BUDGET_SEEDS)
-    few = EXTRA_SEEDS.get(settings.budget, 0) if asked == BUDGET_SEEDS else 0
-    return in_parts(settings, wanted, few)
+    return pages_wanted(settings, options.extras, place)
 
 
 def _extras(text: str) -> list[str]:
@@ -434,9 +428,7 @@ def show_choices(_options: argparse.Namespace) -> int:
         rows = " and ".join(
             f"{amount[f'{split}_rows'] or 'all'} {split} rows" for split in ("train", "dev")
         )
-        few = f" ({EXTRA_SEEDS[budget]} for further pages)" if budget in EXTRA_SEEDS else ""
-        seeds = f"{len(amount['seeds'])} seeds{few}"
-        print(f"  {budget:10} {rows}, {amount['epochs']} epochs, {seeds}")
+        print(f"  {budget:10} {rows}, {amount['epochs']} epochs, {len(amount['seeds'])} seeds")
     print("parameters: an option each, a line of --config, --set NAME=VALUE, or of a notebook")
     for row in reference():
         print(f"  {row['name']:24} {row['default']:10} {row['about']}")

@@ -18,7 +18,6 @@ from lotterylib.report import pages
 from lotterylib.report.identity import read_request
 from lotterylib.runs import run as running
 from lotterylib.runs.methods import CORE, EXTRAS, SEVERAL_SEEDS
-from lotterylib.runs.presets import EXTRA_SEEDS
 
 ROOT = Path(__file__).parents[2]
 TINY = ["--encoder", "tiny", "--budget", "smoke", "--jobs", "1", "--no-pages"]
@@ -219,18 +218,6 @@ def planned(monkeypatch, tmp_path, capsys):
 def test_pages_that_are_not_asked_for_are_not_made(planned):
     ((task, seeds, pages),), _ = planned("acceptability")
     assert (task, len(seeds), pages) == ("acceptability", 2, list(CORE))
-
-
-def test_further_pages_have_the_budgets_few_seeds_unless_seeds_are_named(planned, monkeypatch):
-    assert EXTRA_SEEDS == {"laptop": 1}
-    monkeypatch.setitem(EXTRA_SEEDS, "smoke", 1)
-    plans, _ = planned("acceptability", "--with", "variants")
-    assert [(len(seeds), pages) for _, seeds, pages in plans] == [
-        (2, list(CORE)),
-        (1, [EXTRAS["variants"]]),
-    ]
-    plans, _ = planned("acceptability", "--with", "variants", "--seeds", "7,8")
-    assert [seeds for _, seeds, _ in plans] == [(7, 8)]
 
 
 @pytest.mark.parametrize(
