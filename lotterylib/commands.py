@@ -23,6 +23,7 @@ from lotterylib.runs.presets import BUDGETS, EXTRA_SEEDS, PRESETS
 from lotterylib.runs.request import (
     Request,
     given_from_outside,
+    impossible,
     in_parts,
     load_task_data,
     pages_folder,
@@ -68,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
         failures = compute_as_jobs(plan, profile, Path(options.notebooks), options.jobs)
     else:
         failures = running.compute_all(plan, options.jobs)
-    plan, not_made = running.without_failures(plan, failures)
+    plan, lost = running.without_failures(plan, failures)
     if options.no_pages and plan:
         tables = [collect(experiment, *wanted) for experiment, wanted in plan]
         _show(pd.concat(tables).drop_duplicates())
@@ -76,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
         failures += rendering.render_all(plan, templates, pages, options.jobs, options.replace)
         failures += rendering.try_overview(encoder.name, templates, pages)
         results(options)
-    return _tell(failures, not_made)
+    return _tell(failures, [*options.not_made, *lost])
 
 
 def _profile(options: argparse.Namespace, store: Path) -> Path | None:
@@ -107,6 +108,7 @@ def overview(options: argparse.Namespace) -> int:
 def _open(options: argparse.Namespace, everything: Sequence[Settings]) -> list:
     """What is asked for as experiments, each with its pages; encoder and data are found first."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    options.not_made = []
     encoder = find_encoder(everything[0].encoder)
     data = [load_task_data(settings) for settings in everything]
     from lotterylib.data.loading import checked
@@ -116,14 +118,16 @@ def _open(options: argparse.Namespace, everything: Sequence[Settings]) -> list:
     return [
         (Experiment(part, encoder, examples), wanted)
         for settings, examples in zip(everything, data, strict=True)
-        for part, wanted in _in_parts(options, settings, encoder.name)
+        for part, wanted in _in_parts(options, settings, encoder.name, len(examples.dev))
     ]
 
 
 def _tell(failures: Sequence[Failure], not_made: Sequence[str] = ()) -> int:
-    """Say what failed and which pages there are not; the exit status is 1 if anything failed."""
+    """Say what failed and which pages there are not; the exit status is 1 if there is anything."""
     if not failures:
-        return 0
+        for line in not_made:
+            print(f"lottery: {line}.", file=sys.stderr)
+        return 1 if not_made else 0
     own = [failure for failure in failures if failure.itself]
     others = len(failures) - len(own)
     needing = f"; {others} jobs that need them were left out" if others else ""
@@ -170,16 +174,18 @@ def given_by_options(options: argparse.Namespace) -> dict[str, Any]:
     return given_from_outside(options.config, options.assignments, texts)
 
 
-def _in_parts(options: argparse.Namespace, settings: Settings, encoder: str) -> Request:
+def _in_parts(
+    options: argparse.Namespace, settings: Settings, encoder: str, dev_rows: int
+) -> Request:
     """The pages that are wanted of a task, those that the budget gives fewer seeds apart."""
     place = Path() if options.no_pages else Path(options.pages) / encoder / settings.task.name
-    if len(settings.seeds) < 2:
-        print(
-            f"{settings.task.title}: with one seed there is no agreement over seeds, so no pages "
-            "on stability and super-survivors.",
-            file=sys.stderr,
-        )
-    wanted = pages_wanted(settings, options.extras, place)
+    wanted, lost = pages_wanted(options.extras, place), impossible(settings, dev_rows)
+    for page in (page for page in wanted if page in lost):
+        line = f"{settings.task.title}: no page {page}, since {lost[page]}"
+        print(f"{line}.", file=sys.stderr)
+        if page not in CORE:
+            options.not_made.append(line)
+    wanted = [page for page in wanted if page not in lost]
     asked = given_by_options(options).get("seeds", BUDGET_SEEDS)
     few = EXTRA_SEEDS.get(settings.budget, 0) if asked == BUDGET_SEEDS else 0
     return in_parts(settings, wanted, few)
