@@ -60,7 +60,8 @@ def run(options: argparse.Namespace) -> int:
         print(f"{experiment.task.title}: {experiment.data.origin}", file=sys.stderr)
     print(f"Encoder {encoder.name}: {encoder.origin}", file=sys.stderr)
     if home() != Path.cwd():
-        print(f"Work is kept in {everything[0].store}, pages go to {pages}.", file=sys.stderr)
+        there = "" if options.no_pages else f", pages go to {pages}"
+        print(f"Work is kept in {everything[0].store}{there}.", file=sys.stderr)
     if not options.no_pages:
         identity.refuse_others(identity.requests_of(plan, pages), replace=options.replace)
     if profile:
