@@ -22,6 +22,7 @@ from lotterylib.runs.methods import CORE, EXTRAS
 from lotterylib.runs.presets import BUDGETS, PRESETS
 from lotterylib.runs.request import (
     given_from_outside,
+    impossible,
     load_task_data,
     pages_folder,
     pages_wanted,
@@ -57,7 +58,8 @@ def run(options: argparse.Namespace) -> int:
         print(f"{experiment.task.title}: {experiment.data.origin}", file=sys.stderr)
     print(f"Encoder {encoder.name}: {encoder.origin}", file=sys.stderr)
     if home() != Path.cwd():
-        print(f"Work is kept in {everything[0].store}, pages go to {pages}.", file=sys.stderr)
+        there = "" if options.no_pages else f", pages go to {pages}"
+        print(f"Work is kept in {everything[0].store}{there}.", file=sys.stderr)
     if not options.no_pages:
         identity.refuse_others(identity.requests_of(plan, pages), replace=options.replace)
     if profile:
@@ -66,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
         failures = compute_as_jobs(plan, profile, Path(options.notebooks), options.jobs)
     else:
         failures = running.compute_all(plan, options.jobs)
-    plan, not_made = running.without_failures(plan, failures)
+    plan, lost = running.without_failures(plan, failures)
     if options.no_pages and plan:
         tables = [collect(experiment, *wanted) for experiment, wanted in plan]
         _show(pd.concat(tables).drop_duplicates())
@@ -74,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
         failures += rendering.render_all(plan, templates, pages, options.jobs, options.replace)
         failures += rendering.try_overview(encoder.name, templates, pages)
         results(options)
-    return _tell(failures, not_made)
+    return _tell(failures, [*options.not_made, *lost])
 
 
 def _profile(options: argparse.Namespace, store: Path) -> Path | None:
@@ -105,6 +107,7 @@ def overview(options: argparse.Namespace) -> int:
 def _open(options: argparse.Namespace, everything: Sequence[Settings]) -> list:
     """What is asked for as experiments, each with its pages; encoder and data are found first."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    options.not_made = []
     encoder = find_encoder(everything[0].encoder)
     data = [load_task_data(settings) for settings in everything]
     from lotterylib.data.loading import checked
@@ -112,15 +115,20 @@ def _open(options: argparse.Namespace, everything: Sequence[Settings]) -> list:
 
     encoder = checked(encoder, everything[0].max_length)
     return [
-        (Experiment(settings, encoder, examples), _wanted(options, settings, encoder.name))
+        (
+            Experiment(settings, encoder, examples),
+            _wanted(options, settings, encoder.name, len(examples.dev)),
+        )
         for settings, examples in zip(everything, data, strict=True)
     ]
 
 
 def _tell(failures: Sequence[Failure], not_made: Sequence[str] = ()) -> int:
-    """Say what failed and which pages there are not; the exit status is 1 if anything failed."""
+    """Say what failed and which pages there are not; the exit status is 1 if there is anything."""
     if not failures:
-        return 0
+        for line in not_made:
+            print(f"lottery: {line}.", file=sys.stderr)
+        return 1 if not_made else 0
     own = [failure for failure in failures if failure.itself]
     others = len(failures) - len(own)
     needing = f"; {others} jobs that need them were left out" if others else ""
@@ -167,16 +175,18 @@ def given_by_options(options: argparse.Namespace) -> dict[str, Any]:
     return given_from_outside(options.config, options.assignments, texts)
 
 
-def _wanted(options: argparse.Namespace, settings: Settings, encoder: str) -> list[str]:
-    """The pages that are wanted of a task."""
+def _wanted(
+    options: argparse.Namespace, settings: Settings, encoder: str, dev_rows: int
+) -> list[str]:
+    """The pages that are wanted of a task and can be made; of the others it is said why not."""
     place = Path() if options.no_pages else Path(options.pages) / encoder / settings.task.name
-    if len(settings.seeds) < 2:
-        print(
-            f"{settings.task.title}: with one seed there is no agreement over seeds, so no pages "
-            "on stability and super-survivors.",
-            file=sys.stderr,
-        )
-    return pages_wanted(settings, options.extras, place)
+    wanted, lost = pages_wanted(options.extras, place), impossible(settings, dev_rows)
+    for page in (page for page in wanted if page in lost):
+        line = f"{settings.task.title}: no page {page}, since {lost[page]}"
+        print(f"{line}.", file=sys.stderr)
+        if page not in CORE:
+            options.not_made.append(line)
+    return [page for page in wanted if page not in lost]
 
 
 def _extras(text: str) -> list[str]:

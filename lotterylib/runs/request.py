@@ -34,11 +34,10 @@ def pages_folder(settings: Settings) -> str:
     return str(at_home(TRIALS if settings.budget == "smoke" or few or random else BOOK))
 
 
-def pages_wanted(settings: Settings, extras: Sequence[str], there: Path) -> list[str]:
+def pages_wanted(extras: Sequence[str], there: Path) -> list[str]:
     """The pages to make: those of every run, those asked for, and those that are there already.
 
     Args:
-        settings: of one task; with a single seed no page compares seeds.
         extras: names in `methods.EXTRAS`.
         there: the folder of the task's pages.
     """
@@ -47,8 +46,18 @@ def pages_wanted(settings: Settings, extras: Sequence[str], there: Path) -> list
         for name, page in EXTRAS.items()
         if name in extras or (there / f"{page}.ipynb").is_file()
     ]
+    return [*CORE, *asked]
+
+
+def impossible(settings: Settings, dev_rows: int) -> dict[str, str]:
+    """The pages of a task that cannot be made, each with the reason, as far as that is known before
+    anything is computed.
+    """
     alone = len(settings.seeds) < 2
-    return [page for page in (*CORE, *asked) if not (alone and page in SEVERAL_SEEDS)]
+    found = dict.fromkeys(SEVERAL_SEEDS, "it compares seeds, and there is one") if alone else {}
+    if dev_rows < 2:
+        found[EXTRAS["variants"]] = "it searches on half of dev, which has one row"
+    return found
 
 
 def load_task_data(settings: Settings) -> TaskData:

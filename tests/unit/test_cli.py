@@ -173,7 +173,7 @@ def test_a_run_says_what_it_found_and_a_second_one_computes_nothing(capsys, tmp_
     written = capsys.readouterr()
     said = written.err
     assert "good retrained" in written.out
-    assert "with one seed there is no agreement over seeds" in said
+    assert "no page 05_stability, since it compares seeds, and there is one.\n" in said
     assert "0 of 24 jobs are done. The rest will take about 0" in said
     for found in (
         "baseline frozen: matthews",
@@ -255,7 +255,18 @@ def test_one_seed_has_no_pages_on_agreement_and_says_so(planned):
     ((_, _, pages),), said = planned("acceptability", "--seeds", "7", "--with", "variants")
     wanted = [name for name in CORE if name not in SEVERAL_SEEDS]
     assert pages == [*wanted, "10_variants"]
-    assert "no pages on stability and super-survivors" in said
+    assert said.count("since it compares seeds, and there is one.\n") == 2
+
+
+@pytest.mark.usefixtures("_no_patterns")
+def test_what_cannot_be_made_is_said_before_and_after_and_by_the_status(capsys, tmp_path):
+    arguments = ["run", "acceptability", *TINY, "--seeds", "7", "--store", str(tmp_path)]
+    arguments += ["--train-rows", "8", "--dev-rows", "1", "--with", "variants"]
+    assert main(arguments) == 1
+    said = capsys.readouterr().err
+    line = "no page 10_variants, since it searches on half of dev, which has one row"
+    assert said.index(line) < said.index("jobs are done") < said.rindex(line)
+    assert "half-dev" not in said
 
 
 def test_a_stopped_run_says_how_to_go_on(capsys, monkeypatch):

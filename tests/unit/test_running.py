@@ -10,7 +10,7 @@ from filelock import FileLock
 from lotterylib.finetuning import train
 from lotterylib.runs.jobs import is_done, jobs_of, key_of
 from lotterylib.runs.methods import CORE
-from lotterylib.runs.request import pages_wanted
+from lotterylib.runs.request import impossible, pages_wanted
 from lotterylib.runs.run import compute_all, without_failures
 from tests.small import small_experiment
 
@@ -94,15 +94,19 @@ def test_training_that_fails_is_tried_once_for_all_that_need_it(tmp_path, monkey
 
 
 def test_pages_that_are_there_stay_wanted(tmp_path):
-    mine = experiment(tmp_path / "store").settings
-    assert pages_wanted(mine, [], tmp_path) == list(CORE)
+    assert pages_wanted([], tmp_path) == list(CORE)
     (tmp_path / "10_variants.ipynb").touch()
-    assert pages_wanted(mine, ["extensions"], tmp_path) == [*CORE, "10_variants", "11_extensions"]
-    alone = mine.but(seeds=(3,))
-    assert set(CORE) - set(pages_wanted(alone, [], tmp_path)) == {
+    assert pages_wanted(["extensions"], tmp_path) == [*CORE, "10_variants", "11_extensions"]
+
+
+def test_what_cannot_be_made_is_known_beforehand(tmp_path):
+    mine = experiment(tmp_path).settings
+    assert impossible(mine, dev_rows=2) == {}
+    assert set(impossible(mine.but(seeds=(3,)), dev_rows=2)) == {
         "05_stability",
         "06_super_survivors",
     }
+    assert set(impossible(mine, dev_rows=1)) == {"10_variants"}
 
 
 def test_what_two_parts_of_a_run_share_is_computed_once(tmp_path, capsys):
