@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import eq, gt, lt
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
+from lotterylib.errors import LotteryError
 from lotterylib.runs.experiment import Experiment
 from lotterylib.runs.lottery import (
     pruned_key,
@@ -82,6 +84,20 @@ def table_of(experiment: Experiment) -> pd.DataFrame:
     return ticket_table(experiment, [seed]).rename(columns={f"retrained_{seed}": "retrained"})
 
 
+def load_table(folder: Path) -> pd.DataFrame:
+    """`table_of` the run whose `tickets.csv` was published in a folder.
+
+    Raises:
+        LotteryError: there is none.
+    """
+    path = folder / "tickets.csv"
+    if not path.is_file():
+        raise LotteryError(f"{folder} holds no tickets.csv: 'lottery tickets' publishes it.")
+    table = pd.read_csv(path)
+    first = next(name for name in table if str(name).startswith("retrained_"))
+    return table.rename(columns={first: "retrained"})
+
+
 def layers_in(table: pd.DataFrame) -> int:
     """How many layers the encoder has whose tickets these are."""
     return (int(table["ticket"].max()).bit_length() + 1) // 2
@@ -89,7 +105,12 @@ def layers_in(table: pd.DataFrame) -> int:
 
 def scores_of_halves(table: pd.DataFrame, column: str) -> pd.Series:
     """The known scores, "pruned" or "retrained", of tickets of half the units, by ticket."""
-    return table[table["units"] == layers_in(table)].set_index("ticket")[column].dropna()
+    return scores_of_size(table, layers_in(table), column)
+
+
+def scores_of_size(table: pd.DataFrame, units: int, column: str) -> pd.Series:
+    """`scores_of_halves`, of the tickets of any number of units."""
+    return table[table["units"] == units].set_index("ticket")[column].dropna()
 
 
 def highest(tickets: np.ndarray | pd.Index, layers: int, part: int = 0) -> np.ndarray:
@@ -125,11 +146,13 @@ class Standing:
 
 
 def standing(table: pd.DataFrame, ticket: int | None, column: str) -> Standing | None:
-    """Where a ticket stands among those of half the units, by its score in `column` of the table of
-    one seed; None if it has none.
+    """Where a ticket stands among those of its size, by its score in `column` of the table of one
+    seed; None if it has none.
     """
-    scores = scores_of_halves(table, column).round(5)
-    if ticket is None or ticket not in scores.index or len(scores) < 2:
+    if ticket is None:
+        return None
+    scores = scores_of_size(table, ticket.bit_count(), column).round(5)
+    if ticket not in scores.index or len(scores) < 2:
         return None
     mine, others = float(scores.loc[ticket]), scores.drop(ticket)
     higher, same, lower = (int(compare(others, mine).sum()) for compare in (gt, eq, lt))

@@ -4,6 +4,7 @@
     <pages>/<encoder>/<task>/results.csv       scores (see `results`)
     <pages>/<encoder>/<task>/predictions.parquet  of every scored model on every dev example
     <pages>/<encoder>/<task>/subnetworks.json  the good structured subnetworks, per method and seed
+    <pages>/<encoder>/<task>/searches.json     every state that the structured searches tried
     <pages>/<encoder>/<task>/patterns.csv      maps of each pattern, per condition, seed and head
 
 Whoever has the book's sources can make the overview again, without weights, data or a run store.
@@ -13,14 +14,14 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from lotterylib.data.files import at_home, write_whole
+from lotterylib.data.files import at_home, read_json, write_whole
 from lotterylib.encoder import Shape
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.patterns import PATTERNS
@@ -33,12 +34,14 @@ from lotterylib.tasks import in_order
 
 if TYPE_CHECKING:
     from lotterylib.runs.experiment import Experiment
+    from lotterylib.runs.searches import Trace
+    from lotterylib.structured import StructuredStep
 
 Found = Mapping[str, Mapping[int, StructuredSubnetwork]]
 """Good structured subnetworks by method and seed."""
 
 
-PREDICTIONS = "predictions.parquet"
+PREDICTIONS, SEARCHES = "predictions.parquet", "searches.json"
 
 
 def predictions_of(folder: Path) -> Predictions | None:
@@ -62,15 +65,18 @@ def publish(parts: Sequence[tuple[Experiment, Sequence[str]]], folder: Path) -> 
     for experiment, pages in parts[:1]:  # the part with all seeds
         save_predictions(collect_predictions(experiment, *pages), folder / PREDICTIONS)
     found: dict[str, dict[str, dict[str, list[str]]]] = {}
+    traces: dict[int, Trace] = {}
     for experiment, pages in parts:
         scored = (m for page in GRIDS if page in pages for m, _, _ in GRIDS[page])
         methods = [name for name in dict.fromkeys(scored) if ALL_METHODS[name].is_structured]
         for method, seed in itertools.product(methods, experiment.settings.seeds):
             subnetwork = experiment.subnetwork(seed, method, "good")
             found.setdefault(method, {})[str(seed)] = {
-                "heads": ["".join(map(str, row.astype(int))) for row in subnetwork.heads],  # type: ignore[union-attr]
-                "mlps": ["".join(map(str, subnetwork.mlps.astype(int)))],  # type: ignore[union-attr]
+                "heads": [_digits(row) for row in subnetwork.heads],  # type: ignore[union-attr]
+                "mlps": [_digits(subnetwork.mlps)],  # type: ignore[union-attr]
             }
+            if method == "structured":
+                traces[seed] = experiment.trace(seed, method)
         if "07_attention_patterns" in pages:
             patterns = patterns_of(experiment)
             text = patterns.to_csv(index=False, lineterminator="\n")
@@ -78,6 +84,64 @@ def publish(parts: Sequence[tuple[Experiment, Sequence[str]]], folder: Path) -> 
     shape = vars(experiment.shape)
     text = json.dumps({"shape": shape, "good": found}, indent=1)
     write_whole(folder / "subnetworks.json", text + "\n")
+    save_searches(traces, folder)
+
+
+def save_searches(traces: Mapping[int, Trace], folder: Path) -> None:
+    """Write every state that structured searches tried, a line each; importance to three digits.
+
+    Args:
+        traces: by seed, as `Experiment.trace` gives them.
+        folder: of the task's pages.
+    """
+    seeds = []
+    for seed, trace in traces.items():
+        states = [
+            {
+                "phase": state["phase"],
+                "kept": state["kept"],
+                "score": float(f"{state['score']:.6g}"),
+                "heads": [_digits(row) for row in state["heads"]],
+                "mlps": [_digits(state["mlps"])],
+                "head_importance": [
+                    [_short(one) for one in row] for row in state["head_importance"]
+                ],
+                "mlp_importance": [_short(one) for one in state["mlp_importance"]],
+            }
+            for state in trace
+        ]
+        lines = ",\n".join(json.dumps(state, separators=(",", ":")) for state in states)
+        seeds.append(f'"{seed}": [\n{lines}\n]')
+    write_whole(folder / SEARCHES, "{" + ",\n".join(seeds) + "}\n")
+
+
+def load_searches(folder: Path) -> dict[int, list[StructuredStep]]:
+    """The structured searches that a task's run has published, by seed.
+
+    Raises:
+        LotteryError: it has published none.
+    """
+    from lotterylib.importance import Importance
+    from lotterylib.structured import StructuredStep
+
+    path = folder / SEARCHES
+    if not path.is_file():
+        raise LotteryError(f"{folder} holds no {SEARCHES}: 'lottery run' publishes it.")
+    return {
+        int(seed): [
+            StructuredStep(
+                phase=state["phase"],
+                subnetwork=_parse(state),
+                importance=Importance(
+                    np.array(state["head_importance"]), np.array(state["mlp_importance"])
+                ),
+                score=state["score"],
+                kept=state["kept"],
+            )
+            for state in states
+        ]
+        for seed, states in read_json(path).items()
+    }
 
 
 def patterns_of(experiment: Experiment) -> pd.DataFrame:
@@ -163,6 +227,14 @@ def check_overview(namespace: Mapping[str, Any]) -> Path:
     if encoder not in there:
         raise unknown(f"encoder among the pages in {pages}:", encoder, there)
     return pages
+
+
+def _digits(kept: Iterable[int]) -> str:
+    return "".join(str(int(each)) for each in kept)
+
+
+def _short(importance: float) -> float:
+    return float(f"{importance:.3g}")
 
 
 def _parse(parts: Mapping[str, list[str]]) -> StructuredSubnetwork:

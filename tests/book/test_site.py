@@ -156,3 +156,37 @@ def test_figures_on_a_phone_scroll_in_their_own_box(pages, chromium):
             squeezed += [(path.name, width, natural)] * (width < min(natural, 600))
     assert seen
     assert not squeezed
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_pictures_stay_accessible_while_a_reader_acts(site, chromium, address, scheme, width):
+    from axe_playwright_python.sync_playwright import Axe
+
+    problems, found = [], []
+    options = {"runOnly": WCAG, "resultTypes": ["violations"], "preload": False}
+    page = watched(
+        chromium, problems, color_scheme=scheme, viewport={"width": width, "height": 900}
+    )
+    acts = {"lottery": ["Show the search's choice", "The full model"], "search": ["Forward"] * 4}
+    for chapter, names in acts.items():
+        page.goto(f"{address}/chapters/{chapter}.html")
+        picture = page.locator(".picture")
+        for name in names:
+            picture.get_by_role("button", name=name).click()
+        page.evaluate(SETTLED, width)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        sizes = picture.locator("button:visible, td").evaluate_all(
+            "all => all.map(one => one.getBoundingClientRect()).map(box => [box.width, box.height])"
+        )
+        assert min(map(min, sizes)) >= 21  # with the gaps, 24 from middle to middle
+        for violation in axe_violations(Axe(), page, options):
+            found.append(f"{chapter}: {violation}")
+    assert not found
+    assert not problems
+
+
+def axe_violations(axe, page, options):
+    """What axe finds, in words."""
+    for violation in axe.run(page, options=options).response["violations"]:
+        yield f"{violation['id']}: {[node['html'][:120] for node in violation['nodes']][:3]}"

@@ -12,11 +12,13 @@ import lotterylib.data.glue
 import lotterylib.runs.experiment
 import lotterylib.runs.pattern_counts
 from lotterylib.errors import LotteryError
+from lotterylib.importance import Importance
 from lotterylib.patterns import PATTERNS
 from lotterylib.report.identity import claim, requests_of
 from lotterylib.report.published import (
     check_overview,
     load_patterns,
+    load_searches,
     load_subnetworks,
     patterns_of,
     publish,
@@ -24,9 +26,10 @@ from lotterylib.report.published import (
 from lotterylib.report.results import collect, load_results
 from lotterylib.runs.experiment import open_experiment
 from lotterylib.runs.methods import CORE, EXTRAS, GRIDS
-from lotterylib.runs.searches import find_good
+from lotterylib.runs.searches import find_good, structured_row
 from lotterylib.runs.settings import parse_settings
-from lotterylib.subnetworks import StructuredSubnetwork
+from lotterylib.structured import StructuredStep
+from lotterylib.subnetworks import StructuredSubnetwork, full_subnetwork
 from tests.shared import on_record
 
 PAGES = ("02_structured_pruning", "06_super_survivors", "07_attention_patterns")
@@ -37,7 +40,15 @@ def about_half(made, seed, name, report, number=0):
     if name == "super":
         return find_good(made, seed, name, report)
     draw = np.random.default_rng([seed, len(name)])
-    return [], StructuredSubnetwork(draw.random((3, 4)) < 0.7, draw.random(3) < 0.7)
+    good = StructuredSubnetwork(draw.random((3, 4)) < 0.7, draw.random(3) < 0.7)
+    steps = [
+        StructuredStep(phase, kept, Importance(draw.random((3, 4)), draw.random(3)), score, True)
+        for phase, kept, score in (
+            ("full", full_subnetwork(made.shape), 0.8),
+            ("heads", good, 0.75),
+        )
+    ]
+    return [structured_row(step, made.shape) for step in steps], good
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +95,28 @@ def test_published_subnetworks_are_read_back_equal(run):
     assert found["similarity"]["structured"][3] != found["similarity"]["structured"][1]
 
 
+def test_published_searches_are_read_back_with_three_digits_of_importance(run, tmp_path):
+    made, pages = run
+    found = load_searches(pages / "tiny" / "similarity")
+    assert list(found) == [3, 1]
+    for seed, steps in found.items():
+        trace = made.trace(seed, "structured")
+        assert len(steps) == len(trace) == 2
+        assert steps[-1].subnetwork == made.subnetwork(seed, "structured", "good")
+        for step, state in zip(steps, trace, strict=True):
+            assert (step.phase, step.score, step.kept) == (state["phase"], state["score"], True)
+            assert step.subnetwork.heads.astype(int).tolist() == state["heads"]
+            wanted = Importance(
+                np.array(state["head_importance"]), np.array(state["mlp_importance"])
+            )
+            for name in ("heads", "mlps"):
+                np.testing.assert_allclose(
+                    getattr(step.importance, name), getattr(wanted, name), rtol=5e-3
+                )
+    with pytest.raises(LotteryError, match=r"holds no searches.json: 'lottery run' publishes it"):
+        load_searches(tmp_path)
+
+
 def test_published_scores_are_those_of_the_pages(run):
     made, pages = run
     table = load_results(pages)
@@ -117,6 +150,7 @@ def test_the_same_run_publishes_the_same_bytes(run, tmp_path):
     publish([(made, PAGES)], tmp_path / "a" / "b")
     names = {path.name for path in folder.iterdir()}
     tables = {"results.csv", "predictions.parquet", "subnetworks.json", "patterns.csv"}
+    tables |= {"searches.json"}
     assert names == tables | {"request.json"}
     for name in tables:
         assert (tmp_path / "a" / "b" / name).read_bytes() == (folder / name).read_bytes()

@@ -1,0 +1,208 @@
+"""Pictures that readers act on: what the scripts of `book/_static` draw, as JSON in the page.
+
+A picture is an empty section with its data inlined, so that a page asks no other file or host for
+them. The scripts find it by the name of its kind. Without JavaScript a sentence points to the table
+beside it, which says the same.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from lotterylib.report.figures.style import METRIC_NAMES
+from lotterylib.report.identity import read_request
+from lotterylib.report.lottery import layers_in, scores_of_size, standing
+from lotterylib.report.tables import markdown_table
+from lotterylib.runs.settings import Settings
+from lotterylib.tasks import title_of
+
+if TYPE_CHECKING:
+    from lotterylib.importance import Importance
+    from lotterylib.structured import StructuredStep
+
+PHASES = {
+    "full": "full model",
+    "together": "together",
+    "heads": "heads alone",
+    "mlps": "MLPs alone",
+}
+
+
+def picture(kind: str, label: str, data: Mapping[str, Any]) -> str:
+    """A picture as HTML.
+
+    Args:
+        kind: of the picture: "lottery" or "film".
+        label: what it is called by screen readers.
+        data: what its script draws, as plain values.
+    """
+    inlined = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    return (
+        f'<section class="picture" data-picture="{kind}" aria-label="{html.escape(label)}">'
+        "<p>This picture moves by JavaScript, which is off. The table below says the same.</p>"
+        f'<script type="application/json">{inlined}</script></section>'
+    )
+
+
+def describe_source(folder: Path) -> str:
+    """Which run published what lies in a folder of a task, in a few words."""
+    found = read_request(folder)["request"]
+    encoder = "MiniLM" if found["encoder"] == "minilm" else found["encoder"]
+    return (
+        f"{encoder} on {title_of(found['task'])}, {found['train_rows']:,} training rows, "
+        f"{found['dev_rows']:,} dev rows, products in "
+        f"{'float32' if found['precision'] == 'auto' else found['precision']}"
+    )
+
+
+# The whole lottery
+
+
+def lottery_data(table: pd.DataFrame, metric: str) -> dict[str, Any]:
+    """What the picture of all tickets draws.
+
+    Args:
+        table: of one seed, as `lottery.load_table` gives it.
+        metric: in which the scores are.
+    """
+    known = table.dropna(subset="retrained")
+    return {
+        "metric": METRIC_NAMES[metric],
+        "threshold": Settings.model_fields["threshold"].default,
+        "layers": layers_in(table),
+        "pruned": table["pruned"].round(5).tolist(),
+        "constant": "".join(map(str, table["constant"].astype(int))),
+        "retrained": dict(zip(known["ticket"].tolist(), known["retrained"].round(5), strict=True)),
+        "path": table[table["search"] >= 0].sort_values("search")["ticket"].tolist(),
+    }
+
+
+def lottery_summary(table: pd.DataFrame) -> str:
+    """All tickets by their size as a Markdown table: the best, the median, the search's choice."""
+    path = {ticket.bit_count(): ticket for ticket in table.loc[table["search"] >= 0, "ticket"]}
+    rows = []
+    for units in range(2 * layers_in(table), -1, -1):
+        scores = scores_of_size(table, units, "pruned")
+        picked = path.get(units)
+        found = standing(table, picked, "pruned")
+        rows.append(
+            (
+                units,
+                f"{len(scores):,}",
+                f"{scores.max():.3f}",
+                f"{scores.median():.3f}",
+                "" if picked is None else f"{scores[picked]:.3f}",
+                "" if found is None else f"{found.higher:,}",
+            )
+        )
+    header = ("Units", "Tickets", "Best, pruned", "Median", "The search's choice", "Better than it")
+    return markdown_table(header, rows)
+
+
+def describe_hunt(table: pd.DataFrame) -> str:
+    """Where the search's choice of half the units stands, pruned and retrained, in sentences."""
+    layers = layers_in(table)
+    picked = next(t for t in table.loc[table["search"] >= 0, "ticket"] if t.bit_count() == layers)
+    lines = []
+    for phase in ("pruned", "retrained"):
+        scores, found = scores_of_size(table, layers, phase), standing(table, picked, phase)
+        all_of_them = int((table["units"] == layers).sum())
+        among = f"of all {all_of_them} tickets of {layers} units"
+        if len(scores) < all_of_them:
+            among = f"of a random sample of {len(scores)} of the {all_of_them} so far"
+        if found is None:
+            told = "the search's choice has not been retrained yet"
+            if len(scores):
+                told += (
+                    f". The scores {among} lie between {scores.min():.3f} and {scores.max():.3f}"
+                )
+        else:
+            told = (
+                f"{among}, {found.higher} score higher than the search's choice "
+                f"({found.score:.3f}), {found.same} the same, {found.lower} lower. The best "
+                f"has {max(found.best, found.score):.3f}"
+            )
+        lines.append(f"* **{phase.capitalize()}:** {told}.")
+    return "\n".join(lines)
+
+
+# The search as a film
+
+
+def film_data(
+    searches: Mapping[int, Sequence[StructuredStep]], metric: str, threshold: float = 0.9
+) -> dict[str, Any]:
+    """What the film of structured searches shows.
+
+    Args:
+        searches: every state that was tried, by seed, as `published.load_searches` gives them.
+        metric: in which the scores are.
+        threshold: the share of the full model's score that is kept.
+
+    Returns:
+        For each seed its states. `from` is the state that a step started from; `raw` and
+        `importance` are importance in the last state that was kept, which decides the next step
+        (unless `stale_importance` was set), as measured and normalised: heads layer by layer, then
+        MLPs.
+    """
+    return {
+        "metric": METRIC_NAMES[metric],
+        "threshold": threshold,
+        "searches": [{"seed": seed, "states": _states(s)} for seed, s in searches.items()],
+    }
+
+
+def _states(steps: Sequence[StructuredStep]) -> list[dict[str, Any]]:
+    states, last = [], 0
+    for number, step in enumerate(steps):
+        start, last = last, number if step.kept else last
+        raw = steps[last].importance
+        states.append(
+            {
+                "phase": PHASES[step.phase],
+                "kept": step.kept,
+                "score": round(step.score, 5),
+                "from": start,
+                "heads": ["".join(map(str, row.astype(int))) for row in step.subnetwork.heads],
+                "mlps": "".join(map(str, step.subnetwork.mlps.astype(int))),
+                "raw": [float(f"{each:.3g}") for each in _flat(raw)],
+                "importance": [round(float(each), 3) for each in _flat(raw.normalised())],
+            }
+        )
+    return states
+
+
+def _flat(scores: Importance) -> np.ndarray:
+    return np.concatenate([scores.heads.ravel(), scores.mlps])
+
+
+def film_summary(steps: Sequence[StructuredStep], threshold: float = 0.9) -> str:
+    """The states of one search as a Markdown table, what went at each step named."""
+    rows, last = [], steps[0]
+    for number, step in enumerate(steps):
+        gone = [
+            f"{layer + 1}.{head + 1}"
+            for layer, head in np.argwhere(last.subnetwork.heads & ~step.subnetwork.heads)
+        ]
+        mlps = np.flatnonzero(last.subnetwork.mlps & ~step.subnetwork.mlps) + 1
+        rows.append(
+            (
+                number,
+                PHASES[step.phase],
+                f"{step.score:.3f}",
+                f"{step.score / steps[0].score:.0%}",
+                "kept" if step.kept else "undone",
+                f"{step.subnetwork.heads.sum()} and {step.subnetwork.mlps.sum()}",
+                ", ".join([*gone, *(f"MLP {layer}" for layer in mlps)]) or "nothing",
+            )
+        )
+        last = step if step.kept else last
+    header = ("State", "Phase", "Score", "Of full", "Verdict", "Heads and MLPs left", "Closed")
+    return markdown_table(header, rows)

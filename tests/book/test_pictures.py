@@ -1,0 +1,206 @@
+"""The pictures that readers act on: by mouse and keyboard, from disk, their numbers the tables'."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lotterylib.report import lottery as told
+from lotterylib.report import pictures
+from lotterylib.report.published import load_searches
+
+BOOK = Path(__file__).parents[2] / "book"
+MRPC = BOOK / "results" / "minilm" / "mrpc"
+
+
+@pytest.fixture
+def shown(chromium, tmp_path):
+    """Opens a page that holds one picture, from disk; what the browser complains of is a failure."""
+    problems = []
+
+    def show(html, **settings):
+        scripts = "".join(f'<script src="{p.as_uri()}"></script>' for p in _static("js"))
+        styles = "".join(f'<link rel="stylesheet" href="{p.as_uri()}">' for p in _static("css"))
+        place = tmp_path / "page.html"
+        place.write_text(
+            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>One</title>{styles}'
+            f'{scripts}<main class="bd-article">{html}</main></html>'
+        )
+        page = chromium.new_context(**settings).new_page()
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda said: problems.append(said.text) if said.type == "error" else 0)
+        page.goto(place.as_uri())
+        return page
+
+    yield show
+    assert not problems
+
+
+def _static(ending):
+    return sorted((BOOK / "_static").glob(f"*.{ending}"))
+
+
+@pytest.fixture
+def table():
+    """The sixteen tickets of two layers; some scores are equal, some tickets not retrained."""
+    table = pd.DataFrame({"ticket": range(16)})
+    table["units"] = [ticket.bit_count() for ticket in table["ticket"]]
+    pruned = {3: 0.7, 6: 0.7, 10: 0.83, 7: 0.815, 11: 0.82, 14: 0.85, 15: 0.9}
+    table["pruned"] = [pruned.get(ticket, 0.5) for ticket in table["ticket"]]
+    table["constant"] = table["pruned"] == 0.5
+    table["retrained"] = table["ticket"].map({3: 0.85, 5: 0.55, 6: 0.58, 10: 0.85})
+    table["search"] = table["ticket"].map({15: 0, 6: 1}).fillna(-1).astype(int)
+    return table
+
+
+def place(found, phase, part):
+    """What the picture says of a ticket's standing."""
+    ranks = f"ranks {found.higher + 1} to {found.higher + found.same + 1}"
+    rank = ranks if found.same else f"rank {found.higher + 1}"
+    return f"{phase} {found.score:.3f}, {rank} of {found.others + 1}{part}"
+
+
+def test_a_ticket_is_told_with_its_scores_and_ranks_by_mouse_and_keyboard(shown, table):
+    page = shown(pictures.picture("lottery", "Hunt", pictures.lottery_data(table, "accuracy")))
+    switches, score = page.locator(".picture-switches button"), page.locator(".picture-score")
+    kept = [one.get_attribute("aria-pressed") == "true" for one in switches.all()]
+    assert sum(kept) == 2
+    visited = set()
+    for step in range(1, 17):  # one switch at a time leads through all tickets
+        unit = (step & -step).bit_length() - 1 if step < 16 else 3
+        kept[unit] = not kept[unit]
+        if step % 2:
+            switches.nth(unit).click()
+        else:
+            switches.nth(unit).focus()
+            page.keyboard.press("Space")
+        ticket = sum(1 << bit for bit, one in enumerate(kept) if one)
+        visited.add(ticket)
+        row = table.loc[ticket]
+        assert switches.nth(unit).get_attribute("aria-pressed") == str(kept[unit]).lower()
+        assert score.inner_text().endswith(f"pruned {row['pruned']:.3f}")
+        yours = page.locator(".picture-said p", has_text="Yours").inner_text()
+        if found := told.standing(table, ticket, "pruned"):
+            assert place(found, "pruned", "") in yours
+        if found := told.standing(table, ticket, "retrained"):
+            assert place(found, "retrained", " retrained so far") in yours
+        assert ("not yet" in yours) == (row["units"] == 2 and pd.isna(row["retrained"]))
+        assert ("same answer to every example" in yours) == row["constant"]
+        same = table.loc[table["units"] == row["units"], "pruned"]
+        drawn = page.locator("svg").first.get_attribute("aria-label")
+        assert drawn.startswith(f"Scores of {len(same)} tickets")
+        assert f"pruned, from {same.min():.3f} to {same.max():.3f}" in drawn
+    assert visited == set(range(16))
+
+
+def test_the_searchs_choice_is_shown_when_it_is_asked_for(shown, table):
+    page = shown(pictures.picture("lottery", "Hunt", pictures.lottery_data(table, "accuracy")))
+    said = page.locator(".picture-said")
+    assert "search's choice" not in said.inner_text()
+    page.get_by_role("button", name="Show the search's choice").press("Enter")
+    found = told.standing(table, 6, "pruned")
+    assert f"The search's choice: {place(found, 'pruned', '')}" in said.inner_text()
+    marked = page.locator(".picture-switches .searched").evaluate_all(
+        "all => all.map(one => one.getAttribute('aria-label'))"
+    )
+    assert marked == ["Attention of layer 2", "MLP of layer 1"]  # ticket 6 is 0110
+    page.get_by_role("button", name="The best one, pruned").click()
+    assert page.locator(".picture-score").inner_text() == "2 units, pruned 0.830"
+    page.locator(".picture-switches button").first.click()
+    assert "The search has no ticket of this size: it stops by at 4, 2 units." in said.inner_text()
+    page.locator(".picture-switches button").first.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("document.activeElement.ariaLabel") == "MLP of layer 2"
+
+
+def test_when_all_are_retrained_nothing_is_called_a_sample(shown, table):
+    table["retrained"] = table["retrained"].fillna(0.5).where(table["units"] == 2)
+    page = shown(pictures.picture("lottery", "Hunt", pictures.lottery_data(table, "accuracy")))
+    assert "so far" not in page.locator(".picture").inner_text()
+    assert "sample" not in pictures.describe_hunt(table)
+
+
+def film(shown, **settings):
+    """The committed film, and the search that it shows first."""
+    searches = load_searches(MRPC)
+    data = pictures.film_data(searches, "accuracy")
+    return shown(pictures.picture("film", "Film", data), **settings), next(iter(searches.values()))
+
+
+def test_the_film_shows_every_state_by_buttons_and_arrow_keys(shown):
+    page, steps = film(shown)
+    said, last = page.locator(".picture-said"), steps[0]
+    layers, heads = steps[0].subnetwork.heads.shape
+    rows = page.locator(".picture-grid tr")
+    page.get_by_role("button", name="Forward").focus()
+    for number, step in enumerate(steps):
+        assert f"State {number} of {len(steps) - 1}" in said.inner_text()
+        assert f"accuracy {step.score:.3f}" in said.inner_text()
+        assert ("undone" in said.inner_text()) == (not step.kept)
+        left = int(step.subnetwork.heads.sum())
+        assert f"{left} heads" in said.inner_text()
+        assert page.locator("td.head[data-fate=open]").count() == left
+        gone = int((last.subnetwork.heads & ~step.subnetwork.heads).sum())
+        fate = "closes" if step.kept else "undone"
+        assert page.locator(f"td.head[data-fate={fate}]").count() == gone
+        assert page.locator("svg .now").inner_html() == f"{step.score:.3f}"
+        decides = step if step.kept else last
+        for layer in range(layers):  # the last layer is on top
+            for head in range(heads):
+                cell = rows.nth(layers - layer).locator("td").nth(head)
+                text, value = cell.text_content(), decides.importance.heads[layer, head]
+                kept = step.subnetwork.heads[layer, head]
+                assert text.startswith("open") == kept
+                if kept:
+                    assert float(re.search(r"importance ([\d.e-]+),", text)[1]) == value
+        last = decides
+        if number % 2 == 0:
+            page.keyboard.press("ArrowRight")
+        elif step is not steps[-1]:
+            page.get_by_role("button", name="Forward").click()
+    assert page.get_by_role("button", name="Forward").is_disabled()
+    page.locator("input[type=range]").focus()
+    page.keyboard.press("Home")
+    assert "State 0" in said.inner_text()
+
+
+def test_the_importance_of_a_part_is_told_on_hover_focus_and_tap(shown):
+    page, steps = film(shown)
+    cells = page.locator(".picture-grid tr").last.locator("td")
+    about, importance = page.locator(".picture-about"), steps[0].importance
+    cells.nth(3).hover()
+    assert f"Head 4 of layer 1: open, importance {importance.heads[0, 3]:g}" in about.inner_text()
+    cells.nth(4).click()
+    page.keyboard.press("ArrowRight")
+    assert f"Head 6 of layer 1: open, importance {importance.heads[0, 5]:g}" in about.inner_text()
+    page.keyboard.press("ArrowUp")
+    assert "Head 6 of layer 2" in about.inner_text()
+    cells.last.click()
+    assert f"MLP of layer 1: open, importance {importance.mlps[0]:g}" in about.inner_text()
+    assert page.locator(".picture-grid td[tabindex='0']").count() == 1
+
+
+def test_the_film_plays_until_it_is_paused_and_never_where_motion_is_unwelcome(shown):
+    page, steps = film(shown)
+    page.clock.install()
+    said, play = page.locator(".picture-said"), page.get_by_role("button", name="Play")
+    play.click()
+    page.clock.run_for(3000)
+    assert "State 2 of" in said.inner_text()
+    assert said.get_attribute("aria-live") == "off"
+    page.get_by_role("button", name="Pause").click()
+    page.clock.run_for(3000)
+    assert "State 2 of" in said.inner_text()
+    play.click()
+    page.clock.run_for(60_000)
+    assert f"State {len(steps) - 1} of" in said.inner_text()
+    assert play.is_visible()
+    still, _ = film(shown, reduced_motion="reduce")
+    assert not still.get_by_role("button", name="Play").count()
+
+
+def test_without_javascript_a_sentence_points_to_the_table(shown):
+    page, _ = film(shown, java_script_enabled=False)
+    assert page.locator(".picture").inner_text().startswith("This picture moves by JavaScript")
