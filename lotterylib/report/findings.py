@@ -100,7 +100,7 @@ def describe_full(results: pd.DataFrame) -> str:
     """What fine-tuning found."""
     full, majority = full_and_majority(results)
     metric = METRIC_NAMES[str(results.loc[results["reported"], "metric"].iloc[0])]
-    text = f"The full model scores **{spell(full)}** ({metric}); always giving the commonest "
+    text = f"The full model reaches a {metric} of **{spell(full)}**; always giving the commonest "
     text += f"training label reaches {majority:.3f}"
     frozen = scores(results, "none", "frozen", "linear layer")
     text += f", a linear layer on the frozen encoder {frozen.iloc[0]:.3f}."
@@ -312,12 +312,8 @@ def claims(results: pd.DataFrame, found: Predictions | None = None) -> pd.DataFr
             p, direction = judge(estimates)
             if not full.mean() > majority:
                 p = float("nan")
-            row: dict[str, object] = {
-                "method": method,
-                "letter": claim.letter,
-                "claim": claim.name,
-                "rule": claim.rule,
-            }
+            row: dict[str, object] = {"method": method, "letter": claim.letter}
+            row |= {"claim": claim.name, "rule": claim.rule}
             row |= {n: getattr(shown, n) for n in _SHOWN} | {"measured": _measured(shown)}
             row |= {"seeds alone": _bounds(*shown.student), "p": p, "direction": direction}
             rows.append(row | {"verdict": verdict(p, direction)})
