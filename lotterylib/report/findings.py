@@ -312,8 +312,12 @@ def claims(results: pd.DataFrame, found: Predictions | None = None) -> pd.DataFr
             p, direction = judge(estimates)
             if not full.mean() > majority:
                 p = float("nan")
-            row: dict[str, object] = {"method": method, "letter": claim.letter}
-            row |= {"claim": claim.name, "rule": claim.rule}
+            row: dict[str, object] = {
+                "method": method,
+                "letter": claim.letter,
+                "claim": claim.name,
+                "rule": claim.rule,
+            }
             row |= {n: getattr(shown, n) for n in _SHOWN} | {"measured": _measured(shown)}
             row |= {"seeds alone": _bounds(*shown.student), "p": p, "direction": direction}
             rows.append(row | {"verdict": verdict(p, direction)})

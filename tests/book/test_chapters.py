@@ -2,16 +2,26 @@
 
 import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 from myst_nb.core.read import read_myst_markdown_notebook
+from PIL import Image
 
 BOOK = Path(__file__).parents[2] / "book"
-spec = importlib.util.spec_from_file_location("students", BOOK / "_ext" / "students.py")
-students = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(students)
+
+
+def extension(name):
+    """One of the book's extensions of Sphinx, which are not on the path."""
+    spec = importlib.util.spec_from_file_location(name, BOOK / "_ext" / f"{name}.py")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+students, slides = extension("students"), extension("slides")
 CHAPTERS = students.chapters()
 
 
@@ -57,7 +67,7 @@ def test_a_chapter_says_what_it_gives_and_takes_and_an_exercise_how_hard_it_is(c
     assert "{literalinclude} ../../lotterylib/" in text
 
 
-@pytest.mark.parametrize("name", ["gated_layer", "search_phases", "overlap_trap"])
+@pytest.mark.parametrize("name", slides.DIAGRAMS)
 def test_a_diagram_can_be_read_on_a_phone(name):
     svg = (BOOK / "_static" / f"{name}.svg").read_text()
     width = float(re.search(r'viewBox="0 0 (\d+)', svg)[1])
@@ -65,3 +75,16 @@ def test_a_diagram_can_be_read_on_a_phone(name):
     assert min(sizes) * 342 / width >= 9  # CSS pixels of the text column of a screen 390 wide
     used = [path.stem for path in CHAPTERS if f"_static/{name}.svg" in path.read_text()]
     assert len(used) == 1
+
+
+@pytest.mark.parametrize("name", slides.DIAGRAMS)
+def test_a_diagram_for_slides_was_drawn_from_the_one_in_the_book(name):
+    with Image.open(BOOK / "_static" / f"{name}.png") as image:
+        assert image.text["Drawn from"] == slides.digest(BOOK / "_static" / f"{name}.svg"), (
+            "Draw it anew: python book/_ext/slides.py"
+        )
+        assert "CC BY 4.0" in image.text["Source"]
+
+
+def test_every_figure_for_slides_is_drawn_and_has_a_caption():
+    assert [name for name, _ in slides.plots()] == list(slides.PLOTS)
