@@ -48,7 +48,8 @@ def run(options: argparse.Namespace) -> int:
     plan = _open(options, everything)
     import pandas as pd
 
-    from lotterylib.report import identity, rendering
+    from lotterylib.report import identity
+    from lotterylib.report.pages import render_all, try_overview
     from lotterylib.report.results import collect
     from lotterylib.runs import run as running
 
@@ -73,8 +74,8 @@ def run(options: argparse.Namespace) -> int:
         tables = [collect(experiment, *wanted) for experiment, wanted in plan]
         _show(pd.concat(tables).drop_duplicates())
     elif plan:
-        failures += rendering.render_all(plan, templates, pages, options.jobs, options.replace)
-        failures += rendering.try_overview(encoder.name, templates, pages)
+        failures += render_all(plan, templates, pages, options.jobs, options.replace)
+        failures += try_overview(encoder.name, templates, pages)
         results(options)
     return _tell(failures, [*options.not_made, *lost])
 
@@ -90,7 +91,7 @@ def _profile(options: argparse.Namespace, store: Path) -> Path | None:
 def overview(options: argparse.Namespace) -> int:
     """Render the page over all tasks again, from what their runs have published."""
     from lotterylib.report.identity import encoder_identity, requests
-    from lotterylib.report.rendering import render_overview
+    from lotterylib.report.pages import render_overview
 
     encoder, pages = folder_of(options.encoder), Path(options.pages)
     if not any((pages / encoder).glob("*/results.csv")):

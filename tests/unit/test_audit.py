@@ -303,19 +303,15 @@ def test_super_survivors_of_the_reported_number_agree(found):
     assert table.loc["SST-2", "printed"] == pytest.approx(printed, abs=5.1e-5)
 
 
-def test_other_heads_in_one_seed_are_told_of_exactly_its_task(found):
-    good = altered(found["structured"], "qnli", 71, with_another_head)
+@pytest.mark.parametrize(
+    ("change", "part"), [(with_another_head, "heads"), (with_another_mlp, "MLPs")]
+)
+def test_others_in_one_seed_are_told_of_exactly_their_task(found, change, part):
+    good = altered(found["structured"], "qnli", 71, change)
     assert agreeing(audit.sizes_beside(good)) == TITLES  # as many as before
     table = audit.super_beside(good)
     assert agreeing(table) == [title for title in TITLES if title != "QNLI"]
-    assert table.loc["QNLI", "heads"] == table.loc["QNLI", "heads reported"] - 1
-
-
-def test_other_mlps_in_one_seed_are_told_of_too(found):
-    good = altered(found["structured"], "qnli", 71, with_another_mlp)
-    table = audit.super_beside(good)
-    assert agreeing(table) == [title for title in TITLES if title != "QNLI"]
-    assert table.loc["QNLI", "MLPs"] == table.loc["QNLI", "MLPs reported"] - 1
+    assert table.loc["QNLI", part] == table.loc["QNLI", f"{part} reported"] - 1
 
 
 def test_nothing_is_reported_of_the_super_survivors_of_single_searches(found):
@@ -397,15 +393,8 @@ def test_every_number_stands_beside_the_page_in_full_precision(found, tmp_path):
     kept = list(found["structured"]["sst2"].values())
     row = by.loc["structured", "sst2"]
     for part, fields in stability_table(kept).iterrows():
-        for name in (
-            "kappa",
-            "cochran_q",
-            "cochran_p",
-            "jaccard",
-            "overlap",
-            "chance",
-            "overlap_p",
-        ):
+        names = ("kappa", "cochran_q", "cochran_p", "jaccard", "overlap", "chance", "overlap_p")
+        for name in names:
             assert row[f"{part}_{name}"] == fields[name]
         assert row[f"{part}_overlap_p_least"] == least_overlap_p(stack(kept, part))
     assert row[["super_heads", "super_mlps", "seeds"]].tolist() == [19, 2, 5]
