@@ -2,11 +2,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-TASKS ?=
+TASKS ?= acceptability
 
 .PHONY: book site test test-long clean env-book env-test
 
-book: env-book  ## run every notebook on the bundled tasks, then build the site
+book: env-book  ## run every notebook on a generated task, then build the site; TASKS="..." for others
 	"$(BIN)"/lottery run $(TASKS)
 	$(MAKE) --no-print-directory site
 	@echo

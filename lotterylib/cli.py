@@ -9,6 +9,7 @@ import argparse
 import gc
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -211,6 +212,8 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status is 2 for a request that cannot be met."""
+    if os.path.expanduser("~") == "~":  # nobody's, as containers have it; libraries ask for one
+        os.environ["HOME"] = tempfile.gettempdir()
     try:
         status = _run_or_say_why_not(arguments)
         sys.stdout.flush()
@@ -228,6 +231,12 @@ def _run_or_say_why_not(arguments: Sequence[str] | None) -> int:
             return _run(arguments)
     except LotteryError as error:
         print(f"lottery: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # of the disk, of permissions, of names
+        what = f" ({error.filename})" if error.filename else ""
+        print(f"lottery: {error.strerror or error}{what}.", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stopped:
         print(

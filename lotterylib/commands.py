@@ -8,8 +8,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +19,14 @@ from lotterylib.data.files import home
 from lotterylib.data.pretrained import ENCODERS, find_encoder, folder_of
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.runs.methods import CORE, EXTRAS
-from lotterylib.runs.presets import BUDGETS, EXTRA_SEEDS, PRESETS
+from lotterylib.runs.presets import BUDGETS, PRESETS
 from lotterylib.runs.request import (
-    Request,
     given_from_outside,
-    in_parts,
     load_task_data,
     pages_folder,
     pages_wanted,
 )
-from lotterylib.runs.settings import BUDGET_SEEDS, names, parse_settings, reference
+from lotterylib.runs.settings import names, parse_settings, reference
 from lotterylib.tasks import BUNDLED, TASKS
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     profile = _profile(options, everything[0].store)
     pages = Path(options.pages)
     templates = [] if options.no_pages else _templates(Path(options.notebooks))
-    _check_writable(everything[0].store, *([] if options.no_pages else [pages]))
+    _check_places(options, everything[0])
     plan = _open(options, everything)
     import pandas as pd
 
@@ -95,8 +95,9 @@ def overview(options: argparse.Namespace) -> int:
         raise LotteryError(
             f"{pages} holds no runs of encoder {encoder!r}: 'lottery run' makes them."
         )
-    if os.path.isdir(options.encoder) and options.encoder not in ENCODERS:
-        requests(pages, encoder, also=encoder_identity(find_encoder(options.encoder)))
+    directory = os.path.isdir(options.encoder) and options.encoder not in ENCODERS
+    mine = encoder_identity(find_encoder(options.encoder)) if directory else None
+    requests(pages, encoder, also=mine)
     render_overview(encoder, _templates(Path(options.notebooks)), pages)
     return 0
 
@@ -111,9 +112,8 @@ def _open(options: argparse.Namespace, everything: Sequence[Settings]) -> list:
 
     encoder = checked(encoder, everything[0].max_length)
     return [
-        (Experiment(part, encoder, examples), wanted)
+        (Experiment(settings, encoder, examples), _wanted(options, settings, encoder.name))
         for settings, examples in zip(everything, data, strict=True)
-        for part, wanted in _in_parts(options, settings, encoder.name)
     ]
 
 
@@ -135,11 +135,16 @@ def _tell(failures: Sequence[Failure], not_made: Sequence[str] = ()) -> int:
 
 def _settings(options: argparse.Namespace) -> list[Settings]:
     """What is asked for, by task; the options for pages are settled too, where there are any."""
-    if options.jobs < 0:
-        raise LotteryError(f"The option --jobs is {options.jobs}: it must not be negative.")
+    if not 0 <= options.jobs <= 1024:
+        raise LotteryError(f"The option --jobs is {options.jobs}: it goes from 0 to 1024.")
     given = given_by_options(options)
-    tasks = given.pop("tasks", given.pop("task", []))
-    wanted = options.tasks or ([tasks] if isinstance(tasks, str) else tasks) or BUNDLED
+    if {"task", "tasks"} <= given.keys():
+        raise LotteryError("Give task or tasks, not both.")
+    tasks = given.pop("tasks", given.pop("task", None)) or []
+    tasks = [tasks] if isinstance(tasks, str) else tasks
+    if not isinstance(tasks, list) or not all(isinstance(name, str) for name in tasks):
+        raise LotteryError(f"The parameter tasks is {tasks!r}: give names or task files.")
+    wanted = options.tasks or tasks or BUNDLED
     found: dict[str, Settings] = {}
     for settings in (parse_settings(name, **given) for name in dict.fromkeys(wanted)):
         other = found.setdefault(settings.task.name, settings)
@@ -162,8 +167,8 @@ def given_by_options(options: argparse.Namespace) -> dict[str, Any]:
     return given_from_outside(options.config, options.assignments, texts)
 
 
-def _in_parts(options: argparse.Namespace, settings: Settings, encoder: str) -> Request:
-    """The pages that are wanted of a task, those that the budget gives fewer seeds apart."""
+def _wanted(options: argparse.Namespace, settings: Settings, encoder: str) -> list[str]:
+    """The pages that are wanted of a task."""
     place = Path() if options.no_pages else Path(options.pages) / encoder / settings.task.name
     if len(settings.seeds) < 2:
         print(
@@ -171,10 +176,7 @@ def _in_parts(options: argparse.Namespace, settings: Settings, encoder: str) -> 
             "on stability and super-survivors.",
             file=sys.stderr,
         )
-    wanted = pages_wanted(settings, options.extras, place)
-    asked = given_by_options(options).get("seeds", BUDGET_SEEDS)
-    few = EXTRA_SEEDS.get(settings.budget, 0) if asked == BUDGET_SEEDS else 0
-    return in_parts(settings, wanted, few)
+    return pages_wanted(settings, options.extras, place)
 
 
 def _extras(text: str) -> list[str]:
@@ -222,7 +224,7 @@ def tickets(options: argparse.Namespace) -> int:
 
     templates = [] if options.no_pages else _templates(Path(options.notebooks))
     template = None if options.no_pages else find_template(templates, TICKETS)
-    _check_writable(everything[0].store, *([] if options.no_pages else [Path(options.pages)]))
+    _check_places(options, everything[0])
     from lotterylib.data.files import write_whole
     from lotterylib.report import identity
     from lotterylib.runs import lottery
@@ -283,7 +285,9 @@ def rates(options: argparse.Namespace) -> int:
         ) from None
     if not all(0 < value < 1 for value in values):
         raise LotteryError(f"The option --rates is {options.rates!r}: rates lie between 0 and 1.")
-    _check_writable(everything[0].store)
+    if os.path.isdir(options.csv):
+        raise LotteryError(f"The option --csv is {options.csv!r}: it must be a file, not a folder.")
+    _check_writable(everything[0].store, Path(options.csv).parent)
     from lotterylib.runs.rates import RATES, best_rates, keep, sweep
 
     table = sweep(everything, values or RATES, options.jobs)
@@ -308,15 +312,15 @@ def status(options: argparse.Namespace) -> int:
 
 def import_masks(options: argparse.Namespace) -> int:
     """Read the authors' own subnetworks, and audit them."""
+    folder = Path(options.folder)
+    if not os.path.isdir(folder):  # Path's own raises on some
+        raise LotteryError(f"The folder {folder} does not exist.")
     from lotterylib.report.audit import check_auditable, searches
     from lotterylib.report.audit_tables import save_audit
     from lotterylib.report.imported import FAMILIES, load_imported, read_masks
     from lotterylib.report.imported import import_masks as read_into
     from lotterylib.runs.store import RunStore
 
-    folder = Path(options.folder)
-    if not folder.is_dir():
-        raise LotteryError(f"The folder {folder} does not exist.")
     templates = [] if options.no_pages else _templates(Path(options.notebooks))
     masks = read_masks(folder)
     if not options.no_pages:
@@ -368,16 +372,36 @@ def _templates(folder: Path) -> list[Path]:
     return found
 
 
-def _check_writable(store: Path, *pages: Path) -> None:
+def _check_places(options: argparse.Namespace, settings: Settings) -> None:
+    pages = [] if options.no_pages else [Path(options.pages)]
+    _check_writable(settings.store, *pages, encoder=folder_of(settings.encoder))
+
+
+def _check_writable(store: Path, *pages: Path, encoder: str = "") -> None:
+    """Refuse folders that cannot be made or written to, or those in them that a run needs."""
+    inside = [".claims", ".partial", *([encoder] if encoder else [])]
     for folder, what in [(store, "run store"), *((each, "folder of pages") for each in pages)]:
-        places = (folder, *folder.absolute().parents)
-        there = next(
-            place for place in places if os.path.exists(place)
-        )  # Path's own raises on some
-        if not there.is_dir():
-            raise LotteryError(f"The {what} {folder} cannot be made: {there} is not a directory.")
-        if not os.access(there, os.W_OK):
-            raise LotteryError(f"The {what} {folder} cannot be written to.")
+        places = [folder / name for name in (inside if folder is store else inside[2:])]
+        for place in (folder, *places):
+            there = next(p for p in (place, *place.absolute().parents) if os.path.exists(p))
+            if not os.path.isdir(there):  # Path's own raises on some
+                raise LotteryError(
+                    f"The {what} {folder} cannot be made: {there} is not a directory."
+                )
+            if not os.access(there, os.W_OK):
+                raise LotteryError(f"The {what} {folder} cannot be written to.")
+        made = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except (OSError, ValueError) as error:
+            raise LotteryError(
+                f"The {what} {folder} cannot be written to: {getattr(error, 'strerror', error)}."
+            ) from None
+        finally:
+            for place in made:
+                with suppress(OSError, ValueError):
+                    place.rmdir()
 
 
 def show_choices(_options: argparse.Namespace) -> int:
@@ -404,9 +428,7 @@ def show_choices(_options: argparse.Namespace) -> int:
         rows = " and ".join(
             f"{amount[f'{split}_rows'] or 'all'} {split} rows" for split in ("train", "dev")
         )
-        few = f" ({EXTRA_SEEDS[budget]} for further pages)" if budget in EXTRA_SEEDS else ""
-        seeds = f"{len(amount['seeds'])} seeds{few}"
-        print(f"  {budget:10} {rows}, {amount['epochs']} epochs, {seeds}")
+        print(f"  {budget:10} {rows}, {amount['epochs']} epochs, {len(amount['seeds'])} seeds")
     print("parameters: an option each, a line of --config, --set NAME=VALUE, or of a notebook")
     for row in reference():
         print(f"  {row['name']:24} {row['default']:10} {row['about']}")

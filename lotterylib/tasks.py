@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from lotterylib.errors import unknown
 
@@ -63,106 +64,49 @@ class Task:
         return len(self.labels) or 1
 
 
-_PAIR = ("sentence1", "sentence2")
+_ONE, _PAIR = ("sentence",), ("sentence1", "sentence2")
+_ACCEPTABLE = ("unacceptable", "acceptable")
 _ENTAILMENT = ("entailment", "not_entailment")
+_MATTHEWS: dict[str, Any] = {"metric": "matthews", "official_stop_metric": "matthews"}
+_PEARSON: dict[str, Any] = {"metric": "pearson", "official_stop_metric": "pearson_spearman"}
 _WNLI = (
     "WNLI's dev set repeats training sentences with the opposite label, so a model that learns "
     "scores below the majority class; leave it out of averages."
 )
 
-TASKS: dict[str, Task] = {
-    task.name: task
-    for task in (
-        Task(
-            "cola",
-            "CoLA",
-            ("sentence",),
-            ("unacceptable", "acceptable"),
-            metric="matthews",
-            official_stop_metric="matthews",
-            tsv_folder="CoLA",
-            sizes=(8_551, 1_043),
-        ),
-        Task(
-            "sst2",
-            "SST-2",
-            ("sentence",),
-            ("negative", "positive"),
-            tsv_folder="SST-2",
-            sizes=(67_349, 872),
-        ),
-        Task(
-            "mrpc",
-            "MRPC",
-            _PAIR,
-            ("not_equivalent", "equivalent"),
-            tsv_folder="MRPC",
-            sizes=(3_668, 408),
-        ),
-        Task(
-            "qqp",
-            "QQP",
-            ("question1", "question2"),
-            ("not_duplicate", "duplicate"),
-            tsv_folder="QQP",
-            sizes=(363_846, 40_430),
-        ),
-        Task(
-            "stsb",
-            "STS-B",
-            _PAIR,
-            (),
-            metric="pearson",
-            official_stop_metric="pearson_spearman",
-            tsv_folder="STS-B",
-            sizes=(5_749, 1_500),
-        ),
-        Task(
-            "mnli",
-            "MNLI",
-            ("premise", "hypothesis"),
-            ("entailment", "neutral", "contradiction"),
-            dev_split="validation_matched",
-            tsv_folder="MNLI",
-            sizes=(392_702, 9_815),
-        ),
-        Task(
-            "qnli",
-            "QNLI",
-            ("question", "sentence"),
-            _ENTAILMENT,
-            tsv_folder="QNLI",
-            sizes=(104_743, 5_463),
-        ),
-        Task("rte", "RTE", _PAIR, _ENTAILMENT, tsv_folder="RTE", sizes=(2_490, 277)),
-        Task(
-            "wnli",
-            "WNLI",
-            _PAIR,
-            ("not_entailment", "entailment"),
-            tsv_folder="WNLI",
-            sizes=(635, 71),
-            warning=_WNLI,
-        ),
-        Task(
-            "acceptability",
-            "Acceptability (generated)",
-            ("sentence",),
-            ("unacceptable", "acceptable"),
-            metric="matthews",
-            official_stop_metric="matthews",
-        ),
-        Task("entailment", "Entailment (generated)", _PAIR, _ENTAILMENT),
-        Task(
-            "similarity",
-            "Similarity (generated)",
-            _PAIR,
-            (),
-            metric="pearson",
-            official_stop_metric="pearson_spearman",
-        ),
-    )
-}
+
+def _glue(
+    title: str,
+    columns: tuple[str, ...],
+    labels: tuple[str, ...],
+    sizes: tuple[int, int],
+    **others: Any,
+) -> Task:
+    name = title.lower().replace("-", "")
+    return Task(name, title, columns, labels, tsv_folder=title, sizes=sizes, **others)
+
+
+_TASKS = (
+    _glue("CoLA", _ONE, _ACCEPTABLE, (8_551, 1_043), **_MATTHEWS),
+    _glue("SST-2", _ONE, ("negative", "positive"), (67_349, 872)),
+    _glue("MRPC", _PAIR, ("not_equivalent", "equivalent"), (3_668, 408)),
+    _glue("QQP", ("question1", "question2"), ("not_duplicate", "duplicate"), (363_846, 40_430)),
+    _glue("STS-B", _PAIR, (), (5_749, 1_500), **_PEARSON),
+    _glue(
+        "MNLI",
+        ("premise", "hypothesis"),
+        ("entailment", "neutral", "contradiction"),
+        (392_702, 9_815),
+        dev_split="validation_matched",
+    ),
+    _glue("QNLI", ("question", "sentence"), _ENTAILMENT, (104_743, 5_463)),
+    _glue("RTE", _PAIR, _ENTAILMENT, (2_490, 277)),
+    _glue("WNLI", _PAIR, _ENTAILMENT[::-1], (635, 71), warning=_WNLI),
+    Task("acceptability", "Acceptability (generated)", _ONE, _ACCEPTABLE, **_MATTHEWS),
+    Task("entailment", "Entailment (generated)", _PAIR, _ENTAILMENT),
+    Task("similarity", "Similarity (generated)", _PAIR, (), **_PEARSON),
+)
+TASKS: dict[str, Task] = {task.name: task for task in _TASKS}
 
 BUNDLED: tuple[str, ...] = tuple(name for name, task in TASKS.items() if task.is_bundled)
 

@@ -50,6 +50,7 @@ KEYS = {
 
 METRICS = ("accuracy", "matthews", "f1", "pearson")
 MOST_CLASSES = 100
+LONGEST_LABEL = 60
 _RESERVED = ("overview", "audit", "average")  # folders and rows of tables that are not a task's
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
@@ -145,12 +146,21 @@ def load(task: Task) -> tuple[Table, Table, str]:
     if 0 < len(task.labels) <= 10:
         origin += "; " + ", ".join(f"{code} is {name}" for code, name in enumerate(task.labels))
     if not isinstance(spec.dev, float):
-        return train, _read(spec, spec.dev, spec.columns), origin
+        dev = _read(spec, spec.dev, spec.columns)
+        return train, dev, origin + _repeated(train, dev, spec.text)
     count = min(max(1, round(spec.dev * len(train))), len(train) - 1)
     held = np.random.default_rng(spec.seed).permutation(len(train))[:count]
     rest = np.setdiff1d(np.arange(len(train)), held)
     origin += f"; {spec.dev:.0%} of the training rows, drawn by seed {spec.seed}, are dev"
-    return train.take(rest.tolist()), train.take(sorted(held.tolist())), origin
+    train, dev = train.take(rest.tolist()), train.take(sorted(held.tolist()))
+    return train, dev, origin + _repeated(train, dev, spec.text)
+
+
+def _repeated(train: Table, dev: Table, texts: Sequence[str]) -> str:
+    """How many dev rows have texts that stand in training too, to be appended to the origin."""
+    seen = set(zip(*(train.columns[name] for name in texts), strict=True))
+    count = sum(row in seen for row in zip(*(dev.columns[name] for name in texts), strict=True))
+    return f"; {count} of {len(dev)} dev rows have texts of training rows" if count else ""
 
 
 def read_task_file(given: str) -> TaskFile:
@@ -244,7 +254,9 @@ def _read(spec: TaskFile, names: Sequence[str], columns: Sequence[str]) -> Table
         found = [path]
         if "*" in path.name:
             found = [each for each in sorted(path.parent.glob(path.name)) if each.name[0] != "."]
-        if not found or not found[0].is_file():
+        if not found or not os.path.isfile(found[0]):  # Path's own raises on some
+            if os.path.lexists(path):
+                raise LotteryError(f"{spec.file}: {name} is not a regular file.")
             there = [f.name for f in _listing(path.parent) if f.name.lower().endswith(SUFFIXES)]
             missing = unknown("file", name, there)
             raise LotteryError(f"{spec.file}: {missing}") from None
@@ -285,6 +297,11 @@ def _classes(spec: TaskFile, table: Table) -> tuple[str, ...]:
     told = f"{spec.file}: the label column {spec.label!r} holds"
     if len(found) < 2:
         raise LotteryError(f"{told} {found[0]!r} in every row; there must be two classes or more.")
+    if long := [label for label in found if len(label) > LONGEST_LABEL]:
+        raise LotteryError(
+            f"{told} {long[0][:LONGEST_LABEL]!r}..., and the name of a class has up to "
+            f"{LONGEST_LABEL} characters: is it the column of the texts?"
+        )
     if len(found) > MOST_CLASSES or len(found) == len(labels) > 4:
         raise LotteryError(
             f"{told} {len(found)} different labels in {len(labels)} rows, and up to {MOST_CLASSES} "

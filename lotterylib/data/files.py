@@ -30,9 +30,9 @@ def home() -> Path:
         LotteryError: `LOTTERY_HOME` is no folder, or the working directory is gone.
     """
     if named := os.environ.get(HOME):
-        if not os.path.isdir(place := os.path.expanduser(named)):
+        if not os.path.isdir(given := os.path.expanduser(named)):
             raise LotteryError(f"The environment variable {HOME} is {named!r}, which is no folder.")
-        return Path(place).absolute()
+        return Path(given).absolute()
     try:
         here = Path.cwd()
     except OSError:

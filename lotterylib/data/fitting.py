@@ -169,8 +169,15 @@ def check_longest_pair(
         tokenizer("\u00e9 \u6f22 \U0001f642 ~")  # signs that few vocabularies have
         inputs = tokenizer(text, text, truncation=True, max_length=length, return_tensors="pt")
         logits = model(**inputs).logits
+        short = tokenizer(text[:20], truncation=True, max_length=length, return_tensors="pt")
+        other = model(**short).logits
     if not torch.isfinite(logits).all():
         raise LotteryError(f"The model in {encoder.directory} computes numbers that are none.")
+    if torch.equal(logits, other):
+        raise LotteryError(
+            f"The model in {encoder.directory} computes the same whatever it reads: are its "
+            "weights those of a placeholder?"
+        )
 
 
 def configuration_of(encoder: Encoder, labels: int) -> tuple[PreTrainedConfig, list[str]]:
@@ -193,6 +200,8 @@ def opening(encoder: Encoder, what: str) -> Iterator[None]:
         yield
     except Exception as error:
         reason = line_of(error, last=True).strip(" .")
+        if isinstance(error, KeyError):
+            reason = f"there is no {reason}"
         raise LotteryError(
             f"The {what} in {encoder.directory} cannot be loaded: {reason}."
         ) from error

@@ -28,6 +28,8 @@ TOKENIZER_PATTERNS = (
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model")
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
+_FLOATS = ("F64", "F32", "F16", "BF16")
+
 RUN_TIME: dict[str, object] = {
     **dict.fromkeys(("is_decoder", "add_cross_attention", "torchscript"), False),
     **dict.fromkeys(("output_attentions", "output_hidden_states"), False),
@@ -53,6 +55,11 @@ def checked_files(directory: Path) -> tuple[dict[str, Any], list[Path]]:
         there = sorted(os.listdir(directory))
     except OSError as error:
         raise LotteryError(f"{directory} cannot be read: {error.strerror}.") from None
+    if "adapter_config.json" in there:
+        raise LotteryError(
+            f"{directory} holds an adapter, not a whole model: merge it into its encoder, and save "
+            "that with save_pretrained."
+        )
     config_file = directory / "config.json"
     if config_file.name not in there:
         inside = [each for each in there if os.path.isfile(directory / each / "config.json")]
@@ -70,7 +77,26 @@ def checked_files(directory: Path) -> tuple[dict[str, Any], list[Path]]:
         raise LotteryError(f"{directory} holds no tokenizer: one of {', '.join(_TOKENIZER_FILES)}.")
     for file in (*weights, *_tokenizer_files(directory)):
         check_readable(file)
+    for file in weights:
+        _check_numbers(file)
     return config, weights
+
+
+def _check_numbers(file: Path) -> None:
+    """Refuse weights in a type that was quantized; what is no safetensors is refused on loading."""
+    if file.suffix != ".safetensors":
+        return
+    try:
+        with open(file, "rb") as opened:
+            header = json.loads(opened.read(min(int.from_bytes(opened.read(8), "little"), 10**8)))
+        kinds = {name: each["dtype"] for name, each in header.items() if name != "__metadata__"}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return
+    for name, kind in kinds.items():
+        if kind not in _FLOATS and not name.endswith("_ids"):  # buffers, such as position_ids
+            raise LotteryError(
+                f"{file} holds {name} as {kind}: save the weights in float32, float16 or bfloat16."
+            )
 
 
 def _check_family(config: dict[str, Any], file: Path) -> None:

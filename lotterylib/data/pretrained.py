@@ -245,8 +245,7 @@ def _hub_snapshot(location: str, name: str) -> Path:
 
 
 def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(base if os.path.isabs(base) else tempfile.gettempdir()) / "lotterylib"
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "lotterylib"
 
 
 def _package_root(package: str) -> Path:

@@ -148,7 +148,7 @@ def label_texts(table: Table) -> list[str]:
     """
     *_, labels = table.columns.values()
     for row, label in enumerate(labels):
-        if not isinstance(label, str | Number | None):
+        if not isinstance(label, Number | None) and not _is_text(label):
             told = f"the label {label!r:.60} is neither a text nor a number"
             raise LotteryError(f"{table.where(row)}: {told}.")
     return [label_text(label) for label in labels]
@@ -200,7 +200,7 @@ def coded(table: Table, task: Task) -> dict[str, list[Any]]:
     texts, labels = list(table.columns.values())[:-1], label_texts(table)
     for name, values in zip(task.columns, texts, strict=True):
         for row, text in enumerate(values):
-            if not isinstance(text, str) or (task.file and not text.strip()):
+            if not _is_text(text) or (task.file and not text.strip()):
                 holds = f"holds {text!r}" if label_text(text) else "is empty"
                 raise LotteryError(
                     f"{table.where(row)}: the column {name!r} {holds}; it must be a text."
@@ -216,6 +216,14 @@ def coded(table: Table, task: Task) -> dict[str, list[Any]]:
         what = f"the label {label!r}, which {task.title} does not have" if label else "no label"
         raise LotteryError(f"{table.where(row)}: the row has {what}. {_accepted(task, label)}")
     return dict(zip(task.columns, texts, strict=True)) | {"label": codes}
+
+
+def _is_text(value: object) -> bool:
+    """Whether it can be written as UTF-8; JSON may hold halves of signs, which cannot."""
+    try:
+        return isinstance(value, str) and bool(value.encode() or True)
+    except UnicodeEncodeError:
+        return False
 
 
 def _listed(names: Iterable[str]) -> str:

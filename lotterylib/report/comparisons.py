@@ -1,4 +1,4 @@
-"""Comparisons: the tables of the pages on stability, super-survivors, variants and extensions."""
+"""Comparisons: the tables of the pages on searches, stability, variants, extensions, patterns."""
 
 from __future__ import annotations
 
@@ -9,17 +9,25 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 from scipy import stats
+from sklearn.metrics import accuracy_score, cohen_kappa_score, confusion_matrix, f1_score
 
+from lotterylib.data.attention_maps import KINDS, LabelledMaps, load_labelled
+from lotterylib.encoder import Shape
 from lotterylib.heterogeneity import correlation
+from lotterylib.importance import Importance
+from lotterylib.pattern_cnn import classify_by_cnn
+from lotterylib.patterns import PATTERNS, classify_by_rules
 from lotterylib.report import paper
 from lotterylib.report.findings import spell_interval
 from lotterylib.report.tables import readable
 from lotterylib.runs.experiment import Experiment
 from lotterylib.runs.methods import ALL_METHODS, METHODS
-from lotterylib.runs.pattern_counts import survival_and_shares
+from lotterylib.runs.pattern_counts import classifier, survival_and_shares
 from lotterylib.runs.searches import searched_rows
+from lotterylib.runs.store import RunStore
 from lotterylib.scoring import Score, score_predictions
 from lotterylib.subnetworks import StructuredSubnetwork
+from lotterylib.tasks import Task
 
 ACCUMULATIONS = ("example", "batch", "cumulative")
 
@@ -46,26 +54,13 @@ def accumulation_table(experiment: Experiment) -> pd.DataFrame:
         One row per seed and pair of ways: Spearman's correlation of the normalised importance of
         heads and of MLPs, and how many of the heads that the first step prunes both would prune.
     """
-    rows = []
-    for seed in experiment.settings.seeds:
-        measured = {
-            way: experiment.importance(seed, way).normalised()  # type: ignore[arg-type]
-            for way in ACCUMULATIONS
-        }
-        for one, other in itertools.combinations(ACCUMULATIONS, 2):
-            a, b = measured[one], measured[other]
-            count = first_step(experiment)
-            lowest = [set(np.argsort(x.heads.ravel(), kind="stable")[:count]) for x in (a, b)]
-            rows.append(
-                {
-                    "seed": seed,
-                    "one": one,
-                    "other": other,
-                    "heads, rank correlation": _spearman(a.heads, b.heads),
-                    "MLPs, rank correlation": _spearman(a.mlps, b.mlps),
-                    "pruned first by both": f"{len(lowest[0] & lowest[1])} of {count}",
-                }
-            )
+    rows, count = [], first_step(experiment)
+    pairs = itertools.combinations(ACCUMULATIONS, 2)
+    for seed, (one, other) in itertools.product(experiment.settings.seeds, pairs):
+        a, b = (experiment.importance(seed, way).normalised() for way in (one, other))  # type: ignore[arg-type]
+        lowest = [set(np.argsort(x.heads.ravel(), kind="stable")[:count]) for x in (a, b)]
+        both = {"pruned first by both": f"{len(lowest[0] & lowest[1])} of {count}"}
+        rows.append({"seed": seed, "one": one, "other": other} | _rank_correlations(a, b) | both)
     return pd.DataFrame(rows).round(3)
 
 
@@ -76,19 +71,18 @@ def importance_between_seeds(experiment: Experiment) -> pd.DataFrame:
         One row per pair of seeds: Spearman's correlation of the normalised importance of heads and
         of MLPs.
     """
-    way = experiment.settings.importance
-    measured = {seed: experiment.importance(seed, way) for seed in experiment.settings.seeds}
-    rows = []
-    for one, other in itertools.combinations(experiment.settings.seeds, 2):
-        a, b = measured[one].normalised(), measured[other].normalised()
-        rows.append(
-            {
-                "seeds": f"{one}, {other}",
-                "heads, rank correlation": _spearman(a.heads, b.heads),
-                "MLPs, rank correlation": _spearman(a.mlps, b.mlps),
-            }
-        )
-    return pd.DataFrame(rows).set_index("seeds").round(3)
+    way, seeds = experiment.settings.importance, experiment.settings.seeds
+    measured = {seed: experiment.importance(seed, way).normalised() for seed in seeds}
+    rows = {
+        f"{one}, {other}": _rank_correlations(measured[one], measured[other])
+        for one, other in itertools.combinations(seeds, 2)
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("seeds").round(3)
+
+
+def _rank_correlations(a: Importance, b: Importance) -> dict[str, float]:
+    heads, mlps = _spearman(a.heads, b.heads), _spearman(a.mlps, b.mlps)
+    return {"heads, rank correlation": heads, "MLPs, rank correlation": mlps}
 
 
 def first_step(experiment: Experiment) -> int:
@@ -111,17 +105,13 @@ def super_table(experiment: Experiment) -> pd.DataFrame:
     """
     rows = {f"seed {seed}": good for seed, good in good_structured(experiment).items()}
     rows["super-survivors"] = good_structured(experiment, "super")[experiment.settings.seeds[0]]
-    return pd.DataFrame(
-        {
-            name: {
-                "heads": int(kept.heads.sum()),
-                "MLPs": int(kept.mlps.sum()),
-                "of the encoder": f"{kept.density(experiment.shape):.1%}",
-                "as printed": f"{kept.printed_share(experiment.shape):.1%}",
-            }
-            for name, kept in rows.items()
-        }
-    ).T
+    return pd.DataFrame({name: _sizes(kept, experiment.shape) for name, kept in rows.items()}).T
+
+
+def _sizes(kept: StructuredSubnetwork, shape: Shape) -> dict[str, object]:
+    whole = {"of the encoder": kept.density(shape), "as printed": kept.printed_share(shape)}
+    counts: dict[str, object] = {"heads": int(kept.heads.sum()), "MLPs": int(kept.mlps.sum())}
+    return counts | {name: f"{share:.1%}" for name, share in whole.items()}
 
 
 def held_out_table(experiment: Experiment, methods: Sequence[str] = METHODS) -> pd.DataFrame:
@@ -135,35 +125,30 @@ def held_out_table(experiment: Experiment, methods: Sequence[str] = METHODS) -> 
         `density`, and the score less the full model's on the same dev examples, `seen` and
         `unseen`; nan where there are none.
     """
-    labels = np.array(experiment.data.dev["label"])
+    labels, task = np.array(experiment.data.dev["label"]), experiment.task
+    places = (("", "all of dev"), ("-half-dev", "half of dev"), ("-train", "training rows"))
     rows = []
-    for base, (suffix, where) in itertools.product(
-        methods, (("", "all of dev"), ("-half-dev", "half of dev"), ("-train", "training rows"))
-    ):
+    for base, (suffix, where) in itertools.product(methods, places):
         method = ALL_METHODS[base + suffix]
-        chosen = searched_rows(method, len(experiment.data.train), len(labels))
         seen = np.zeros(len(labels), dtype=bool)
         if method.searched_on != "train":
-            seen[chosen] = True
+            seen[searched_rows(method, len(experiment.data.train), len(labels))] = True
         for seed in experiment.settings.seeds:
             pruned = experiment.score(seed, method.name, "good", "pruned")
             full = experiment.full_score(seed)
             good = experiment.subnetwork(seed, method.name, "good")
-            gaps = {
-                name: _score(experiment, pruned, part) - _score(experiment, full, part)
-                for name, part in (("seen", seen), ("unseen", ~seen))
-            }
-            row = {"method": base, "searched on": where, "seed": seed}
-            rows.append(row | {"density": good.density(experiment.shape)} | gaps)
+            row: dict[str, object] = {"method": base, "searched on": where, "seed": seed}
+            row |= {"density": good.density(experiment.shape)}
+            for name, part in (("seen", seen), ("unseen", ~seen)):
+                row[name] = _score(pruned, labels, task, part) - _score(full, labels, task, part)
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _score(experiment: Experiment, score: Score, part: np.ndarray) -> float:
+def _score(score: Score, labels: np.ndarray, task: Task, part: np.ndarray) -> float:
     if not part.any():
         return float("nan")
-    labels = np.array(experiment.data.dev["label"])[part]
-    task = experiment.task
-    found = score_predictions(np.array(score.predictions)[part], labels, task)
+    found = score_predictions(np.array(score.predictions)[part], labels[part], task)
     return found.metrics[task.metric]
 
 
@@ -179,12 +164,10 @@ def variant_table(experiment: Experiment, results: pd.DataFrame) -> pd.DataFrame
     for (method, kind), part in reported.groupby(["method", "subnetwork"], sort=False):
         row: dict[str, object] = {"method": ALL_METHODS[str(method)].title, "subnetwork": kind}
         if ALL_METHODS[str(method)].is_structured:
-            found = [
-                experiment.subnetwork(seed, str(method), str(kind))
-                for seed in experiment.settings.seeds
-            ]
-            row["heads"] = f"{np.mean([each.heads.sum() for each in found]):.1f}"  # type: ignore[union-attr]
-            row["MLPs"] = f"{np.mean([each.mlps.sum() for each in found]):.1f}"  # type: ignore[union-attr]
+            seeds = experiment.settings.seeds
+            found = [experiment.subnetwork(seed, str(method), str(kind)) for seed in seeds]
+            for name in ("heads", "MLPs"):
+                row[name] = f"{np.mean([getattr(k, name.lower()).sum() for k in found]):.1f}"
         row["of the encoder"] = f"{part['density'].mean():.0%}"
         for phase, cell in part.groupby("phase", sort=False):
             row[str(phase)] = f"{cell['value'].mean():.3f}"
@@ -203,14 +186,12 @@ def ablation_table(experiment: Experiment) -> pd.DataFrame:
     for seed in experiment.settings.seeds:
         lost = score_lost(experiment, seed)
         importance = experiment.importance(seed, experiment.settings.importance).normalised()
-        rows.append(
-            {
-                "seed": seed,
-                "rank correlation": round(_spearman(importance.heads, lost), 3),
-                "heads without loss": f"{int((lost <= 0).sum())} of {lost.size}",
-                "largest loss": round(float(lost.max()), 3),
-            }
-        )
+        row: dict[str, object] = {
+            "seed": seed,
+            "rank correlation": round(_spearman(importance.heads, lost), 3),
+        }
+        row |= {"heads without loss": f"{int((lost <= 0).sum())} of {lost.size}"}
+        rows.append(row | {"largest loss": round(float(lost.max()), 3)})
     return pd.DataFrame(rows)
 
 
@@ -258,15 +239,15 @@ def shared_weights(experiment: Experiment) -> pd.DataFrame:
     """
     rows = {}
     for seed in experiment.settings.seeds:
-        after = experiment.subnetwork(seed, "magnitude", "good")
-        kept = {
-            name: after.overlap(experiment.subnetwork(seed, method, "good"))["weights"]  # type: ignore[arg-type]
-            for name, method in (
-                ("with training in between", "iterative"),
-                ("before fine-tuning", "before"),
-            )
+        found = (
+            experiment.subnetwork(seed, m, "good") for m in ("magnitude", "iterative", "before")
+        )
+        after, between, before = found
+        rows[seed] = {
+            "with training in between": after.overlap(between)["weights"],  # type: ignore[arg-type]
+            "before fine-tuning": after.overlap(before)["weights"],  # type: ignore[arg-type]
+            "by chance": after.size / after.capacity,  # type: ignore[union-attr]
         }
-        rows[seed] = kept | {"by chance": after.size / after.capacity}  # type: ignore[union-attr]
     return pd.DataFrame(rows).T.rename_axis("seed").round(3)
 
 
@@ -278,10 +259,7 @@ def sizes_of_paper(task: str, method: str) -> pd.DataFrame:
         weights that survives (magnitude); and, the same in all rows, the mean shares of the encoder
         and of what the paper prints.
     """
-    known = paper.sizes()
-    known = known[
-        (known["task"] == task) & (known["method"] == method) & (known["subnetwork"] == "good")
-    ]
+    known = paper.sizes().query("task == @task and method == @method and subnetwork == 'good'")
     own = ["heads", "mlps"] if ALL_METHODS[method].is_structured else ["steps", "surviving"]
     return known.set_index("seed")[[*own, "encoder_mean", "printed_mean"]]
 
@@ -303,3 +281,65 @@ def describe_patterns(experiment: Experiment, shares: pd.DataFrame) -> str:
             f"correlate over {share.size} heads with r = {r}."
         )
     return "\n".join(lines)
+
+
+# How well patterns are told apart: on the labelled real maps set aside for it
+
+
+def quality_table(store: RunStore) -> pd.DataFrame:
+    """Weighted and macro F1 on the validation half of the labelled maps.
+
+    Args:
+        store: the trained network is kept there.
+
+    Returns:
+        One row per kind of map ("raw", "normed") and classifier ("network", "rules", and
+        "commonest", which always names the commonest label), with the paper's weighted F1 for its
+        network.
+    """
+    known = paper.classifier_f1()
+    rows = []
+    for kind, (truth, answers) in _answers(store).items():
+        commonest = np.full(len(truth), np.bincount(truth).argmax())
+        for name, guess in (*answers.items(), ("commonest", commonest)):
+            row: dict[str, object] = {"maps": kind, "classifier": name, "labelled": len(truth)}
+            for average in ("weighted", "macro"):
+                row[f"{average} F1"] = f1_score(truth, guess, average=average, zero_division=0)
+            row["accuracy"] = accuracy_score(truth, guess)
+            rows.append(row | {"paper": known[kind] if name == "network" else np.nan})
+    return pd.DataFrame(rows).set_index(["maps", "classifier"]).round(3)
+
+
+def confusions(store: RunStore) -> dict[str, np.ndarray]:
+    """Confusion matrices int[patterns, patterns], labels by answers, by classifier and kind."""
+    return {
+        f"{name}, {kind} maps": confusion_matrix(truth, guess, labels=range(len(PATTERNS)))
+        for kind, (truth, answers) in _answers(store).items()
+        for name, guess in answers.items()
+    }
+
+
+def label_agreement(labelled: LabelledMaps | None = None) -> str:
+    """How far two readers agree on the maps that both labelled, in a sentence."""
+    first, second = (labelled or load_labelled()).read_twice()
+    return (
+        f"Two readers labelled {len(first)} of the raw maps; they agree on "
+        f"{(first == second).mean():.0%} of them, Cohen's kappa "
+        f"{cohen_kappa_score(first, second):.2f}. No classifier can be trusted beyond this."
+    )
+
+
+def _answers(store: RunStore) -> dict[str, tuple[np.ndarray, dict[str, np.ndarray]]]:
+    """Per kind of map: the labels, and what each classifier says."""
+    labelled, network = load_labelled(), classifier(store)
+    parts = {kind: labelled.part(kind, "validation") for kind in KINDS}  # type: ignore[arg-type]
+    return {
+        kind: (
+            part.codes,
+            {
+                "network": classify_by_cnn(network, part.maps),
+                "rules": classify_by_rules(part.maps),
+            },
+        )
+        for kind, part in parts.items()
+    }

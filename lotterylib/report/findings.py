@@ -287,6 +287,9 @@ def describe_extensions(results: pd.DataFrame) -> str:
     )
 
 
+_SHOWN = ("value", "error", "freedom", "low", "high", "over")
+
+
 def claims(results: pd.DataFrame, found: Predictions | None = None) -> pd.DataFrame:
     """The claims of the paper's abstract that scores can decide, on one task (`report.evidence`).
 
@@ -309,25 +312,15 @@ def claims(results: pd.DataFrame, found: Predictions | None = None) -> pd.DataFr
             p, direction = judge(estimates)
             if not full.mean() > majority:
                 p = float("nan")
-            rows.append(
-                {
-                    "method": method,
-                    "letter": claim.letter,
-                    "claim": claim.name,
-                    "rule": claim.rule,
-                    "value": shown.value,
-                    "error": shown.error,
-                    "freedom": shown.freedom,
-                    "low": shown.low,
-                    "high": shown.high,
-                    "over": shown.over,
-                    "measured": _measured(shown),
-                    "seeds alone": _bounds(*shown.student),
-                    "p": p,
-                    "direction": direction,
-                    "verdict": verdict(p, direction),
-                }
-            )
+            row: dict[str, object] = {
+                "method": method,
+                "letter": claim.letter,
+                "claim": claim.name,
+                "rule": claim.rule,
+            }
+            row |= {n: getattr(shown, n) for n in _SHOWN} | {"measured": _measured(shown)}
+            row |= {"seeds alone": _bounds(*shown.student), "p": p, "direction": direction}
+            rows.append(row | {"verdict": verdict(p, direction)})
     return pd.DataFrame(rows)
 
 

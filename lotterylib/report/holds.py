@@ -6,6 +6,7 @@ good ones are unstable over seeds (d), and that attention patterns do not explai
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,10 +86,7 @@ def what_holds(results: pd.DataFrame, pages: Path, encoder: str) -> list[Held]:
     if not tasks:
         return []
     own = results[results["task"].isin(tasks)]
-    return [
-        *_on_scores(own, tasks, pages / encoder),
-        *_on_subnetworks(pages, encoder, tasks),
-    ]
+    return _on_scores(own, tasks, pages / encoder) + _on_subnetworks(pages, encoder, tasks)
 
 
 def _on_scores(results: pd.DataFrame, tasks: Sequence[str], folder: Path) -> list[Held]:
@@ -97,21 +95,10 @@ def _on_scores(results: pd.DataFrame, tasks: Sequence[str], folder: Path) -> lis
     for method in METHODS:
         for claim in claims_of(method):
             rows = judged[(judged["method"] == method) & (judged["claim"] == claim.name)]
-            mean, low, high = mean_over_tasks(*rows[["value", "error", "freedom"]].to_numpy().T)
-            held.append(
-                Held(
-                    claim.letter,
-                    claim.name,
-                    METHOD_NAMES[method],
-                    _NUMBERS[claim.letter],
-                    _of_paper(claim.shown, tasks),
-                    mean,
-                    low,
-                    high,
-                    claim.rule,
-                    _count(rows["verdict"].tolist()),
-                )
-            )
+            names = claim.letter, claim.name, METHOD_NAMES[method], _NUMBERS[claim.letter]
+            theirs = _of_paper(claim.shown, tasks)
+            ours = mean_over_tasks(*rows[["value", "error", "freedom"]].to_numpy().T)
+            held.append(Held(*names, theirs, *ours, claim.rule, dict(Counter(rows["verdict"]))))
     return sorted(held, key=lambda each: each.letter)
 
 
@@ -141,20 +128,11 @@ def _on_subnetworks(pages: Path, encoder: str, tasks: Sequence[str]) -> list[Hel
         high = mean + np.sqrt(((heads["high"] - heads["kappa"]) ** 2).sum()) / len(heads)
         known = paper.stability().query("part == 'heads'").set_index("task")["kappa"]
         bounds = heads[["low", "high"]].to_numpy().tolist()
-        held.append(
-            Held(
-                "d",
-                "good subnetworks differ from seed to seed",
-                "heads",
-                "Fleiss' kappa over seeds (0 is chance, 1 is equality)",
-                float(known[[*own]].mean()),
-                mean,
-                low,
-                high,
-                f"the interval of kappa is below {UNSTABLE}",
-                _count([_below(low, high, UNSTABLE) for low, high in bounds]),
-            )
-        )
+        names = "d", "good subnetworks differ from seed to seed", "heads"
+        number = "Fleiss' kappa over seeds (0 is chance, 1 is equality)"
+        theirs, rule = float(known[[*own]].mean()), f"the interval of kappa is below {UNSTABLE}"
+        verdicts = Counter(_below(one, other, UNSTABLE) for one, other in bounds)
+        held.append(Held(*names, number, theirs, mean, low, high, rule, dict(verdicts)))
     patterns = load_patterns(pages, encoder)
     patterns = patterns[patterns["task"].isin(own)]
     for kind, title in (("raw", "plain attention maps"), ("normed", "norm-weighted maps")):
@@ -162,20 +140,12 @@ def _on_subnetworks(pages: Path, encoder: str, tasks: Sequence[str]) -> list[Hel
         r, low, high = correlation(*points)
         furthest = max(abs(low), abs(high))
         nearest = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
-        held.append(
-            Held(
-                "e",
-                "attention patterns do not explain which heads survive",
-                title,
-                "correlation of survival with heterogeneous attention",
-                paper.PATTERN_CORRELATION[kind],
-                r,
-                low,
-                high,
-                f"nowhere in the interval does r² reach {EXPLAINED}",
-                _count([_below(nearest**2, furthest**2, EXPLAINED)]),
-            )
-        )
+        names = "e", "attention patterns do not explain which heads survive", title
+        number = "correlation of survival with heterogeneous attention"
+        rule = f"nowhere in the interval does r² reach {EXPLAINED}"
+        verdicts = Counter([_below(nearest**2, furthest**2, EXPLAINED)])
+        theirs = paper.PATTERN_CORRELATION[kind]
+        held.append(Held(*names, number, theirs, r, low, high, rule, dict(verdicts)))
     return held
 
 
@@ -183,10 +153,6 @@ def _below(low: float, high: float, line: float) -> str:
     if np.isnan(low) or np.isnan(high):
         return "not defined"
     return "yes" if high < line else "no" if low >= line else "undecided"
-
-
-def _count(verdicts: Sequence[str]) -> dict[str, int]:
-    return {word: verdicts.count(word) for word in dict.fromkeys(verdicts)}
 
 
 def spell_verdicts(held: Held) -> str:

@@ -201,7 +201,7 @@ def _otherwise(folder: Path, wanted: Request) -> str:
     try:
         there = read_request(folder)
     except LotteryError:
-        lost = published or (folder / REQUEST).is_file()
+        lost = published or (folder / REQUEST).exists()
         return f"what made them is not on record in {REQUEST}" if lost else ""
     names = [*there["request"], *wanted["request"]]
     told = _differences(there["request"], wanted["request"], names)

@@ -20,10 +20,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
-from lotterylib.agreement import Part
+from lotterylib.agreement import PARTS, Part
 from lotterylib.data.files import read_json
 from lotterylib.encoder import Shape
 from lotterylib.errors import LotteryError, unknown
@@ -64,8 +65,7 @@ class Family:
     @property
     def parts(self) -> tuple[Part, ...]:
         """What the masks choose from."""
-        files: dict[Part, str] = {"heads": HEADS, "mlps": MLPS}
-        return tuple(part for part, file in files.items() if file in self.files)
+        return tuple(part for part in PARTS if f"{part[:-1]}_mask.npy" in self.files)
 
 
 FAMILIES: dict[str, Family] = {
@@ -85,7 +85,7 @@ FAMILIES: dict[str, Family] = {
 (`heads_mlps_bad`, `heads_mlps_super_bad`) and other studies, which the paper does not report."""
 
 _TASK_OF = {task.tsv_folder: task.name for task in TASKS.values() if task.tsv_folder}
-_SUBNETWORK = "good.safetensors"
+_GOOD = "good.safetensors"
 
 
 @dataclass(frozen=True)
@@ -127,40 +127,35 @@ def read_masks(folder: Path) -> list[Imported]:
             without its masks, a task without a seed that other tasks have, a file that is no array
             of zeros and ones, or files whose shapes are of different encoders.
     """
-    files: dict[str, dict[str, dict[int, list[Path]]]] = {}
-    for family in FAMILIES.values():
-        place = _masks_folder(folder) / family.folder
-        if place.is_dir():
-            files[family.name] = _find(place, family.files)
-    raw = {
-        path: _read_bytes(path)
-        for tasks in files.values()
-        for seeds in tasks.values()
-        for paths in seeds.values()
-        for path in paths
-    }
+    inside = any((folder / family.folder).is_dir() for family in FAMILIES.values())
+    place = folder if inside else folder / "masks"
+    files = [
+        (family.name, task, seed, paths)
+        for family in FAMILIES.values()
+        for task, seeds in _find(place / family.folder, family.files).items()
+        for seed, paths in seeds.items()
+    ]
+    raw = {path: _read_bytes(path) for *_, paths in files for path in paths}
     if not raw:
         raise LotteryError(
             f"There are no masks in {folder}: the authors' repository, or its folder masks, has "
             f"them as {FAMILIES['structured'].folder}/<TASK>/seed_<SEED>/{HEADS} and {MLPS}."
         )
     masks = {path: _parse(path, data) for path, data in raw.items()}
-    everything = _everything(masks)
-    return [
-        Imported(
-            family,
-            task,
-            seed,
-            StructuredSubnetwork(
-                next((masks[path] for path in paths if path.name == HEADS), everything.heads),
-                next((masks[path] for path in paths if path.name == MLPS), everything.mlps),
-            ),
-            _digest({path: raw[path] for each in seeds.values() for path in each}),
+    shapes = _check_shapes(masks)
+    sums: dict[tuple[str, str], list[str]] = {}
+    for family, task, _, paths in files:
+        sums.setdefault((family, task), []).extend(
+            f"{path.parent.name}/{path.name} {hashlib.sha256(raw[path]).hexdigest()}"
+            for path in paths
         )
-        for family, tasks in files.items()
-        for task, seeds in tasks.items()
-        for seed, paths in seeds.items()
-    ]
+    found = []
+    for family, task, seed, paths in files:
+        own = {path.name: masks[path] for path in paths}
+        heads, mlps = (own.get(name, np.ones(shape, dtype=bool)) for name, shape in shapes.items())
+        digest = hashlib.sha256("\n".join(sums[family, task]).encode()).hexdigest()
+        found.append(Imported(family, task, seed, StructuredSubnetwork(heads, mlps), digest))
+    return found
 
 
 def import_masks(folder: Path, store: RunStore) -> list[Imported]:
@@ -176,8 +171,8 @@ def import_masks(folder: Path, store: RunStore) -> list[Imported]:
         LotteryError: as in `read_masks`; nothing was written.
     """
     found = read_masks(folder)
-    for imported in found:
-        store.fetch(imported.key, partial(_write, imported.subnetwork))
+    for each in found:
+        store.fetch(each.key, lambda to, kept=each.subnetwork: save_subnetwork(kept, to / _GOOD))  # type: ignore[misc]
     return found
 
 
@@ -193,10 +188,8 @@ def load_imported(store_root: Path) -> dict[str, dict[str, dict[int, StructuredS
     store = RunStore(store_root)
     found: dict[str, dict[str, dict[int, StructuredSubnetwork]]] = {}
     origins: dict[tuple[str, str], Path] = {}
-    for folder in sorted(
-        (store_root / ENCODER).glob("*/imported-*/seed-*"),
-        key=lambda folder: (folder.parents[1], folder.parent, _number(folder, "seed-") or 0),
-    ):
+    folders = (store_root / ENCODER).glob("*/imported-*/seed-*")
+    for folder in sorted(folders, key=lambda f: (*f.parents[1::-1], _number(f, "seed-"))):
         key = _stored_key(folder, store_root)
         family = str(key.config["method"])
         origin = origins.setdefault((family, key.task), folder.parent)
@@ -206,7 +199,7 @@ def load_imported(store_root: Path) -> dict[str, dict[str, dict[int, StructuredS
                 f"{folder.parent}; delete one."
             )
         with warnings.catch_warnings(action="ignore"):  # the error says it, and what to do
-            path = store.fetch(key, partial(_refuse, folder)) / _SUBNETWORK
+            path = store.fetch(key, partial(_refuse, folder)) / _GOOD
         subnetwork = load_subnetwork(path)
         if not isinstance(subnetwork, StructuredSubnetwork):
             raise LotteryError(f"{path} holds no heads and MLPs; delete it and import again.")
@@ -222,46 +215,46 @@ def load_imported(store_root: Path) -> dict[str, dict[str, dict[int, StructuredS
     }
 
 
-def _masks_folder(folder: Path) -> Path:
-    inside = any((folder / family.folder).is_dir() for family in FAMILIES.values())
-    return folder if inside else folder / "masks"
-
-
 def _find(folder: Path, names: Collection[str]) -> dict[str, dict[int, list[Path]]]:
+    """The mask files of a family by task and seed, in the order of the tasks and seeds."""
     found: dict[str, dict[int, list[Path]]] = {}
     for task in _folders(folder):
         if task.name not in _TASK_OF:
             raise unknown(f"task folder in {folder}:", task.name, _TASK_OF)
-        for seed in _folders(task):
-            number = _number(seed, "seed_")
-            if number is None:
-                raise LotteryError(f"{seed} is no folder of a seed, such as seed_42.")
+        seeds = {_number(seed, "seed_"): seed for seed in _folders(task)}
+        if not seeds:
+            raise LotteryError(f"{task} has no folder of a seed, such as seed_42.")
+        if -1 in seeds:
+            raise LotteryError(f"{seeds[-1]} is no folder of a seed, such as seed_42.")
+        for seed in seeds.values():
             for name in names:
                 if not (seed / name).is_file():
                     raise LotteryError(f"{seed} has no {name}.")
-            found.setdefault(_TASK_OF[task.name], {})[number] = [seed / name for name in names]
-        if _TASK_OF[task.name] not in found:
-            raise LotteryError(f"{task} has no folder of a seed, such as seed_42.")
+        found[_TASK_OF[task.name]] = {
+            number: [seeds[number] / name for name in names] for number in sorted(seeds)
+        }
     _check_seeds(found, f"In {folder} masks are missing")
-    return {task: dict(sorted(found[task].items())) for task in TASKS if task in found}
+    return {task: found[task] for task in TASKS if task in found}
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(p for p in found if p.is_dir() and not p.name.startswith("."))
 
 
-def _number(folder: Path, prefix: str) -> int | None:
+def _number(folder: Path, prefix: str) -> int:
+    """The number after the prefix; -1 if there is none."""
     match = re.fullmatch(f"{prefix}(0|[1-9][0-9]*)", folder.name)
-    return int(match[1]) if match else None
+    return int(match[1]) if match else -1
 
 
 def _check_seeds(tasks: Mapping[str, Mapping[int, object]], problem: str) -> None:
-    wanted = sorted({seed for seeds in tasks.values() for seed in seeds})
-    lacking = {task: [s for s in wanted if s not in seeds] for task, seeds in tasks.items()}
+    wanted = {seed for seeds in tasks.values() for seed in seeds}
     lacks = [
-        f"{task} lacks seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
-        for task, seeds in lacking.items()
-        if seeds
+        f"{task} lacks seed{'s' * (len(wanted - seeds.keys()) > 1)} "
+        f"{', '.join(map(str, sorted(wanted - seeds.keys())))}"
+        for task, seeds in tasks.items()
+        if wanted - seeds.keys()
     ]
     if lacks:
         raise LotteryError(f"{problem}: {'; '.join(lacks)}, which another task has.")
@@ -293,47 +286,31 @@ def _parse(path: Path, data: bytes) -> np.ndarray:
     return array == 1
 
 
-def _everything(masks: Mapping[Path, np.ndarray]) -> StructuredSubnetwork:
-    """All heads and MLPs of the encoder that the masks are of; files of another are refused."""
+def _check_shapes(masks: Mapping[Path, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    """The shapes of both files of the encoder that the masks are of; another's are refused."""
     first = next(iter(masks))
     layers = len(masks[first])
     # masks of MLPs alone do not say how many heads a layer has; the authors' encoder does
     heads = next((m.shape[1] for m in masks.values() if m.ndim == 2), BERT_BASE.heads)
+    shapes: dict[str, tuple[int, ...]] = {HEADS: (layers, heads), MLPS: (layers,)}
     for path, mask in masks.items():
-        wanted = (layers, heads) if path.name == HEADS else (layers,)
-        if mask.shape != wanted:
+        if mask.shape != shapes[path.name]:
             raise LotteryError(
-                f"{path} holds a mask of shape {mask.shape}, but it must be {wanted} to be of the "
-                f"same encoder as the others, such as {first}."
+                f"{path} holds a mask of shape {mask.shape}, but it must be {shapes[path.name]} to "
+                f"be of the same encoder as the others, such as {first}."
             )
-    return StructuredSubnetwork(np.ones((layers, heads), dtype=bool), np.ones(layers, dtype=bool))
+    return shapes
 
 
-def _digest(files: Mapping[Path, bytes]) -> str:
-    lines = [
-        f"{path.parent.name}/{path.name} {hashlib.sha256(data).hexdigest()}"
-        for path, data in files.items()
-    ]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _write(subnetwork: StructuredSubnetwork, folder: Path) -> None:
-    save_subnetwork(subnetwork, folder / _SUBNETWORK)
-
-
-def _refuse(damaged: Path, _folder: Path) -> None:
-    raise _damage(damaged)
-
-
-def _damage(folder: Path) -> LotteryError:
-    return LotteryError(f"The imported subnetwork {folder} is damaged; run the import again.")
+def _refuse(damaged: Path, _folder: Path | None = None) -> NoReturn:
+    raise LotteryError(f"The imported subnetwork {damaged} is damaged; run the import again.")
 
 
 def _stored_key(folder: Path, root: Path) -> Key:
     seed = _number(folder, "seed-")
     with suppress(OSError, ValueError, KeyError, TypeError):
         stored = read_json(folder / "config.json")
-        key = Key(ENCODER, folder.parents[1].name, stored["stage"], stored["config"], seed or 0)
+        key = Key(ENCODER, folder.parents[1].name, stored["stage"], stored["config"], seed)
         if root / key.path == folder and key.config["method"] in FAMILIES:
             return key
-    raise _damage(folder)
+    _refuse(folder)

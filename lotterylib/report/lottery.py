@@ -6,6 +6,7 @@ yet, those that have are a random sample.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import eq, gt, lt
@@ -103,12 +104,7 @@ def layers_in(table: pd.DataFrame) -> int:
 
 
 def scores_of_halves(table: pd.DataFrame, column: str) -> pd.Series:
-    """The scores of the tickets of half the units, as far as there are any, indexed by ticket.
-
-    Args:
-        table: of one seed.
-        column: "pruned" or "retrained".
-    """
+    """The known scores, "pruned" or "retrained", of tickets of half the units, by ticket."""
     return scores_of_size(table, layers_in(table), column)
 
 
@@ -150,12 +146,8 @@ class Standing:
 
 
 def standing(table: pd.DataFrame, ticket: int | None, column: str) -> Standing | None:
-    """Where a ticket stands among those of its size; None if it has no score.
-
-    Args:
-        table: of one seed.
-        ticket: the one that was picked.
-        column: "pruned" or "retrained".
+    """Where a ticket stands among those of its size, by its score in `column` of the table of one
+    seed; None if it has none.
     """
     if ticket is None:
         return None
@@ -163,27 +155,21 @@ def standing(table: pd.DataFrame, ticket: int | None, column: str) -> Standing |
     if ticket not in scores.index or len(scores) < 2:
         return None
     mine, others = float(scores.loc[ticket]), scores.drop(ticket)
-    higher, same, lower = (compare(others, mine).sum() for compare in (gt, eq, lt))
-    return Standing(mine, int(higher), int(same), int(lower), float(others.max()))
+    higher, same, lower = (int(compare(others, mine).sum()) for compare in (gt, eq, lt))
+    return Standing(mine, higher, same, lower, float(others.max()))
 
 
 def path_table(path: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """The search's way, a row for each state: how many `units` are left, the `ticket`, its `score`,
     and the units that go next.
     """
-    rows = []
-    for state, following in zip(path, [*path[1:], None], strict=True):
-        gone = 0 if following is None else state["ticket"] ^ following["ticket"]
-        names = _unit_names(len(state["mlps"]))
-        rows.append(
-            {
-                "units": state["ticket"].bit_count(),
-                "ticket": state["ticket"],
-                "score": f"{state['score']:.3f}",
-                "next to go": ", ".join(n for bit, n in enumerate(names) if gone >> bit & 1),
-            }
-        )
-    return pd.DataFrame(rows).set_index("units")
+    names = _unit_names(len(path[0]["mlps"]))
+    tickets = [state["ticket"] for state in path]
+    gone = [one ^ other for one, other in itertools.pairwise(tickets)] + [0]
+    next_ = [", ".join(n for bit, n in enumerate(names) if lost >> bit & 1) for lost in gone]
+    scores = [f"{state['score']:.3f}" for state in path]
+    units = pd.Index([ticket.bit_count() for ticket in tickets], name="units")
+    return pd.DataFrame({"ticket": tickets, "score": scores, "next to go": next_}, units)
 
 
 def _unit_names(layers: int) -> list[str]:
@@ -220,17 +206,14 @@ def rules(table: pd.DataFrame, marks: Marks) -> pd.DataFrame:
     rows = []
     for part, name in enumerate(PARTS):
         top = highest(lost.index, layers, part)
-        for number in range(1, layers + 1):
+        meets = {f"an {name}": top >= 1}
+        for number in range(2, layers + 1):
             where = "in the last layer" if number == layers else f"in layer {number} or above"
-            meets = {
-                f"an {name} {where}" if number > 1 else f"an {name}": top >= number,
-                f"at least {number} {name}s": counted[:, part] >= number,
-            }
-            if number == 1:  # the same in other words
-                meets.popitem()
-            for rule, met in meets.items():
-                missed, spared = int((lost & met).sum()), int((~lost & ~met).sum())
-                rows.append((rule, part, missed, spared, missed + spared))
+            meets[f"an {name} {where}"] = top >= number
+            meets[f"at least {number} {name}s"] = counted[:, part] >= number
+        for rule, met in meets.items():
+            missed, spared = int((lost & met).sum()), int((~lost & ~met).sum())
+            rows.append((rule, part, missed, spared, missed + spared))
     columns = ["rule", "part", "losers_with", "winners_without", "exceptions"]
     found = pd.DataFrame(rows, columns=columns)
     return found.sort_values("exceptions", kind="stable", ignore_index=True)
@@ -246,13 +229,11 @@ def constant_without(table: pd.DataFrame) -> pd.DataFrame:
     layers = layers_in(table)
     kept = units_of(table["ticket"].to_numpy(), layers).reshape(len(table), -1)
     constant = table["constant"].to_numpy(dtype=bool)
-    return pd.DataFrame(
-        {
-            "unit": _unit_names(layers),
-            "without": [constant[~each].mean() for each in kept.T],
-            "with": [constant[each].mean() for each in kept.T],
-        }
-    )
+    shares = {
+        "without": [constant[~each].mean() for each in kept.T],
+        "with": [constant[each].mean() for each in kept.T],
+    }
+    return pd.DataFrame({"unit": _unit_names(layers)} | shares)
 
 
 def units_of_extremes(table: pd.DataFrame, column: str, share: float = 0.1) -> np.ndarray:
@@ -278,7 +259,6 @@ def units_of_extremes(table: pd.DataFrame, column: str, share: float = 0.1) -> n
 
 def describe_pruned(table: pd.DataFrame, marks: Marks) -> str:
     """What the scores of all tickets as pruned say."""
-    found = standing(table, marks.half, "pruned")
     kept = table[table["pruned"] >= marks.threshold * marks.full]
     small = f"{len(kept):,} of all {len(table):,} tickets keep {marks.threshold:.0%} of the full "
     small += f"model's {marks.full:.3f}. "
@@ -287,23 +267,21 @@ def describe_pruned(table: pd.DataFrame, marks: Marks) -> str:
             f"The smallest of them has {_count(kept['units'].min(), 'unit')}; the search stops "
         )
         small += f"at {_count(marks.good.bit_count(), 'unit')}."
-    return "\n".join(
-        (
-            f"* **The search's ticket as pruned:** {_compare(found)}",
-            f"* **Small tickets:** {small}",
-            f"* **The unit that is missed most:** {_missed_most(table)}",
-        )
-    )
-
-
-def _missed_most(table: pd.DataFrame) -> str:
     shares = constant_without(table).set_index("unit")
     unit = str((shares["without"] - shares["with"]).idxmax())
-    if not shares["without"][unit] > shares["with"][unit]:
-        return "none makes tickets give the same answer everywhere more often when it is missing."
-    return (
-        f"without the {unit}, {shares['without'][unit]:.1%} of all tickets give the same answer "
-        f"everywhere; with it, {shares['with'][unit]:.1%} do."
+    without, with_ = (float(shares[name][unit]) for name in ("without", "with"))
+    missed = (
+        f"without the {unit}, {without:.1%} of all tickets give the same answer everywhere; with "
+        f"it, {with_:.1%} do."
+        if without > with_
+        else "none makes tickets give the same answer everywhere more often when it is missing."
+    )
+    return "\n".join(
+        (
+            f"* **The search's ticket as pruned:** {_compare(table, marks, 'pruned')}",
+            f"* **Small tickets:** {small}",
+            f"* **The unit that is missed most:** {missed}",
+        )
     )
 
 
@@ -312,10 +290,13 @@ def describe_retrained(table: pd.DataFrame, marks: Marks) -> str:
     scores, lost = scores_of_halves(table, "retrained"), losers(table, marks)
     if len(scores) < 2:
         return "Too few tickets have been retrained yet."
-    found = standing(table, marks.half, "retrained")
+    sure = f"{lost.mean():.0%}"
+    if len(lost) < (table["units"] == layers_in(table)).sum():
+        low, high = proportion_confint(lost.sum(), len(lost), method="wilson")
+        sure += f"; of all, by a 95% interval, {low:.0%} to {high:.0%}"
     lines = [
-        f"* **The search's ticket retrained:** {_compare(found)}",
-        f"* **Losers:** {lost.sum()} of {len(lost)} retrained tickets {_share_lost(table, lost)} "
+        f"* **The search's ticket retrained:** {_compare(table, marks, 'retrained')}",
+        f"* **Losers:** {lost.sum()} of {len(lost)} retrained tickets ({sure}) "
         f"end at or below {marks.losing:.3f}, half of the way from the majority class "
         f"({marks.majority:.3f}) to a linear layer on the frozen encoder ({marks.frozen:.3f}). "
         f"{(scores > marks.frozen).sum()} end above that layer.",
@@ -374,7 +355,8 @@ def describe_progress(table: pd.DataFrame) -> str:
     )
 
 
-def _compare(found: Standing | None) -> str:
+def _compare(table: pd.DataFrame, marks: Marks, column: str) -> str:
+    found = standing(table, marks.half, column)
     if found is None:
         return "none of half the units has a score on the search's way."
     percent = f"{(found.lower + found.same / 2) / found.others:.1%}"
@@ -383,13 +365,6 @@ def _compare(found: Standing | None) -> str:
         f"of its size, ties with {found.same} and loses to {found.higher}: {percent} are beaten, "
         f"ties counted half. The best of the others scores {found.best:.3f}."
     )
-
-
-def _share_lost(table: pd.DataFrame, lost: pd.Series) -> str:
-    if len(lost) == (table["units"] == layers_in(table)).sum():
-        return f"({lost.mean():.0%})"
-    low, high = proportion_confint(lost.sum(), len(lost), method="wilson")
-    return f"({lost.mean():.0%}; of all, by a 95% interval, {low:.0%} to {high:.0%})"
 
 
 def _count(number: int, what: str) -> str:

@@ -28,22 +28,12 @@ NO_OVERLAP = "The tasks have too few seeds in common to be compared."
 
 def runs_table(results: pd.DataFrame) -> pd.DataFrame:
     """What was run: a row per task with preset, budget, rows, epochs and seeds."""
-    rows = []
-    for task in in_order(results["task"]):
-        full = results[(results["task"] == task) & (results["subnetwork"] == "full")]
-        first = full.iloc[0]
-        rows.append(
-            {
-                "task": title_of(task),
-                "preset": first["preset"],
-                "budget": first["budget"],
-                "training rows": first["train_rows"],
-                "dev rows": first["examples"],
-                "epochs": first["epochs"],
-                "seeds": ", ".join(map(str, full["seed"].unique())),
-            }
-        )
-    return pd.DataFrame(rows).set_index("task")
+    names = {"train_rows": "training rows", "examples": "dev rows"}
+    columns = ["preset", "budget", "training rows", "dev rows", "epochs"]
+    groups = results[results["subnetwork"] == "full"].rename(columns=names).groupby("task")
+    table = groups[columns].first().loc[in_order(results["task"])]
+    table["seeds"] = groups["seed"].agg(lambda seeds: ", ".join(map(str, seeds.unique())))
+    return table.rename(index=title_of)
 
 
 def judged(results: pd.DataFrame, folder: Path) -> pd.DataFrame:
@@ -74,30 +64,18 @@ def stability_over_tasks(good: Good) -> pd.DataFrame:
     Tasks with a single seed are left out.
     """
     known = paper.stability().set_index(["task", "part"])["kappa"]
-    rows = []
-    for task, part in ((task, part) for task in good for part in PARTS):
+    columns = {"seeds": "seeds", "kappa": "kappa", "kappa_low": "low", "kappa_high": "high"}
+    columns |= {"overlap": "shared", "chance": "by chance", "overlap_p": "p"}
+    columns |= {"overlap_p_least": "least p"}
+    rows = {}
+    for task, part in itertools.product(good, PARTS):
         masks = list(good[task]["structured"].values())
-        if len(masks) < 2:
-            continue
-        found = agreement(stack(masks, part))
-        rows.append(
-            {
-                "task": title_of(task),
-                "part": part,
-                "seeds": found.seeds,
-                "kappa": found.kappa,
-                "low": found.kappa_low,
-                "high": found.kappa_high,
-                "shared": found.overlap,
-                "by chance": found.chance,
-                "p": found.overlap_p,
-                "least p": found.overlap_p_least,
-                "paper": known.get((task, part), np.nan),
-            }
-        )
-    columns = ["task", "part", "seeds", "kappa", "low", "high", "shared", "by chance", "p"]
-    columns += ["least p", "paper"]
-    return pd.DataFrame(rows, columns=columns).set_index(["task", "part"]).round(4)
+        if len(masks) > 1:
+            found = agreement(stack(masks, part))
+            row = {name: getattr(found, field) for field, name in columns.items()}
+            rows[title_of(task), part] = row | {"paper": known.get((task, part), np.nan)}
+    index = pd.MultiIndex.from_tuples(rows, names=["task", "part"])
+    return pd.DataFrame([*rows.values()], index, columns=[*columns.values(), "paper"]).round(4)
 
 
 def overlap_of(good: Good, part: Part, of: str = "good") -> TaskOverlap | None:
@@ -111,11 +89,8 @@ def overlap_of(good: Good, part: Part, of: str = "good") -> TaskOverlap | None:
     Returns:
         None where the tasks have no seed in common, or, for super-survivors, fewer than two.
     """
-    seeds = [
-        seed
-        for seed in next(iter(good.values()))["structured"]
-        if all(seed in found["structured"] for found in good.values())
-    ]
+    first, *others = (found["structured"] for found in good.values())
+    seeds = [seed for seed in first if all(seed in other for other in others)]
     if len(seeds) < (2 if of == "super" else 1):
         return None
     kept: dict[str, list[StructuredSubnetwork]] = {
@@ -144,12 +119,10 @@ def overlap_beside_paper(overlaps: Mapping[str, TaskOverlap | None]) -> pd.DataF
         for first, second in itertools.combinations(range(len(overlap.tasks)), 2):
             pair = (overlap.tasks[first], overlap.tasks[second])
             if pair in known.index:
-                shared, chance = overlap.mean[first, second], overlap.chance[first, second]
+                ours = overlap.mean[first, second], overlap.chance[first, second]
                 theirs = known.loc[pair, ["mean", "chance"]].to_numpy(dtype=float)
-                rows[part, " and ".join(title_of(task) for task in pair)] = [
-                    *(shared, chance, shared / chance),
-                    *(*theirs, theirs[0] / theirs[1]),
-                ]
+                row = [x for a, b in (ours, theirs) for x in (a, b, a / b)]
+                rows[part, " and ".join(map(title_of, pair))] = row
     columns = pd.MultiIndex.from_product([["here", "paper"], ["shared", "by chance", "ratio"]])
     index = pd.MultiIndex.from_tuples(rows, names=["part", "tasks"]) if rows else None
     return pd.DataFrame(list(rows.values()), index=index, columns=columns).round(2)

@@ -30,6 +30,10 @@ OVERVIEW, AUDIT = "08_overview.ipynb", "12_audit.ipynb"
 TICKETS = "13_whole_lottery.ipynb"
 """The template of one task whose page `lottery tickets` makes."""
 
+LOTTERY = "lottery"
+"""The folder, among those of encoders, for pages of the whole lottery that were made from another
+request than the encoder's other pages: `--pages <pages>/lottery`."""
+
 AUTHORS = "authors"
 """Stands in for an encoder where a page is about the authors' own subnetworks."""
 
@@ -37,11 +41,7 @@ SCRATCH = ".page-"
 """How the folders begin in which pages are made, beside the pages."""
 
 _VOLATILE = (
-    "start_time",
-    "end_time",
-    "duration",
-    "input_path",
-    "output_path",
+    *("start_time", "end_time", "duration", "input_path", "output_path"),
     "environment_variables",
 )
 
@@ -157,11 +157,12 @@ def write_contents(contents: Path, pages: Path) -> None:
     order = {name: place for place, name in enumerate(["overview", *TASKS])}
     chapters = []
 
-    def place(folder: Path) -> tuple[bool, str, int]:
-        encoder = folder.parent.name
-        return encoder == AUTHORS, encoder, order.get(folder.name, len(order))
+    def place(folder: Path) -> tuple[int, str, int]:
+        part = {LOTTERY: 1, AUTHORS: 2}.get(folder.relative_to(pages).parts[0], 0)
+        return part, folder.parent.name, order.get(folder.name, len(order))
 
-    for folder in sorted(pages.glob("*/*"), key=place):
+    folders = [*pages.glob("*/*"), *pages.glob(f"{LOTTERY}/*/*")]
+    for folder in sorted(folders, key=place):
         found = sorted(page for page in folder.glob("*.ipynb") if TEMPLATE.fullmatch(page.name))
         if found:
             first, *others = (

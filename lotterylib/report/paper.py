@@ -17,13 +17,15 @@ from __future__ import annotations
 import itertools
 from functools import lru_cache
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.report.imported import BERT_BASE
-from lotterylib.tasks import TASKS, find_task
+from lotterylib.report.tables import markdown_table
+from lotterylib.tasks import TASKS, find_task, title_of
 
 OVERLAP_PARTS = ("heads", "mlps", "super heads")
 """What `task_overlap` counts: surviving heads or MLPs, or heads that survive under all seeds."""
@@ -79,8 +81,8 @@ def score(task: str, method: str, subnetwork: str, phase: str) -> tuple[float, f
             f"The paper has no scores of {subnetwork} subnetworks, {phase}, by the method "
             f"{method!r}. By it there are: {there}."
         )
-    row = settings.loc[[wanted]].iloc[0]
-    return float(row["mean"]), float(row["sd"])
+    mean, sd = settings.loc[[wanted]].iloc[0][["mean", "sd"]]
+    return float(mean), float(sd)
 
 
 def sizes() -> pd.DataFrame:
@@ -96,8 +98,7 @@ def sizes() -> pd.DataFrame:
         from 0 to 1. The "random" sizes are those of the masks that were stored; whether the
         reported scores are of these very masks is not recorded.
     """
-    whole = {name: "Int64" for name in ("heads", "mlps", "steps")}
-    return _read("sizes").astype(whole)
+    return _read("sizes").astype(dict.fromkeys(("heads", "mlps", "steps"), "Int64"))
 
 
 def stability() -> pd.DataFrame:
@@ -209,6 +210,42 @@ def differences() -> pd.DataFrame:
     return _read("differences").fillna({"option": "", "affects": ""})
 
 
+def inventory() -> pd.DataFrame:
+    """Every table, figure and appendix of the paper, and where it is made again.
+
+    Returns:
+        A row per item: its `name` in the paper, what it `shows`, the `pages` that make it again
+        (templates without `.ipynb`, or chapters), and whether the authors' `masks` give it too.
+    """
+    return _read("inventory").assign(pages=lambda table: table["pages"].str.split())
+
+
+def find_pages(pages: Path, template: str) -> list[Path]:
+    """The published pages of a template, relative to the folder of pages."""
+    return sorted(path.relative_to(pages) for path in pages.glob(f"*/*/{template}.ipynb"))
+
+
+def inventory_table(pages: str) -> str:
+    """The inventory as a Markdown table with links.
+
+    Args:
+        pages: the folder of published pages, relative to the chapter that shows the table.
+    """
+    rows = []
+    for item in inventory().itertuples():
+        links = []
+        for page in [*item.pages, *["12_audit"] * item.masks]:  # type: ignore[misc, operator]
+            if page.startswith("chapters/"):
+                name = page.removeprefix("chapters/")
+                links.append(f"[{name}]({name}.md)")
+            for path in find_pages(Path(pages), page):
+                name = "all tasks" if path.parent.name == "overview" else title_of(path.parent.name)
+                name = "from released masks" if page == "12_audit" else name
+                links.append(f"[{name}]({pages}/{path})")
+        rows.append((f"**{item.name}**", item.shows, " · ".join(links)))
+    return markdown_table(("In the paper", "What it shows", "Where it is made again"), rows)
+
+
 STEP_CAP = 30
 """Up to how many steps of magnitude pruning `step_fits` tries; the longest search took 29."""
 
@@ -260,7 +297,6 @@ def describe_step_fits() -> str:
 
 
 def _read(name: str) -> pd.DataFrame:
-    with (files("lotterylib.report") / "paper_numbers" / f"{name}.csv").open(
-        encoding="utf-8"
-    ) as file:
+    path = files("lotterylib.report") / "paper_numbers" / f"{name}.csv"
+    with path.open(encoding="utf-8") as file:
         return pd.read_csv(file)

@@ -1,14 +1,7 @@
-"""Pictures that readers act on: what the scripts of `book/_static` draw, as JSON in the page.
-
-A picture is an empty section with its data inlined, so that a page asks no other file or host for
-them. The scripts find it by the name of its kind. Without JavaScript a sentence points to the table
-beside it, which says the same.
-"""
+"""Two pictures that readers act on: all tickets of a small encoder, and the search as a film."""
 
 from __future__ import annotations
 
-import html
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +11,8 @@ import pandas as pd
 
 from lotterylib.report.figures.style import METRIC_NAMES
 from lotterylib.report.identity import read_request
+from lotterylib.report.interactive import html_table, picture
 from lotterylib.report.lottery import layers_in, scores_of_size, standing
-from lotterylib.report.tables import markdown_table
 from lotterylib.runs.settings import Settings
 from lotterylib.tasks import title_of
 
@@ -33,22 +26,6 @@ PHASES = {
     "heads": "heads alone",
     "mlps": "MLPs alone",
 }
-
-
-def picture(kind: str, label: str, data: Mapping[str, Any]) -> str:
-    """A picture as HTML.
-
-    Args:
-        kind: of the picture: "lottery" or "film".
-        label: what it is called by screen readers.
-        data: what its script draws, as plain values.
-    """
-    inlined = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
-    return (
-        f'<section class="picture" data-picture="{kind}" aria-label="{html.escape(label)}">'
-        "<p>This picture moves by JavaScript, which is off. The table below says the same.</p>"
-        f'<script type="application/json">{inlined}</script></section>'
-    )
 
 
 def describe_source(folder: Path) -> str:
@@ -84,17 +61,25 @@ def lottery_data(table: pd.DataFrame, metric: str) -> dict[str, Any]:
     }
 
 
-def lottery_summary(table: pd.DataFrame) -> str:
-    """All tickets by their size as a Markdown table: the best, the median, the search's choice."""
+def hunt(table: pd.DataFrame, metric: str) -> str:
+    """The picture of all tickets as HTML, with what each size has as its table."""
+    header = ("Units", "Tickets", "Best, pruned", "Median", "The search's choice", "Better than it")
+    caption = "Scores of all tickets as pruned, by the number of their units"
+    shown = html_table(caption, header, lottery_rows(table))
+    return picture("lottery", lottery_data(table, metric), shown)
+
+
+def lottery_rows(table: pd.DataFrame) -> list[tuple[str, ...]]:
+    """By size: how many tickets, best and median score, the search's choice, how many beat it."""
     path = {ticket.bit_count(): ticket for ticket in table.loc[table["search"] >= 0, "ticket"]}
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for units in range(2 * layers_in(table), -1, -1):
         scores = scores_of_size(table, units, "pruned")
         picked = path.get(units)
         found = standing(table, picked, "pruned")
         rows.append(
             (
-                units,
+                str(units),
                 f"{len(scores):,}",
                 f"{scores.max():.3f}",
                 f"{scores.median():.3f}",
@@ -102,8 +87,7 @@ def lottery_summary(table: pd.DataFrame) -> str:
                 "" if found is None else f"{found.higher:,}",
             )
         )
-    header = ("Units", "Tickets", "Best, pruned", "Median", "The search's choice", "Better than it")
-    return markdown_table(header, rows)
+    return rows
 
 
 def describe_hunt(table: pd.DataFrame) -> str:
@@ -134,6 +118,21 @@ def describe_hunt(table: pd.DataFrame) -> str:
 
 
 # The search as a film
+
+
+def film(
+    searches: Mapping[int, Sequence[StructuredStep]], metric: str, threshold: float = 0.9
+) -> str:
+    """The film of structured searches as HTML, with the states of the first one as its table.
+
+    Args:
+        searches, metric, threshold: as for `film_data`.
+    """
+    seed, steps = next(iter(searches.items()))
+    header = ("State", "Phase", "Score", "Of full", "Verdict", "Heads and MLPs left", "Closed")
+    caption = f"The states of seed {seed}; closed heads as layer.head"
+    shown = html_table(caption, header, film_rows(steps))
+    return picture("film", film_data(searches, metric, threshold), shown)
 
 
 def film_data(
@@ -183,9 +182,10 @@ def _flat(scores: Importance) -> np.ndarray:
     return np.concatenate([scores.heads.ravel(), scores.mlps])
 
 
-def film_summary(steps: Sequence[StructuredStep], threshold: float = 0.9) -> str:
-    """The states of one search as a Markdown table, what went at each step named."""
-    rows, last = [], steps[0]
+def film_rows(steps: Sequence[StructuredStep]) -> list[tuple[str, ...]]:
+    """The states of one search, what went at each step named."""
+    rows: list[tuple[str, ...]] = []
+    last = steps[0]
     for number, step in enumerate(steps):
         gone = [
             f"{layer + 1}.{head + 1}"
@@ -194,7 +194,7 @@ def film_summary(steps: Sequence[StructuredStep], threshold: float = 0.9) -> str
         mlps = np.flatnonzero(last.subnetwork.mlps & ~step.subnetwork.mlps) + 1
         rows.append(
             (
-                number,
+                str(number),
                 PHASES[step.phase],
                 f"{step.score:.3f}",
                 f"{step.score / steps[0].score:.0%}",
@@ -204,5 +204,4 @@ def film_summary(steps: Sequence[StructuredStep], threshold: float = 0.9) -> str
             )
         )
         last = step if step.kept else last
-    header = ("State", "Phase", "Score", "Of full", "Verdict", "Heads and MLPs left", "Closed")
-    return markdown_table(header, rows)
+    return rows

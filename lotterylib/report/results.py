@@ -30,28 +30,9 @@ if TYPE_CHECKING:  # pages that only read results should not wait for torch
     from lotterylib.scoring import Score
 
 _OF_A_SCORE = (
-    "encoder",
-    "task",
-    "preset",
-    "budget",
-    "seed",
-    "method",
-    "subnetwork",
-    "phase",
-    "draw",
-    "metric",
-    "value",
-    "reported",
-    "density",
-    "printed_share",
-    "overlap_with_good",
-    "constant",
-    "examples",
-    "train_rows",
-    "epochs",
-    "seconds",
-    "threads",
-    "device",
+    *("encoder", "task", "preset", "budget", "seed", "method", "subnetwork", "phase", "draw"),
+    *("metric", "value", "reported", "density", "printed_share", "overlap_with_good", "constant"),
+    *("examples", "train_rows", "epochs", "seconds", "threads", "device"),
 )
 COLUMNS = (
     *_OF_A_SCORE,
@@ -162,16 +143,8 @@ def _rows(
     phase: str,
     draw: int = 0,
 ) -> Iterable[dict[str, object]]:
-    row: dict[str, object] = {
-        "seed": seed,
-        "method": method,
-        "subnetwork": kind,
-        "phase": phase,
-        "draw": draw,
-        "density": 1.0,
-        "constant": score.constant,
-        "examples": score.examples,
-    }
+    row: dict[str, object] = {"seed": seed, "method": method, "subnetwork": kind, "phase": phase}
+    row |= {"draw": draw, "density": 1.0, "constant": score.constant, "examples": score.examples}
     if method != "none":
         subnetwork = experiment.subnetwork(seed, method, kind, number=draw)
         half = 0 if kind in ("random", "bad") else draw
@@ -183,11 +156,8 @@ def _rows(
         made = experiment.store.provenance(key)
         row |= {name: made[name] for name in ("seconds", "threads", "device")}
     for metric, value in score.metrics.items():
-        yield row | {
-            "metric": metric,
-            "value": value,
-            "reported": metric == experiment.task.metric,
-        }
+        reported = metric == experiment.task.metric
+        yield row | {"metric": metric, "value": value, "reported": reported}
 
 
 def save_results(results: pd.DataFrame, path: Path) -> None:
@@ -251,34 +221,24 @@ def verdicts(results: pd.DataFrame) -> pd.DataFrame:
     runs = summary.groupby(list(RUN), sort=False, dropna=False)
     lines = []
     for (run, whole), method in itertools.product(runs, METHODS):
-        part = whole[whole["method"] == method]
-        reference = whole[whole["subnetwork"] == "full"].iloc[0]
-        good = part[(part["subnetwork"] == "good") & (part["phase"] == "pruned")]
-        line = {
-            "encoder": run[0],
-            "task": title_of(str(run[1])),
-            "preset": run[2],
-            "budget": run[3],
-            "metric": reference["metric"],
-            "method": method,
-            "seeds": int(reference["seeds"]),
-            "kept": good["density"].mean(),
-            "full": reference["mean"],
+        cells = whole[whole["method"] == method].set_index(["subnetwork", "phase"])
+        full = whole[whole["subnetwork"] == "full"].iloc[0]
+        line = dict(zip(("encoder", "task", "preset", "budget"), run, strict=False))
+        line |= {"task": title_of(str(run[1])), "metric": full["metric"], "method": method}
+        line |= {
+            "seeds": int(full["seeds"]),
+            "kept": cells["density"].get(("good", "pruned"), np.nan),
         }
-        for phase in PHASES:
-            for kind in KINDS:
-                cell = part[(part["subnetwork"] == kind) & (part["phase"] == phase)]
-                line[f"{kind} {phase}"] = cell["mean"].mean()
-        lines.append(line)
+        means = cells["mean"].to_dict() | {("full", ""): full["mean"]}
+        wanted = [("full", ""), *((kind, phase) for phase in PHASES for kind in KINDS)]
+        lines.append(line | {" ".join(c).strip(): means.get(c, np.nan) for c in wanted})
     return pd.DataFrame(lines)
 
 
 def format_verdicts(lines: pd.DataFrame) -> str:
     """The verdicts as a small table for a terminal."""
-    header = ["encoder", "task", "preset", "budget", "metric", "method", "seeds", "kept", "full"]
-    columns = [*header, *(f"{kind} {phase}" for phase in PHASES for kind in KINDS)]
-    shown = lines[columns].copy()
+    shown = lines.copy()
     shown["kept"] = shown["kept"].map("{:.0%}".format)
-    for column in columns[len(header) - 1 :]:
-        shown[column] = shown[column].map("{:.3f}".format)
+    scores = shown.columns[shown.columns.get_loc("full") :]
+    shown[scores] = shown[scores].map("{:.3f}".format)
     return shown.to_string(index=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -61,19 +62,17 @@ def _spelt(value: float, digits: int) -> str:
 
 def describe_run(experiment: Experiment) -> pd.DataFrame:
     """Encoder, data, preset, budget and seeds of a run, one a row."""
-    settings = describe(experiment.settings)
-    encoder = experiment.encoder
+    settings, encoder, recipe = describe(experiment.settings), experiment.encoder, experiment.recipe
+    named = f"{encoder.name}, from {encoder.origin}"
     described = {
-        "encoder": f"{encoder.name}, from {encoder.origin}"
-        if encoder.directory
-        else encoder.origin,
+        "encoder": named if encoder.directory else encoder.origin,
         "task": experiment.task.title,
         "data": experiment.data.origin,
         "preset": settings["preset"],
-        "budget": f"{settings['budget']}, {experiment.recipe.epochs} epochs",
+        "budget": f"{settings['budget']}, {recipe.epochs} epochs",
         "seeds": settings["seeds"],
-        "learning rate": f"{experiment.recipe.learning_rate:g}",
-        "batches": f"{experiment.recipe.batch_size} examples, in {settings['batch_order']} order",
+        "learning rate": f"{recipe.learning_rate:g}",
+        "batches": f"{recipe.batch_size} examples, in {settings['batch_order']} order",
     }
     return pd.DataFrame({"this run": described})
 
@@ -86,32 +85,23 @@ def time_taken(experiment: Experiment, *labels: str) -> pd.DataFrame:
     """
     from lotterylib.runs.jobs import ALL, is_done, jobs_of, provenance
 
-    rows = []
-    for label in labels:
-        jobs = [
-            j for j in jobs_of(experiment.settings, ALL) if f"{j.label} ".startswith(f"{label} ")
-        ]
-        for seed in experiment.settings.seeds:
-            made = [
-                provenance(experiment, job)
-                for job in jobs
-                if job.seed == seed and is_done(experiment, job)
-            ]
-            if made:
-                seconds = sum(entry["seconds"] for entry in made)
-                rows.append(
-                    {"what": label, "seed": seed, "seconds": round(seconds)} | _origin(made[0])
-                )
+    rows, jobs = [], jobs_of(experiment.settings, ALL)
+    for label, seed in itertools.product(labels, experiment.settings.seeds):
+        own = [j for j in jobs if f"{j.label} ".startswith(f"{label} ") and j.seed == seed]
+        made = [provenance(experiment, job) for job in own if is_done(experiment, job)]
+        if made:
+            row = {"what": label, "seed": seed, "seconds": round(sum(e["seconds"] for e in made))}
+            row["device"] = f"{made[0]['device']}, {made[0]['threads']} threads"
+            row["versions"] = f"torch {made[0]['torch']}, transformers {made[0]['transformers']}"
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
 def search_states(trace: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """The states of a search for `figures.search_curves`: `left`, `score` and `held`."""
-    rows = [
-        (state.get("density", state.get("surviving")), state["score"], state["kept"])
-        for state in trace
-    ]
-    return pd.DataFrame(rows, columns=["left", "score", "held"])
+    left = [state.get("density", state.get("surviving")) for state in trace]
+    score, held = ([state[name] for state in trace] for name in ("score", "kept"))
+    return pd.DataFrame({"left": left, "score": score, "held": held})
 
 
 def importance_states(trace: Sequence[dict[str, Any]]) -> list[Importance]:
@@ -180,8 +170,3 @@ def size_table(
                 row["shared with good"] = "-" if math.isnan(shared) else f"{shared:.1%}"
             rows.append(row)
     return pd.DataFrame(rows).set_index(["seed", "subnetwork"])
-
-
-def _origin(made: dict[str, Any]) -> dict[str, object]:
-    versions = f"torch {made['torch']}, transformers {made['transformers']}"
-    return {"device": f"{made['device']}, {made['threads']} threads", "versions": versions}

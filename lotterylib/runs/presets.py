@@ -42,6 +42,3 @@ BUDGETS: dict[str, dict[str, Any]] = {
     "full": {"train_rows": 0, "dev_rows": 0, "epochs": 3, "seeds": PAPER_SEEDS},
 }
 """Rows of the splits (0 for all there are), passes over the training rows, seeds."""
-
-EXTRA_SEEDS = {"laptop": 1}
-"""How many of a budget's seeds the pages beyond those of every run get, where not all."""

@@ -20,9 +20,6 @@ from lotterylib.runs.settings import Settings, names, read_text
 
 if TYPE_CHECKING:
     from lotterylib.data.glue import TaskData
-
-Request = Sequence[tuple[Settings, Sequence[str]]]
-
 BOOK, TRIALS = "book/results", "trial"
 """The folders of pages: of the book, and of runs whose scores mean nothing."""
 
@@ -52,21 +49,6 @@ def pages_wanted(settings: Settings, extras: Sequence[str], there: Path) -> list
     ]
     alone = len(settings.seeds) < 2
     return [page for page in (*CORE, *asked) if not (alone and page in SEVERAL_SEEDS)]
-
-
-def in_parts(settings: Settings, wanted: Sequence[str], extra_seeds: int) -> Request:
-    """The pages of every run with all seeds, and the extras with the first few of them.
-
-    Args:
-        settings: with all seeds.
-        wanted: the task's pages.
-        extra_seeds: how many seeds the pages of `EXTRAS` get; 0 for all.
-    """
-    extras = [page for page in wanted if page not in CORE]
-    if not extras or not 0 < extra_seeds < len(settings.seeds):
-        return [(settings, wanted)]
-    fewer = settings.but(seeds=settings.seeds[:extra_seeds])
-    return [(settings, [page for page in wanted if page in CORE]), (fewer, extras)]
 
 
 def load_task_data(settings: Settings) -> TaskData:

@@ -9,15 +9,16 @@ import pandas as pd
 import pytest
 import yaml
 
-from lotterylib.report.inventory import ITEMS, find_pages
-from lotterylib.report.pages import TEMPLATE
+from lotterylib.report.pages import LOTTERY, TEMPLATE, TICKETS
+from lotterylib.report.paper import find_pages, inventory
 from lotterylib.report.results import COLUMNS, load_results
 from lotterylib.runs.methods import CORE, EXTRAS, KINDS, METHODS, PHASES
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "book" / "results"
 OVER_TASKS = {"overview": "08_overview", "audit": "12_audit"}
-PAGES = sorted(page for page in RESULTS.glob("*/*/*.ipynb") if TEMPLATE.fullmatch(page.name))
+FOUND = [*RESULTS.glob("*/*/*.ipynb"), *RESULTS.glob(f"{LOTTERY}/*/*/*.ipynb")]
+PAGES = sorted(page for page in FOUND if TEMPLATE.fullmatch(page.name))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}-{page.stem}")
@@ -38,7 +39,8 @@ def test_nothing_published_names_a_place_on_the_machine_it_ran_on():
 
 
 def test_every_task_with_pages_has_those_of_every_run_and_its_tables():
-    folders = {page.parent for page in PAGES if page.parent.name not in OVER_TASKS}
+    of_tasks = [page for page in PAGES if page.parent.name not in OVER_TASKS]
+    folders = {page.parent for page in of_tasks if page.name != TICKETS}
     assert folders
     for folder in folders:
         there = {page.stem for page in PAGES if page.parent == folder}
@@ -49,7 +51,7 @@ def test_every_task_with_pages_has_those_of_every_run_and_its_tables():
 
 
 def test_every_item_of_the_paper_has_a_page():
-    for item in ITEMS:
+    for item in inventory().itertuples():
         for page in item.pages:
             chapter = ROOT / "book" / f"{page}.md"
             assert chapter.is_file() or find_pages(RESULTS, page), f"{item.name}: {page}"

@@ -62,7 +62,7 @@ def place(found, phase, part):
 
 
 def test_a_ticket_is_told_with_its_scores_and_ranks_by_mouse_and_keyboard(shown, table):
-    page = shown(pictures.picture("lottery", "Hunt", pictures.lottery_data(table, "accuracy")))
+    page = shown(pictures.hunt(table, "accuracy"))
     switches, score = page.locator(".picture-switches button"), page.locator(".picture-score")
     kept = [one.get_attribute("aria-pressed") == "true" for one in switches.all()]
     assert sum(kept) == 2
@@ -95,7 +95,7 @@ def test_a_ticket_is_told_with_its_scores_and_ranks_by_mouse_and_keyboard(shown,
 
 
 def test_the_searchs_choice_is_shown_when_it_is_asked_for(shown, table):
-    page = shown(pictures.picture("lottery", "Hunt", pictures.lottery_data(table, "accuracy")))
+    page = shown(pictures.hunt(table, "accuracy"))
     said = page.locator(".picture-said")
     assert "search's choice" not in said.inner_text()
     page.get_by_role("button", name="Show the search's choice").press("Enter")
@@ -117,7 +117,7 @@ def test_the_searchs_choice_is_shown_when_it_is_asked_for(shown, table):
 
 def test_when_all_are_retrained_nothing_is_called_a_sample(shown, table):
     table["retrained"] = table["retrained"].fillna(0.5).where(table["units"] == 2)
-    page = shown(pictures.picture("lottery", "Hunt", pictures.lottery_data(table, "accuracy")))
+    page = shown(pictures.hunt(table, "accuracy"))
     assert "so far" not in page.locator(".picture").inner_text()
     assert "sample" not in pictures.describe_hunt(table)
 
@@ -125,8 +125,8 @@ def test_when_all_are_retrained_nothing_is_called_a_sample(shown, table):
 def film(shown, **settings):
     """The committed film, and the search that it shows first."""
     searches = load_searches(MRPC)
-    data = pictures.film_data(searches, "accuracy")
-    return shown(pictures.picture("film", "Film", data), **settings), next(iter(searches.values()))
+    html = pictures.film(searches, "accuracy")
+    return shown(html, **settings), next(iter(searches.values()))
 
 
 def test_the_film_shows_every_state_by_buttons_and_arrow_keys(shown):
@@ -201,6 +201,11 @@ def test_the_film_plays_until_it_is_paused_and_never_where_motion_is_unwelcome(s
     assert not still.get_by_role("button", name="Play").count()
 
 
-def test_without_javascript_a_sentence_points_to_the_table(shown):
-    page, _ = film(shown, java_script_enabled=False)
-    assert page.locator(".picture").inner_text().startswith("This picture moves by JavaScript")
+def test_the_table_stands_there_without_javascript_and_is_folded_below_with_it(shown):
+    for on in (False, True):
+        page, steps = film(shown, java_script_enabled=on)
+        rows = page.locator(".acting table:not(.picture-grid) tbody tr")
+        assert rows.count() == len(steps)
+        for row, step in zip(rows.all(), steps, strict=True):
+            assert f"{step.score:.3f}" in row.text_content()
+        assert page.locator(".picture").count() == on

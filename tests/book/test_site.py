@@ -176,10 +176,10 @@ def test_the_pictures_stay_accessible_while_a_reader_acts(site, chromium, addres
             picture.get_by_role("button", name=name).click()
         page.evaluate(SETTLED, width)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        sizes = picture.locator("button:visible, td").evaluate_all(
+        sizes = picture.locator("button:visible, .picture-grid td").evaluate_all(
             "all => all.map(one => one.getBoundingClientRect()).map(box => [box.width, box.height])"
         )
-        assert min(map(min, sizes)) >= 21  # with the gaps, 24 from middle to middle
+        assert min(map(min, sizes)) >= 24
         for violation in axe_violations(Axe(), page, options):
             found.append(f"{chapter}: {violation}")
     assert not found

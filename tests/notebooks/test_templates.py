@@ -13,6 +13,7 @@ import nbformat
 import numpy as np
 import papermill
 import pytest
+import yaml
 
 from lotterylib.errors import LotteryError
 from lotterylib.report.identity import claim, requests_of
@@ -274,7 +275,9 @@ def test_papermill_alone_refuses_a_misspelt_parameter(tmp_path):
 
 def test_contents_list_the_pages_there_are(tmp_path):
     pages = tmp_path / "results"
-    for name in ("minilm/sst2/01_a.ipynb", "minilm/sst2/02_b.ipynb", "minilm/cola/01_a.ipynb"):
+    others = ("authors/audit/12_a.ipynb", "lottery/minilm/sst2/13_a.ipynb")
+    runs = ("minilm/sst2/01_a.ipynb", "minilm/sst2/02_b.ipynb", "minilm/cola/01_a.ipynb")
+    for name in (*others, *runs):
         (pages / name).parent.mkdir(parents=True, exist_ok=True)
         (pages / name).write_text("{}")
     contents = tmp_path / "_toc.yml"
@@ -285,4 +288,6 @@ def test_contents_list_the_pages_there_are(tmp_path):
     text = contents.read_text()
     assert text.index("results/minilm/cola/01_a") < text.index("results/minilm/sst2/01_a")
     assert "sections:\n    - file: results/minilm/sst2/02_b" in text
+    files = [chapter["file"] for chapter in yaml.safe_load(text)["parts"][0]["chapters"]]
+    assert files[2:] == ["results/lottery/minilm/sst2/13_a", "results/authors/audit/12_a"]
     assert "More" in text

@@ -146,12 +146,6 @@ def test_norm_weighted_maps_equal_the_norms_of_the_written_out_vectors(
     assert (maps - attention_maps(model, inputs, True, other)).abs().max() > 0.1
 
 
-def test_slices_do_not_concern_raw_maps(family_model, family_inputs):
-    model = family_model("bert")
-    inputs = family_inputs(model)
-    assert torch.equal(attention_maps(model, inputs), attention_maps(model, inputs, slices="rows"))
-
-
 @pytest.mark.parametrize(("family", "implementation"), IMPLEMENTATIONS)
 def test_the_model_is_left_as_it_was(family, implementation, family_model, family_inputs):
     model = family_model(family, implementation)

@@ -179,7 +179,9 @@ def test_a_single_search_is_enough(made_up, tmp_path, family):
 
 def test_masks_that_no_search_found_are_not_enough(made_up, tmp_path):
     drawn = {name: {"rte": made_up[name]["rte"]} for name in ("random", "bad", "super")}
-    with pytest.raises(LotteryError, match="holds no imported masks that a search found"):
+    with pytest.raises(
+        LotteryError, match=r"holds no imported masks that a search found.*import-masks.*\.$"
+    ):
         imported(tmp_path, drawn)
 
 
@@ -192,11 +194,6 @@ def test_one_seed_is_not_enough(made_up, tmp_path, family):
     masks[family] = {"rte": {42: masks[family]["rte"][42]}}
     with pytest.raises(LotteryError, match="at least two seeds of every task"):
         imported(tmp_path, masks)
-
-
-def test_nothing_imported_is_a_sentence_that_says_what_to_do(tmp_path):
-    with pytest.raises(LotteryError, match=r"holds no imported masks.*lottery import-masks.*\.$"):
-        audit.open_audit(parameters(tmp_path))
 
 
 def test_a_misspelt_parameter_is_refused_before_anything_is_read(tmp_path):
@@ -259,14 +256,6 @@ def test_a_head_or_mlp_too_few_is_told_of_exactly_its_task(found, task, change):
     seed = 86  # the only seed for which any head survives on WNLI
     table = audit.sizes_beside(altered(found["structured"], task, seed, change))
     assert agreeing(table) == [title for title in TITLES if title != TASKS[task].title]
-
-
-def test_sizes_are_compared_seed_by_seed(found):
-    """Swapping two seeds changes no mean."""
-    seeds = dict(found["structured"]["sst2"])
-    seeds[42], seeds[71] = seeds[71], seeds[42]
-    table = audit.sizes_beside({**found["structured"], "sst2": seeds})
-    assert agreeing(table) == [title for title in TITLES if title != "SST-2"]
 
 
 @pytest.mark.parametrize("part", ["heads", "mlps"])
@@ -548,11 +537,6 @@ def test_a_reported_overlap_agrees_down_to_its_last_digit(name, of):
         differs = not (of == "super" and column == "sd")
         agrees = audit.overlap_agrees(dataclasses.replace(overlap, **{column: value}), of)
         assert agrees != differs
-
-
-def test_the_overlap_of_heads_is_not_that_of_super_survivors():
-    assert not audit.overlap_agrees(reported_overlap("heads"), "super")
-    assert not audit.overlap_agrees(reported_overlap("super heads"))
 
 
 def test_overlaps_are_those_of_the_masks_seed_by_seed(found):

@@ -110,13 +110,6 @@ def test_padding_plays_no_part(tiny_model, tiny_tokenizer, monkeypatch):
     assert together == pytest.approx(alone, abs=1e-3)
 
 
-def test_a_batch_is_not_read_in_another_mode(tiny_model, encoded):
-    """Asked twice, a frozen encoder answers the same."""
-    train, dev = encoded("acceptability", 30, "train"), encoded("acceptability", 10)
-    model, task = tiny_model(rough=0.1), find_task("acceptability")
-    assert frozen_score(model, train, dev, task) == frozen_score(model, train, dev, task)
-
-
 @pytest.mark.filterwarnings("ignore")
 def test_too_few_of_a_class_is_no_traceback(tiny_model, encoded, tiny_tokenizer):
     """Budgets of a few rows can miss a class; a run must not end in the middle for that."""

@@ -92,20 +92,6 @@ def test_reading_covers_all_rows(lengths, batch_size, by_length):
         assert flat == list(range(len(lengths)))
 
 
-def test_a_batch_is_padded_to_its_longest_row_and_masked(tiny_tokenizer):
-    data = Dataset.from_dict({"sentence": ["ab", "abcdefg", "a", "x" * 50], "label": [0, 1, 1, 0]})
-    split = encode(data, find_task("sst2"), tiny_tokenizer)
-    assert split.lengths == [4, 9, 3, 52]
-    assert len(split) == 4
-    inputs, labels = split.batch([2, 1], CPU)
-    assert inputs["input_ids"].shape == (2, 9)
-    assert inputs["attention_mask"].sum(1).tolist() == [3, 9]
-    assert inputs["input_ids"][1].tolist() == split.features[1]["input_ids"]
-    assert inputs["input_ids"][0, :3].tolist() == split.features[2]["input_ids"]
-    assert set(inputs["input_ids"][0, 3:].tolist()) == {tiny_tokenizer.pad_token_id}
-    assert labels.tolist() == [1, 1]
-
-
 @pytest.mark.parametrize("task", ["acceptability", "entailment", "similarity"])
 def test_a_batch_is_what_the_tokenizer_makes_of_it(task, tiny_tokenizer, encoded, rng):
     split = encoded(task, 40)
@@ -182,14 +168,6 @@ def test_a_subset_has_these_rows_in_this_order(rows, encoded):
     assert part.labels.tolist() == [split.labels[row].item() for row in rows]
     assert part.labels.dtype == split.labels.dtype
     assert len(split) == 12
-
-
-def test_a_batch_of_a_subset_is_a_batch_of_its_rows(encoded):
-    split = encoded("similarity", 10)
-    inputs, labels = split.subset([7, 2, 5]).batch([0, 2], CPU)
-    wanted, wanted_labels = split.batch([7, 5], CPU)
-    assert torch.equal(inputs["input_ids"], wanted["input_ids"])
-    assert torch.equal(labels, wanted_labels)
 
 
 @pytest.mark.parametrize("task", ["rte", "stsb", "cola"])

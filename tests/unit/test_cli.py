@@ -1,5 +1,6 @@
 """The command line: what it refuses, how fast it could, and what it leaves behind."""
 
+import json
 import os
 import subprocess
 import sys
@@ -17,7 +18,6 @@ from lotterylib.report import pages
 from lotterylib.report.identity import read_request
 from lotterylib.runs import run as running
 from lotterylib.runs.methods import CORE, EXTRAS, SEVERAL_SEEDS
-from lotterylib.runs.presets import EXTRA_SEEDS
 
 ROOT = Path(__file__).parents[2]
 TINY = ["--encoder", "tiny", "--budget", "smoke", "--jobs", "1", "--no-pages"]
@@ -60,6 +60,10 @@ def refuse(capsys, *arguments):
         (["rates", "--no-pages"], "Unknown option '--no-pages'."),
         (["rates", "--learning-rate", "1e-4"], "'lottery rates' sets learning_rate itself"),
         (["rates", "--set", "dev_split=train"], "'lottery rates' sets dev_split itself"),
+        (["rates", "--csv", "."], "The option --csv is '.': it must be a file, not a folder."),
+        (["run", "--jobs", "100000"], "The option --jobs is 100000: it goes from 0 to 1024."),
+        (["run", "--no-pages", "--store", "s" * 300], "cannot be written to: File name too long."),
+        (["run", "--notebooks", "n" * 300], "File name too long"),
         (["import-masks"], "required: DIR"),
         (["import-masks", "nowhere"], "The folder nowhere does not exist."),
         (["import-masks", ".", "--notbooks", "x"], "Did you mean '--notebooks'?"),
@@ -72,6 +76,25 @@ def test_a_mistake_is_one_sentence_and_status_2(capsys, tmp_path, monkeypatch, a
     monkeypatch.chdir(tmp_path)
     assert sentence in refuse(capsys, *arguments)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("written", ["[[cola]]", "{cola: 1}", "[1]", "[cola]\ntask: rte"])
+def test_tasks_in_a_file_are_names(capsys, tmp_path, written):
+    (tmp_path / "run.yml").write_text(f"tasks: {written}\n")
+    said = refuse(capsys, "run", "--config", str(tmp_path / "run.yml"))
+    assert "give names or task files" in said or "Give task or tasks, not both" in said
+
+
+@pytest.mark.parametrize("name", ["runs/.claims", "runs/tiny", "pages/tiny"])
+def test_a_file_where_a_run_needs_a_folder_is_found_before_anything_is_computed(
+    name, capsys, tmp_path
+):
+    (tmp_path / name).parent.mkdir()
+    (tmp_path / name).touch()
+    places = ["--store", str(tmp_path / "runs"), "--pages", str(tmp_path / "pages")]
+    said = refuse(capsys, "run", "acceptability", *TINY[:-1], *places)
+    assert f"cannot be made: {tmp_path / name} is not a directory." in said
+    assert len(list(tmp_path.rglob("*"))) == 2
 
 
 def test_a_bad_data_directory_is_refused_before_anything_is_computed(capsys, tmp_path):
@@ -97,12 +120,20 @@ def test_a_directory_that_is_no_model_is_refused(capsys, tmp_path):
         (["run", "colla"], "Did you mean 'cola'"),
         (["run", "--with", "variant"], "Did you mean 'variants'"),
         (["import-masks", "nowhere"], "does not exist"),
+        (["run", "mood.yml"], "Did you mean 'text'?"),
+        (["run", "acceptability", "--set", "thresold=1"], "Did you mean 'threshold'?"),
+        (["run", "acceptability", "--seeds", "x"], "The seed 'x' is not a whole number"),
+        (["run", "acceptability", "--encoder", "./nope"], "There is no such directory"),
     ],
 )
 def test_mistakes_are_found_without_importing_torch(tmp_path, arguments, sentence):
+    (tmp_path / "mood.csv").write_text("text,mood\nwell,good\nill,bad\n")
+    task = {"name": "mood", "train": "mood.csv", "dev": 0.5, "text": "txt", "label": "mood"}
+    (tmp_path / "mood.yml").write_text(json.dumps(task))
     code = (
         f"import sys; from lotterylib.cli import main; status = main({arguments!r});"
-        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules; sys.exit(status)"
+        "assert not {'torch', 'transformers', 'datasets', 'pandas'} & set(sys.modules);"
+        "sys.exit(status)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
@@ -187,18 +218,6 @@ def planned(monkeypatch, tmp_path, capsys):
 def test_pages_that_are_not_asked_for_are_not_made(planned):
     ((task, seeds, pages),), _ = planned("acceptability")
     assert (task, len(seeds), pages) == ("acceptability", 2, list(CORE))
-
-
-def test_further_pages_have_the_budgets_few_seeds_unless_seeds_are_named(planned, monkeypatch):
-    assert EXTRA_SEEDS == {"laptop": 1}
-    monkeypatch.setitem(EXTRA_SEEDS, "smoke", 1)
-    plans, _ = planned("acceptability", "--with", "variants")
-    assert [(len(seeds), pages) for _, seeds, pages in plans] == [
-        (2, list(CORE)),
-        (1, [EXTRAS["variants"]]),
-    ]
-    plans, _ = planned("acceptability", "--with", "variants", "--seeds", "7,8")
-    assert [seeds for _, seeds, _ in plans] == [(7, 8)]
 
 
 @pytest.mark.parametrize(

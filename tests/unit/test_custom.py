@@ -92,7 +92,8 @@ def test_every_kind_of_file_and_of_label(kind, labels, classes, here):
     assert data.train.to_dict() == data.dev.to_dict()
     told = ", ".join(f"{code} is {name}" for code, name in enumerate(classes))
     assert data.origin == (
-        f"own files, as mood.yml says; {told}; 4 of 4 training and 4 of 4 dev rows"
+        f"own files, as mood.yml says; {told}; 4 of 4 dev rows have texts of training rows; "
+        "4 of 4 training and 4 of 4 dev rows"
     )
 
 
@@ -328,12 +329,35 @@ def test_a_file_that_is_no_task_file_is_a_sentence(text, message, here):
             ['{"satz": "a", "ton": "x"}', '{"satz": "b", "ton": ["x"]}'],
             "line 2: the label ['x'] is neither a text nor a number.",
         ),
+        (
+            "jsonl",
+            ['{"satz": "a", "ton": "x"}', r'{"satz": "\ud800", "ton": "y"}'],
+            r"line 2: the column 'satz' holds '\ud800'; it must be a text.",
+        ),
+        ("jsonl", [r'{"satz": "a", "ton": "\ud800"}'], "line 1: the label "),
+        ("csv", ["a,gut", f"b,{'schlecht ' * 9}"], "up to 60 characters: is it the column of the"),
     ],
 )
 def test_a_bad_row_is_named_with_its_place(kind, rows, message, here):
     header = ["satz,ton"] if kind == "csv" else []
     Path(f"train.{kind}").write_text("\n".join([*header, *rows]) + "\n")
     assert message in refused(written(train=f"train.{kind}", dev=0.5))
+
+
+def test_texts_that_dev_shares_with_train_are_counted(here):
+    save(frame(texts=["eins", "zwei", "drei", "vier"]), "train.csv")
+    save(frame(texts=["fünf", "zwei", "drei", "drei"]), "dev.csv")
+    data = load_data(custom.resolve(written()))
+    assert "; 3 of 4 dev rows have texts of training rows; " in data.origin
+    save(frame(texts=["5", "6", "7", "8"]), "dev.csv")
+    assert "dev rows have texts" not in load_data(custom.resolve(written())).origin
+
+
+@pytest.mark.parametrize("name", ["folder.csv", "/dev/zero", "f" * 300 + ".csv"])
+def test_what_is_no_regular_file_is_not_read(name, here):
+    Path("folder.csv").mkdir()
+    said = refused(written(train=name, dev=0.5))
+    assert f"{name} is not a regular file" in said or f"Unknown file '{name}'" in said
 
 
 def test_a_label_that_only_dev_has_is_named_with_the_nearest(here):

@@ -11,6 +11,8 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+import torch
+from safetensors.torch import save
 
 import lotterylib.data.pretrained
 from lotterylib.data.pretrained import ENCODERS, EncoderSource, find_encoder, folder_of
@@ -278,6 +280,22 @@ def test_whatever_the_hub_raises_is_a_sentence_with_its_cause(error, monkeypatch
     for name in ("bert-base-uncased", "some/model"):
         with pytest.raises(LotteryError, match=rf"Encoder '{name}' is neither.*\({error}\)"):
             find_encoder(name)
+
+
+def test_an_adapter_is_no_model(model_directory):
+    folder = model_directory()
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(LotteryError, match="holds an adapter, not a whole model: merge it"):
+        find_encoder(str(folder))
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.float8_e4m3fn])
+def test_weights_in_a_type_that_was_quantized_are_named(kind, model_directory):
+    value = {"embeddings.position_ids": torch.arange(3), "pooler.weight": torch.ones(2)}
+    find_encoder(str(model_directory("plain", weights=save(value))))
+    value["pooler.weight"] = value["pooler.weight"].to(kind)
+    with pytest.raises(LotteryError, match=r"holds pooler.weight as (I8|F8_E4M3): save the"):
+        find_encoder(str(model_directory(weights=save(value))))
 
 
 @pytest.mark.parametrize("name", ["my bert", ".hidden", "modèle"])

@@ -7,15 +7,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 from scipy import stats
 
 from lotterylib.importance import Importance
 from lotterylib.overlap import TaskOverlap
 from lotterylib.patterns import PATTERNS
 from lotterylib.report import figures, paper
-from lotterylib.report.lottery import Marks
 from lotterylib.runs.methods import ALL_METHODS
 
 SEEDS = (1, 2, 3)
@@ -102,48 +99,6 @@ BOTH = CELLS | {
     for kind in ("good", "random", "bad")
     for phase in ("pruned", "retrained")
 }
-TICKETS = pd.Series([0.5, 0.8], index=[12, 3])
-MARKS = Marks(full=0.9, frozen=0.7, majority=0.5, half=3, good=7)
-EVERY = {
-    "confusion_heatmap": lambda: figures.confusion_heatmap({"a": np.eye(5, dtype=int)}),
-    "importance_and_ablation": lambda: figures.importance_and_ablation(
-        np.eye(3), np.arange(9).reshape(3, 3) / 9
-    ),
-    "importance_evolution": lambda: figures.importance_evolution({1: []}),
-    "importance_histogram": lambda: figures.importance_histogram(np.eye(3), 1),
-    "kept_by_seeds": lambda: figures.kept_by_seeds({"heads": np.eye(2, 4, dtype=bool)}, 9),
-    "map_gallery": lambda: figures.map_gallery({"a": [np.eye(4)]}),
-    "overlap_heatmap": lambda: figures.overlap_heatmap(OVERLAP),
-    "overview_bars": lambda: figures.overview_bars(results_of(CELLS), "minilm", "structured"),
-    "pattern_bars": lambda: figures.pattern_bars(shares_of([0.2] * 5)),
-    "recovery": lambda: figures.recovery(figures.shares_of_way(results_of(BOTH)), "MiniLM"),
-    "retrained_by_highest": lambda: figures.retrained_by_highest(
-        TICKETS, np.array([0, 2]), 2, MARKS, "accuracy"
-    ),
-    "score_dots": lambda: figures.score_dots(
-        results_of(CELLS), [("good", "structured", "good", "pruned")]
-    ),
-    "search_curves": lambda: figures.search_curves({1: STATES}, "accuracy", 0.9, 0.5),
-    "seen_and_unseen": lambda: figures.seen_and_unseen(HELD_OUT, "accuracy"),
-    "subnetwork_bars": lambda: figures.subnetwork_bars(results_of(CELLS), "structured"),
-    "survival_and_pattern": lambda: figures.survival_and_pattern(
-        np.array([0, 0.5, 1]), np.array([0.1, 0.2, 0.3])
-    ),
-    "survival_heatmap": lambda: figures.survival_heatmap(np.ones((2, 3, 4)), np.ones((2, 3))),
-    "ticket_distribution": lambda: figures.ticket_distribution(
-        {"pruned": TICKETS, "retrained": TICKETS}, MARKS, "accuracy"
-    ),
-    "training_curves": lambda: figures.training_curves({1: [0.7, 0.6], 2: [0.7, 0.5]}),
-    "printed_beside_true": figures.printed_beside_true,
-    "units_of_best_and_worst": lambda: figures.units_of_best_and_worst(
-        {phase: np.ones((2, 2, 3)) for phase in ("pruned", "retrained")}
-    ),
-}
-
-
-def test_every_figure_is_listed_here():
-    functions = {name for name, what in vars(figures).items() if callable(what)}
-    assert functions - {"shares_of_way"} == set(EVERY)
 
 
 def test_shares_of_the_way_are_0_for_the_majority_class_and_1_for_the_full_model():
@@ -152,13 +107,18 @@ def test_shares_of_the_way_are_0_for_the_majority_class_and_1_for_the_full_model
     assert shares["full", "fine-tuned"] == 1
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_a_figure_is_returned_closed_and_can_be_drawn(name):
+def test_a_figure_is_returned_closed_and_the_recovery_is_drawn_task_by_task():
+    shares = figures.shares_of_way(results_of(BOTH))
     before = plt.get_fignums()
-    figure = EVERY[name]()
-    assert isinstance(figure, Figure)
+    figure = figures.recovery(shares, "MiniLM")
     assert plt.get_fignums() == before
     figure.draw_without_rendering()
+    for axes, method in zip(figure.axes, ("structured", "magnitude"), strict=True):
+        own = shares[(shares["method"] == method) & (shares["phase"] == "retrained")]
+        dots = [line for line in axes.lines if line.get_alpha() == 0.45][::2]
+        found = [x for line in dots for x in line.get_xdata()]
+        wanted = own.set_index("subnetwork")["share"].loc[["good", "random", "bad"]]
+        assert found == pytest.approx(wanted.tolist())
 
 
 # Scores
@@ -429,13 +389,6 @@ def test_the_range_of_chance_is_that_of_all_draws():
     np.testing.assert_allclose(ends, np.stack([low, high], axis=1), atol=0.01)
 
 
-def test_masks_of_all_or_nothing_leave_nothing_to_chance():
-    kept = np.array([[True] * 6, [False] * 6])
-    mean, ends = chance_of(figures.kept_by_seeds({"heads": kept}, permutations=20).axes[0])
-    assert mean.tolist() == [0, 6, 0]
-    assert (ends == mean[:, None]).all()
-
-
 def test_an_overlap_is_shown_once_and_its_diagonal_is_what_survives():
     left, right = figures.overlap_heatmap(OVERLAP).axes
     shown = cells_of(left)
@@ -566,14 +519,6 @@ def test_heads_stand_at_their_survival_and_a_line_at_each_levels_mean():
 
 
 # Colours
-
-
-def test_the_two_phases_have_colours_of_their_own():
-    axes = figures.subnetwork_bars(results_of(CELLS), "structured").axes[0]
-    bars = [patch for patch in axes.patches if patch.get_width() == pytest.approx(0.36)]
-    pruned, retrained = ({to_rgb(bar.get_facecolor()) for bar in bars[side::2]} for side in (0, 1))
-    assert len(pruned) == len(retrained) == 1
-    assert pruned != retrained
 
 
 @pytest.mark.parametrize("method", ["super", "disjoint", "structured-95"])

@@ -102,17 +102,6 @@ def test_batchwise_scores_equal_their_own_slow_references(name, accumulation, ti
     np.testing.assert_allclose(importance.mlps * factor, totals[1], rtol=1e-5)
 
 
-def test_the_accumulations_differ(tiny_model, encoded):
-    task, split = find_task("acceptability"), encoded("acceptability", ROWS)
-    model = tiny_model(rough=0.2)
-    shares = []
-    for accumulation in ("example", "batch", "cumulative"):
-        heads = measure(model, split, task, everything(), accumulation)[0].heads
-        shares.append(heads / heads.sum())
-    for one, other in ((0, 1), (0, 2), (1, 2)):
-        assert np.abs(shares[one] - shares[other]).max() > 1e-3
-
-
 def test_the_score_of_one_batch_is_its_mean_gradient_in_units_of_loss(tiny_model, encoded):
     task, split = find_task("acceptability"), encoded("acceptability", BATCH)
     model = tiny_model(rough=0.2).double()
@@ -229,26 +218,6 @@ def test_normalisation_equals_its_definition(heads, mlps):
             np.testing.assert_allclose(scores, wanted, rtol=1e-9, atol=1e-6)
         assert scores.min() == 0.0
         assert scores.max() in (0.0, 1.0)
-
-
-def test_a_layer_without_importance_stays_without():
-    heads = np.array([[0.0, 0.0], [3.0, 4.0]])
-    result = Importance(heads, np.array([2.0, 6.0])).normalised()
-    np.testing.assert_allclose(result.heads, [[0, 0], [0.75, 1.0]])
-    assert result.mlps.tolist() == [0.0, 1.0]
-
-
-@pytest.mark.parametrize("value", [0.0, 0.25])
-def test_equal_scores_are_all_zero_and_never_nan(value):
-    result = Importance(np.full((2, 3), value), np.full(2, value)).normalised()
-    assert not result.heads.any()
-    assert not result.mlps.any()
-
-
-def test_heads_are_compared_within_their_layer_first():
-    heads = np.array([[100.0, 1.0], [0.5, 0.5]])
-    result = Importance(heads, np.array([0.0, 1.0])).normalised().heads
-    assert result[1, 0] > result[0, 1]  # although its raw score is smaller
 
 
 def test_normalising_does_not_change_the_raw_scores():

@@ -347,6 +347,15 @@ def test_weights_that_are_not_finite_are_named(value, tmp_path):
         opened(folder)
 
 
+def test_a_model_that_computes_the_same_for_all_texts_is_refused(tmp_path):
+    def empty(model):
+        for parameter in model.parameters():
+            parameter.data.zero_()
+
+    with pytest.raises(LotteryError, match="computes the same whatever it reads"):
+        opened(family(tmp_path, "bert", weights=empty))
+
+
 def test_a_model_that_computes_no_numbers_is_refused(tmp_path):
     name = "encoder.layer.1.output.dense.weight"
     folder = family(tmp_path, "bert", weights=lambda m: m.get_parameter(name).data.fill_(3e38))

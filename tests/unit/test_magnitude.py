@@ -59,35 +59,6 @@ def test_counts_start_at_nothing_and_never_fall_or_exceed(weights, share, steps)
     assert counts[-1] <= weights
 
 
-def test_ten_per_cent_of_what_remains_compounds():
-    counts = list(pruned_counts(10**6, 0.1, 20))
-    assert [1 - count / 10**6 for count in counts] == pytest.approx(
-        [0.9**step for step in range(21)], abs=1e-5
-    )
-
-
-def test_ranking_is_by_magnitude_over_all_parameters_together():
-    ranking = rank({"0.a": np.array([[3.0, -0.1]]), "1.b": np.array([-2.0, 0.5, 4.0])})
-    assert ranking.size == 5
-    kept = ranking.smallest_pruned(2).weights
-    assert kept["0.a"].tolist() == [[True, False]]
-    assert kept["1.b"].tolist() == [True, False, True]
-    assert list(kept) == ["0.a", "1.b"]
-
-
-def test_ties_go_in_the_order_of_the_parameters():
-    ranking = rank({"0.a": np.array([1.0, -1.0]), "0.b": np.array([1.0, 0.5])})
-    kept = [ranking.smallest_pruned(count).weights for count in range(5)]
-    told = [[*found["0.a"].tolist(), *found["0.b"].tolist()] for found in kept]
-    assert told == [
-        [True, True, True, True],
-        [True, True, True, False],
-        [False, True, True, False],
-        [False, False, True, False],
-        [False, False, False, False],
-    ]
-
-
 def test_ties_are_pruned_in_any_layout_of_memory():
     kept = rank({"0.a": np.ones((2, 3), order="F")}).smallest_pruned(2).weights["0.a"]
     assert kept.tolist() == [[False, False, True], [True, True, True]]
@@ -123,20 +94,6 @@ def test_masks_are_nested_and_complementary(one, other):
     assert not any((smaller.weights[n] & ~kept).any() for n, kept in larger.weights.items())
     assert ranking.largest_pruned(one).size == 95 - one
     assert ranking.largest_pruned(95 - one) == ranking.smallest_pruned(one).complement()
-
-
-def test_the_smallest_and_the_largest_are_what_their_names_say():
-    weights = arrays_of(small_module())
-    ranking = rank(weights)
-    flat = np.abs(np.concatenate([array.ravel() for array in weights.values()]))
-
-    def survivors(subnetwork):
-        return np.concatenate(
-            [np.abs(weights[name][kept]) for name, kept in subnetwork.weights.items()]
-        )
-
-    assert survivors(ranking.smallest_pruned(40)).min() == np.sort(flat)[40]
-    assert survivors(ranking.largest_pruned(40)).max() == np.sort(flat)[-41]
 
 
 def scored(function):

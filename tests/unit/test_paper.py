@@ -11,6 +11,7 @@ import pytest
 from lotterylib.encoder import Shape
 from lotterylib.errors import LotteryError
 from lotterylib.report import paper
+from lotterylib.runs.methods import CORE, EXTRAS
 from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.tasks import TASKS
 
@@ -412,3 +413,41 @@ def test_tables_are_not_shared():
 
 def test_the_classifiers_scores_are_those_of_both_kinds_of_maps():
     assert paper.classifier_f1() == {"raw": 0.81, "normed": 0.74}
+
+
+# Where it is made again
+
+
+def test_the_items_are_those_of_the_paper():
+    items = paper.inventory()
+    names = list(items["name"])
+    assert len(set(names)) == len(names)
+    figures = [f"Figure {which}" for which in ("1a", "1b", 2, 3, 4, 5)]
+    appendices = [f"Appendix {letter}" for letter in "BCDEFG"]
+    assert {"Table 1", "Table 2", *figures, *appendices} <= set(names)
+    known = {*CORE, *EXTRAS.values(), "08_overview"}
+    for pages in items["pages"]:
+        assert pages
+        assert all(page in known or page.startswith("chapters/") for page in pages)
+
+
+def test_links_lead_to_the_pages_there_are_and_to_no_others(tmp_path):
+    for page in (
+        "minilm/cola/02_structured_pruning",
+        "minilm/overview/08_overview",
+        "authors/audit/12_audit",
+    ):
+        path = tmp_path / f"{page}.ipynb"
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert [str(p) for p in paper.find_pages(tmp_path, "08_overview")] == [
+        "minilm/overview/08_overview.ipynb"
+    ]
+    table = paper.inventory_table(str(tmp_path))
+    (row,) = [line for line in table.splitlines() if line.startswith("| **Figure 1b**")]
+    assert f"[CoLA]({tmp_path}/minilm/cola/02_structured_pruning.ipynb)" in row
+    assert f"[from released masks]({tmp_path}/authors/audit/12_audit.ipynb)" in row
+    (row,) = [line for line in table.splitlines() if line.startswith("| **Table 2**")]
+    assert "](" not in row
+    assert "[tasks](tasks.md)" in table
+    assert table.count("\n") == len(paper.inventory()) + 1

@@ -6,8 +6,8 @@ import pytest
 
 from lotterylib.data.attention_maps import LabelledMaps, load_labelled
 from lotterylib.patterns import PATTERNS
-from lotterylib.report import pattern_quality
-from lotterylib.report.pattern_quality import confusions, label_agreement, quality_table
+from lotterylib.report import comparisons
+from lotterylib.report.comparisons import confusions, label_agreement, quality_table
 
 
 @pytest.fixture
@@ -18,13 +18,13 @@ def perfect_and_constant(monkeypatch):
     for kind in ("raw", "normed"):
         part = labelled.part(kind, "validation")
         known |= {each.tobytes(): code for each, code in zip(part.maps, part.codes, strict=True)}
-    monkeypatch.setattr(pattern_quality, "classifier", lambda store: None)
+    monkeypatch.setattr(comparisons, "classifier", lambda store: None)
     monkeypatch.setattr(
-        pattern_quality,
+        comparisons,
         "classify_by_cnn",
         lambda _, maps: np.array([known[each.tobytes()] for each in maps]),
     )
-    monkeypatch.setattr(pattern_quality, "classify_by_rules", lambda maps: np.full(len(maps), 4))
+    monkeypatch.setattr(comparisons, "classify_by_rules", lambda maps: np.full(len(maps), 4))
     return labelled
 
 

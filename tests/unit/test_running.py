@@ -10,7 +10,7 @@ from filelock import FileLock
 from lotterylib.finetuning import train
 from lotterylib.runs.jobs import is_done, jobs_of, key_of
 from lotterylib.runs.methods import CORE
-from lotterylib.runs.request import in_parts, pages_wanted
+from lotterylib.runs.request import pages_wanted
 from lotterylib.runs.run import compute_all, without_failures
 from tests.small import small_experiment
 
@@ -103,17 +103,6 @@ def test_pages_that_are_there_stay_wanted(tmp_path):
         "05_stability",
         "06_super_survivors",
     }
-
-
-def test_further_pages_can_have_fewer_seeds(tmp_path):
-    mine = experiment(tmp_path).settings
-    extras = ["09_how_bad_is_bad", "11_extensions"]
-    for few in (0, 2, 3):
-        assert in_parts(mine, [*CORE, *extras], few) == [(mine, [*CORE, *extras])]
-    assert in_parts(mine, list(CORE), 1) == [(mine, list(CORE))]
-    (core, pages), (fewer, others) = in_parts(mine, [*CORE, *extras], 1)
-    assert (core, pages, others) == (mine, list(CORE), extras)
-    assert (mine.seeds, fewer) == ((3, 1), mine.but(seeds=(3,)))
 
 
 def test_what_two_parts_of_a_run_share_is_computed_once(tmp_path, capsys):

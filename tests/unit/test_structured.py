@@ -113,14 +113,6 @@ def test_a_score_that_never_falls_ends_in_nothing():
     assert counts(good_subnetwork(steps)) == (0, 0)
 
 
-def test_heads_alone_end_in_nothing_too():
-    steps = search_structured(limits(0, 12), everything())
-    assert trail(steps)[1] == ("together", 130, 11, False)
-    alone = [("heads", max(144 - 7 * n, 0), 12, True) for n in range(1, 22)]
-    assert trail(steps)[2:-1] == alone
-    assert trail(steps)[-1] == ("mlps", 0, 11, False)
-
-
 def test_a_score_that_always_falls_keeps_the_full_model():
     steps = search_structured(limits(144, 12), everything())
     assert trail(steps) == [
@@ -225,12 +217,6 @@ def test_the_least_important_survivors_go(heads, mlps, head_scores, mlp_scores, 
     assert np.array_equal(heads, before)
 
 
-def test_heads_are_ranked_after_normalising_by_layer():
-    importance = Importance(np.array([[100.0, 1.0], [0.5, 0.5]]), np.ones(2))
-    smaller = prune_least_important(everything(2, 2), importance, 1, 0)
-    assert smaller.heads.tolist() == [[True, False], [True, True]]
-
-
 # --- heads alone, MLPs alone (appendix B) --------------------------------------
 
 
@@ -321,11 +307,6 @@ def test_a_search_for_heads_can_leave_every_layer_one(least_heads, seed):
     if least_heads <= 12:  # the score never stops it: the best head of every layer is left
         assert np.array_equal(good.heads.argmax(1), normalised.argmax(1))
         assert counts(good) == (12, 12)
-
-
-def test_without_sparing_a_layer_can_lose_all_its_heads():
-    steps = search_structured(limits(0, 12), everything(), parts=("heads",))
-    assert counts(good_subnetwork(steps)) == (0, 12)
 
 
 def test_the_joint_search_spares_no_layer():

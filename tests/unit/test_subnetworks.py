@@ -127,10 +127,6 @@ def test_a_complement_leaves_alone_what_was_not_searched(subnetwork, parts):
     assert subnetwork.complement(("mlps", "heads")) == subnetwork.complement()
 
 
-def test_weights_have_no_parts():
-    assert weights().complement(("weights",)) == weights().complement()
-
-
 def test_one_bit_is_enough_to_differ():
     for one in (structured(), weights()):
         for part in range(len(flat(one))):
@@ -295,13 +291,6 @@ def test_bernoulli_sizes_hold_on_average_only():
     assert mlps.mean() == pytest.approx(4, abs=5 * np.sqrt(4 * (8 / 12) / 300))
     assert heads.std() > 2
     assert random_like(good, 3, "bernoulli") == samples[3]
-
-
-def test_bernoulli_of_all_or_nothing_is_exact():
-    everything = full_subnetwork(BERT_BASE)
-    assert random_like(everything, 1, "bernoulli") == everything
-    nothing = everything.complement()
-    assert random_like(nothing, 1, "bernoulli") == nothing
 
 
 def test_weights_are_drawn_exactly_whatever_the_sampling():

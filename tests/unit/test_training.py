@@ -8,11 +8,10 @@ import torch
 from datasets import Dataset
 
 from lotterylib.batches import Encoded, encode, training_batches
-from lotterylib.encoder import prunable_weights, shape_of
+from lotterylib.encoder import prunable_weights
 from lotterylib.errors import LotteryError
 from lotterylib.finetuning import Recipe, rate_share, train
 from lotterylib.gates import gate_values, gated, remove
-from lotterylib.subnetworks import full_subnetwork
 from lotterylib.tasks import find_task
 from tests.small import half_of_the_weights, some_structure
 
@@ -60,16 +59,6 @@ def test_what_is_returned_and_told(tiny_model, split):
     assert [found for _, found in told] == [f"loss {loss:.3f}" for loss in losses]
     assert not model.training
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-
-
-def test_the_first_loss_is_that_of_the_untrained_model(tiny_model, split):
-    """With one batch and no dropout there is one answer."""
-    model = tiny_model(dropout=False)
-    inputs, labels = split.batch(range(ROWS), torch.device("cpu"))
-    with torch.no_grad():
-        wanted = torch.nn.functional.cross_entropy(model(**inputs).logits, labels).item()
-    losses = train(model, split, TASK, Recipe(1e-3, epochs=1, batch_size=ROWS), 0)
-    assert losses == [pytest.approx(wanted, rel=1e-5)]
 
 
 def test_the_global_generator_is_left_alone(tiny_model, split):
@@ -145,15 +134,6 @@ def easy(tokenizer, rows=32):
     return encode(Dataset.from_dict(data), TASK, tokenizer)
 
 
-@pytest.mark.parametrize("pruned", [False, True])
-def test_the_loss_falls_on_an_easy_task(pruned, tiny_model, tiny_tokenizer):
-    model = tiny_model(seed=0)
-    subnetwork = half_of_the_weights(model) if pruned else None
-    recipe = Recipe(learning_rate=5e-3, epochs=6, batch_size=8)
-    losses = train(model, easy(tiny_tokenizer), TASK, recipe, 0, subnetwork)
-    assert losses[-1] < 0.5 * losses[0]
-
-
 def test_tokens_that_do_not_occur_keep_their_embeddings(tiny_model, tiny_tokenizer):
     model = tiny_model()
     table = model.base_model.embeddings.word_embeddings.weight
@@ -201,13 +181,6 @@ def test_training_a_removed_model_equals_training_behind_gates(task, tiny_model,
     torch.testing.assert_close(
         removed.attention.self.value.weight, layer.attention.self.value.weight[kept]
     )
-
-
-def test_the_full_structure_trains_like_the_whole_model(tiny_model, split):
-    model = tiny_model()
-    removed = remove(tiny_model(), full_subnetwork(shape_of(model)))
-    assert train(model, split, TASK, RECIPE, 0) == train(removed, split, TASK, RECIPE, 0)
-    assert same(weights_of(model), weights_of(removed))
 
 
 def test_a_loss_that_is_no_number_is_an_error(tiny_model, split):
@@ -283,15 +256,6 @@ def test_the_whole_is_the_plain_loop(order, tiny_model, split):
     for name, value in plain.state_dict().items():
         if not name.endswith("key.bias"):  # their gradients are rounding, and Adam enlarges them
             torch.testing.assert_close(model.state_dict()[name], value, rtol=0, atol=2e-5)
-
-
-@pytest.mark.parametrize("order", ["buckets", "random"])
-def test_all_parts_are_the_whole_bit_for_bit(order, tiny_model, split):
-    recipe = Recipe(learning_rate=1e-3, epochs=2, batch_size=8, order=order)
-    model, other = tiny_model(seed=1), tiny_model(seed=1)
-    losses = train(model, split, TASK, recipe, 5)
-    assert train(other, split, TASK, recipe, 5, part=(0.0, 1.0)) == losses
-    assert same(weights_of(model), weights_of(other))
 
 
 @pytest.fixture

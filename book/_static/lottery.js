@@ -17,6 +17,11 @@
 
   function draw(section) {
     const data = JSON.parse(section.querySelector("script").textContent);
+    const table = make("details", {}, make("summary", {}, "The numbers as a table"));
+    table.append(section.querySelector("table"));
+    section.classList.add("picture");
+    section.setAttribute("role", "group");
+    section.setAttribute("aria-label", "Hunt the winning ticket");
     const { layers } = data;
     const tickets = data.pruned.map((_, ticket) => ticket);
     const full = data.pruned.at(-1);
@@ -72,7 +77,7 @@
 
     const said = make("div", { class: "picture-said", role: "status" });
     const pictures = make("div");
-    section.replaceChildren(section.querySelector("script"), board, controls, said, pictures);
+    section.replaceChildren(board, controls, said, pictures, table);
 
     function rank(one, phase) {
       const score = scoreOf[phase](one);

@@ -17,6 +17,11 @@
 
   function draw(section) {
     const data = JSON.parse(section.querySelector("script").textContent);
+    const table = make("details", {}, make("summary", {}, "The numbers as a table"));
+    table.append(section.querySelector("table"));
+    section.classList.add("picture");
+    section.setAttribute("role", "group");
+    section.setAttribute("aria-label", "The search, state by state");
     let { states } = data.searches[0], now = 0, timer = 0, at = 0;
     const heads = states[0].heads[0].length, layers = states[0].heads.length;
     const parts = (state) => [...state.heads.join("") + state.mlps].map(Number);
@@ -86,7 +91,7 @@
         cells[part] = cell;
       }
     }
-    section.replaceChildren(section.querySelector("script"), controls, said, chart, grid, about);
+    section.replaceChildren(controls, said, chart, grid, about, table);
 
     function name(part) {
       if (part >= layers * heads) return `MLP of layer ${part - layers * heads + 1}`;
