@@ -15,7 +15,7 @@ book: env-book  ## run every notebook on a generated task, then build the site; 
 	@echo "The book is at file://$(CURDIR)/_build/html/index.html"
 
 site: env-book  ## build the site from the pages that are there, warnings as errors
-	"$(BIN)"/jupyter-book build book --all -W -n --keep-going
+	OMP_NUM_THREADS=1 "$(BIN)"/jupyter-book build book --all -W -n --keep-going
 
 test: env-test  ## check the code and run the tests
 	"$(BIN)"/ruff check
