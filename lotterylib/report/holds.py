@@ -161,16 +161,13 @@ def spell_verdicts(held: Held) -> str:
     if held.letter == "e":
         return next(iter(held.verdicts))
     if len(held.verdicts) == 1:
-        return f"{next(iter(held.verdicts))} on {'all ' if total > 1 else ''}{_tasks(total)}"
+        where = {1: "1 task", 2: "both tasks"}.get(total, f"all {total} tasks")
+        return f"{next(iter(held.verdicts))} on {where}"
     words = [word for word in ("yes", "no", "undecided", "not defined") if word in held.verdicts]
     return ", ".join(
-        f"{word} on {held.verdicts[word]}" + (f" of {_tasks(total)}" if word == words[0] else "")
+        f"{word} on {held.verdicts[word]}" + (f" of {total} tasks" if word == words[0] else "")
         for word in words
     )
-
-
-def _tasks(count: int) -> str:
-    return f"{count} task{'s' * (count != 1)}"
 
 
 def table_of(held: Sequence[Held]) -> str:

@@ -65,13 +65,13 @@ def test_verdicts_in_words():
     some = holds.Held(
         "b", "one thing is so", "heads", "n", 0.25, -0.5, -0.75, -0.125, "r", {"yes": 2}
     )
-    assert holds.spell_verdicts(some) == "yes on all 2 tasks"
+    assert holds.spell_verdicts(some) == "yes on both tasks"
     assert holds.spell_verdicts(replace(some, verdicts={"no": 1})) == "no on 1 task"
     mixed = replace(some, verdicts={"undecided": 1, "yes": 3})
     assert holds.spell_verdicts(mixed) == "yes on 3 of 4 tasks, undecided on 1"
     assert holds.spell_verdicts(replace(some, letter="e", verdicts={"no": 1})) == "no"
     table = holds.table_of([some, replace(mixed, low=float("nan"))]).splitlines()
     assert table[2:] == [
-        "| (b) One thing is so | heads | +0.25 | -0.50 (-0.75 to -0.12) | **yes on all 2 tasks** |",
+        "| (b) One thing is so | heads | +0.25 | -0.50 (-0.75 to -0.12) | **yes on both tasks** |",
         "| (b) One thing is so | heads | +0.25 | -0.50 | **yes on 3 of 4 tasks, undecided on 1** |",
     ]
