@@ -35,7 +35,7 @@ BEHAVIOUR = {
         "test_experiment.py::test_random_ones_are_sampled_as_the_preset_says",
     ),
     "bad_magnitude": (
-        "test_magnitude.py::test_the_smallest_and_the_largest_are_what_their_names_say",
+        "test_magnitude.py::test_selection_equals_a_stable_sort",
         "test_experiment.py::test_bad_ones_are_sampled_or_the_smallest_weights",
     ),
     "stop_metric": ("test_searches.py::test_the_stop_metric_decides_the_searches",),
