@@ -104,7 +104,7 @@ class StructuredSubnetwork:
 @dataclass(frozen=True, eq=False)
 class WeightSubnetwork:
     """Single weights that survive: `{parameter: bool array of its shape}`, named as in
-    `anatomy.prunable_weights`.
+    `encoder.prunable_weights`.
 
     Raises:
         LotteryError: no parameters, or arrays that are not boolean.
