@@ -216,7 +216,7 @@ def shape_of(model: PreTrainedModel) -> Shape:
 def prunable_weights(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     """The parameters that magnitude pruning ranks, named alike in every architecture.
 
-    They are those of the layers: embeddings, pooler and task layer are never pruned (section 3.2).
+    All lie in the layers: embeddings, pooler and task layer are never pruned (section 3.2).
 
     Returns:
         Parameters by `"<layer>.<module>.<weight or bias>"`, such as `"3.query.weight"`, in a fixed

@@ -1,9 +1,10 @@
 """Magnitude pruning: the search for a good subnetwork of single weights (section 3.2).
 
 At each step a share of the remaining weights goes, those of the smallest magnitude in the whole
-encoder; `encoder.prunable_weights` says which are ranked, and embeddings and task layer are not. Nothing is trained in between, so every step thresholds the same fine-tuned weights. They
-are never sorted: one histogram of their magnitudes serves all steps, and a step looks closer only
-at the bin into which its threshold falls.
+encoder; `encoder.prunable_weights` says which are ranked, and embeddings and task layer are not.
+Nothing is trained in between, so every step thresholds the same fine-tuned weights. They are never
+sorted: one histogram of their magnitudes serves all steps, and a step looks closer only at the bin
+into which its threshold falls.
 """
 
 from __future__ import annotations
