@@ -135,7 +135,7 @@ def _on_subnetworks(pages: Path, encoder: str, tasks: Sequence[str]) -> list[Hel
         held.append(Held(*names, number, theirs, mean, low, high, rule, dict(verdicts)))
     patterns = load_patterns(pages, encoder)
     patterns = patterns[patterns["task"].isin(own)]
-    for kind, title in (("raw", "plain attention maps"), ("normed", "norm-weighted maps")):
+    for kind, title in (("raw", "raw attention maps"), ("normed", "norm-weighted maps")):
         points = overview.survival_and_heterogeneity(patterns, own, f"fine-tuned, {kind}")
         r, low, high = correlation(*points)
         furthest = max(abs(low), abs(high))
