@@ -12,7 +12,7 @@ book: env-book  ## run every notebook on a generated task, then build the site; 
 	@echo
 	@"$(BIN)"/lottery results
 	@echo
-	@echo "The book is at file://$(CURDIR)/_build/html/index.html"
+	@"$(BIN)"/python -c "import pathlib as p; print('The book is at', p.Path('_build/html/index.html').absolute().as_uri())"
 
 site: env-book  ## build the site from the pages that are there, warnings as errors
 	OMP_NUM_THREADS=1 "$(BIN)"/jupyter-book build book --all -W -n --keep-going
