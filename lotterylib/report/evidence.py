@@ -324,7 +324,7 @@ def save_predictions(found: Predictions, path: Path) -> None:
     integer = found.metric != "pearson"
 
     def packed(values: np.ndarray) -> np.ndarray:
-        return np.asarray(values, np.int8) if integer else np.round(values, 4).astype(np.float32)
+        return np.asarray(values, np.int8 if integer else np.float32)
 
     rows = [("", "labels", found.metric, 0, packed(found.labels))]
     rows += [
