@@ -14,7 +14,8 @@ book: env-book  ## run every notebook on a generated task, then build the site; 
 	@echo
 	@"$(BIN)"/python -c "import pathlib as p; print('The book is at', p.Path('_build/html/index.html').absolute().as_uri())"
 
-site: env-book  ## build the site from the pages that are there, warnings as errors
+site: env-book  ## build the site anew from the pages that are there, warnings as errors
+	rm -rf _build  # else pages stay that the book no longer has
 	OMP_NUM_THREADS=1 "$(BIN)"/jupyter-book build book --all -W -n --keep-going
 
 test: env-test  ## check the code and run the tests
