@@ -3,18 +3,11 @@
 document.addEventListener("readystatechange", () => {
   const frame = document.readyState === "interactive" && document.querySelector('[data-picture="comparison"]');
   if (!frame) return;
+  const { make, redrawn } = acting;
   const { tasks } = JSON.parse(frame.querySelector("script").textContent);
   const columns = [["name", "Subnetwork"], ["mean", "Mean"], ["interval", "95% interval"], ["runs", "Each seed"],
     ["way", "Way to the full model"], ["shared", "Shared with good"], ["paper", "Paper ± sd (its way)"]];
   const chosen = { task: 0, method: tasks[0].settings[0].method, phase: tasks[0].settings[0].phase };
-
-  function make(name, attributes = {}, ...children) {
-    const space = /^(svg|line|path|circle|text|title|g)$/.test(name) ? "http://www.w3.org/2000/svg" : "http://www.w3.org/1999/xhtml";
-    const element = document.createElementNS(space, name);
-    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-    element.append(...children);
-    return element;
-  }
 
   function switches(label, key) {
     const names = [...new Set(tasks[0].settings.map((setting) => setting[key]))];
@@ -104,10 +97,5 @@ document.addEventListener("readystatechange", () => {
     make("div", { class: "choices" }, make("label", {}, make("span", {}, "Task"), list), switches("Subnetworks of", "method"), switches("Scored as", "phase")),
     drawing, legend, told, table);
   draw();
-  let before = drawing.clientWidth;
-  new ResizeObserver(() => {
-    if (drawing.clientWidth === before) return;
-    before = drawing.clientWidth;
-    draw();
-  }).observe(drawing);
+  redrawn(drawing, draw);
 });

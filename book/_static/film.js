@@ -1,16 +1,8 @@
 // The search as a film: what goes out of the grid of heads and MLPs, state by state.
 "use strict";
 (() => {
-  const SVG = "http://www.w3.org/2000/svg";
+  const { make, redrawn } = acting;
   const PACE = 1400; // milliseconds that a state stands while the film plays
-
-  function make(name, attributes = {}, text = "") {
-    const svg = ["svg", "g", "rect", "path", "circle", "text"].includes(name);
-    const made = svg ? document.createElementNS(SVG, name) : document.createElement(name);
-    Object.entries(attributes).forEach(([key, value]) => made.setAttribute(key, value));
-    made.append(text);
-    return made;
-  }
 
   const shown = (score) => score.toFixed(3);
   const count = (number, what) => `${number} ${what}${number === 1 ? "" : "s"}`;
@@ -226,12 +218,7 @@
     }
 
     update();
-    let width = chart.clientWidth;
-    new ResizeObserver(() => {
-      if (chart.clientWidth === width) return;
-      width = chart.clientWidth;
-      plot();
-    }).observe(chart);
+    redrawn(chart, plot);
   }
 
   document.addEventListener("DOMContentLoaded", () => {

@@ -1,16 +1,8 @@
 // Hunt the winning ticket: twelve switches, and the scores of all subnetworks that they can make.
 "use strict";
 (() => {
-  const SVG = "http://www.w3.org/2000/svg";
+  const { make, redrawn } = acting;
   const PHASES = ["pruned", "retrained"];
-
-  function make(name, attributes = {}, text = "") {
-    const svg = ["svg", "g", "rect", "path", "text"].includes(name);
-    const made = svg ? document.createElementNS(SVG, name) : document.createElement(name);
-    Object.entries(attributes).forEach(([key, value]) => made.setAttribute(key, value));
-    made.append(text);
-    return made;
-  }
 
   const size = (ticket) => ticket.toString(2).replaceAll("0", "").length;
   const shown = (score) => score.toFixed(3);
@@ -167,12 +159,7 @@
     }
 
     update();
-    let width = pictures.clientWidth;
-    new ResizeObserver(() => {
-      if (pictures.clientWidth === width) return;
-      width = pictures.clientWidth;
-      update();
-    }).observe(pictures);
+    redrawn(pictures, update);
   }
 
   document.addEventListener("DOMContentLoaded", () => {

@@ -3,17 +3,10 @@
 document.addEventListener("readystatechange", () => {
   const frame = document.readyState === "interactive" && document.querySelector('[data-picture="words"]');
   if (!frame) return;
+  const { make } = acting;
   const data = JSON.parse(frame.querySelector("script").textContent);
   const kinds = [["raw", "Raw attention"], ["weighted", "Norm-weighted"]];
   let [layer, head, pinned] = data.start, shown = pinned, sentence = 0, task = 0, seed = 0;
-
-  function make(name, attributes = {}, ...children) {
-    const space = /^(svg|rect|title)$/.test(name) ? "http://www.w3.org/2000/svg" : "http://www.w3.org/1999/xhtml";
-    const element = document.createElementNS(space, name);
-    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-    element.append(...children);
-    return element;
-  }
 
   function choice(label, names, choose) {
     const list = make("select", {}, ...names.map((name) => make("option", {}, name)));

@@ -1,0 +1,22 @@
+// What the pictures that readers act on have in common. Loaded before them, since names are in order.
+"use strict";
+const acting = {
+  // An element, of SVG where that has one of this name.
+  make(name, attributes = {}, ...children) {
+    const svg = ["svg", "g", "rect", "path", "circle", "line", "text", "title"].includes(name);
+    const made = document.createElementNS(`http://www.w3.org/${svg ? "2000/svg" : "1999/xhtml"}`, name);
+    Object.entries(attributes).forEach(([key, value]) => made.setAttribute(key, value));
+    made.append(...children);
+    return made;
+  },
+
+  // Draw again whenever an element has another width.
+  redrawn(element, draw) {
+    let width = element.clientWidth;
+    new ResizeObserver(() => {
+      if (element.clientWidth === width) return;
+      width = element.clientWidth;
+      draw();
+    }).observe(element);
+  },
+};
