@@ -201,9 +201,8 @@ def _student(sums: np.ndarray, error: float, freedom: float, over: str, metric: 
     student = (value - alone, value + alone) if alone > 0 else (np.nan, np.nan)
     reach = stats.t.ppf(1 - LEVEL / 2, freedom)
     low, high = value - reach * error, value + reach * error
-    span = (
-        1.0 if metric in ("accuracy", "f1") else 2.0
-    )  # between a metric's lowest and highest value
+    # between a metric's lowest and highest value
+    span = 1.0 if metric in ("accuracy", "f1") else 2.0
     if not error > 1e-12 or low < -span or high > span:
         nan = float("nan")
         return Estimate(value, nan, nan, nan, nan, nan, student, len(sums), over)

@@ -123,14 +123,15 @@ def _on_subnetworks(pages: Path, encoder: str, tasks: Sequence[str]) -> list[Hel
     stable = overview.stability_over_tasks(own)
     if len(stable):
         heads = stable.xs("heads", level="part")
-        mean = heads["kappa"].mean()  # intervals of the tasks' own are not Student's
-        low = mean - np.sqrt(((heads["kappa"] - heads["low"]) ** 2).sum()) / len(heads)
-        high = mean + np.sqrt(((heads["high"] - heads["kappa"]) ** 2).sum()) / len(heads)
-        known = paper.stability().query("part == 'heads'").set_index("task")["kappa"]
+        known = heads[heads["kappa"].notna()]
+        kappa, low, high = known[["kappa", "low", "high"]].to_numpy().T
+        mean = kappa.mean()  # intervals of the tasks' own are not Student's
+        low = mean - np.linalg.norm(kappa - low) / len(kappa)
+        high = mean + np.linalg.norm(high - kappa) / len(kappa)
         bounds = heads[["low", "high"]].to_numpy().tolist()
         names = "d", "good subnetworks differ from seed to seed", "heads"
         number = "Fleiss' kappa over seeds (0 is chance, 1 is equality)"
-        theirs, rule = float(known[[*own]].mean()), f"the interval of kappa is below {UNSTABLE}"
+        theirs, rule = float(known["paper"].mean()), f"the interval of kappa is below {UNSTABLE}"
         verdicts = Counter(_below(one, other, UNSTABLE) for one, other in bounds)
         held.append(Held(*names, number, theirs, mean, low, high, rule, dict(verdicts)))
     patterns = load_patterns(pages, encoder)

@@ -36,7 +36,7 @@ def picture(name: str, data: Mapping[str, object], table: str) -> str:
     text = json.dumps(data, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     text = text.replace("<", r"\u003c")  # nothing in it can end the element
     inlined = f'<script type="application/json">{text}</script>'
-    told = "<p>On the built page, with JavaScript, you choose here what is shown. A part of it:</p>"
+    told = "<p>With JavaScript this is a picture in which you choose what is shown.</p>"
     return f'<div class="acting" data-picture="{escape(name)}">{inlined}{told}{table}</div>'
 
 

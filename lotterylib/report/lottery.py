@@ -1,7 +1,7 @@
 """The whole lottery, told: where the search's ticket stands among all, and what losers lack.
 
 All functions that are handed a table read nothing else. Where not all tickets have been retrained
-yet, those that have are a random sample.
+yet, those that have are a random sample, apart from those that someone has `chosen`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from lotterylib.runs.lottery import (
     search_key,
     searched,
     ticket_table,
+    tickets_in_order,
 )
 from lotterylib.tickets import units_of
 
@@ -53,7 +54,7 @@ class Marks:
     majority: float
     half: int | None
     good: int
-    threshold: float = 0.9
+    threshold: float
 
     @property
     def losing(self) -> float:
@@ -119,6 +120,16 @@ def highest(tickets: np.ndarray | pd.Index, layers: int, part: int = 0) -> np.nd
     """
     kept = units_of(np.asarray(tickets), layers)[:, part]
     return (kept * np.arange(1, layers + 1)).max(axis=1)
+
+
+def chosen(table: pd.DataFrame) -> pd.Index:
+    """The retrained tickets of half the units that the random order had not come to: someone chose
+    them, so that they belong to no sample.
+    """
+    done = scores_of_halves(table, "retrained").index
+    order = tickets_in_order(layers_in(table))
+    drawn = next((place for place, ticket in enumerate(order) if ticket not in done), len(order))
+    return done.difference(order[:drawn])
 
 
 def losers(table: pd.DataFrame, marks: Marks) -> pd.Series:
@@ -260,13 +271,13 @@ def units_of_extremes(table: pd.DataFrame, column: str, share: float = 0.1) -> n
 def describe_pruned(table: pd.DataFrame, marks: Marks) -> str:
     """What the scores of all tickets as pruned say."""
     kept = table[table["pruned"] >= marks.threshold * marks.full]
-    small = f"{len(kept):,} of all {len(table):,} tickets keep {marks.threshold:.0%} of the full "
-    small += f"model's {marks.full:.3f}. "
+    small = (
+        f"{len(kept):,} of all {len(table):,} tickets keep {marks.threshold:.0%} of the full "
+        f"model's {marks.full:.3f}."
+    )
     if len(kept):
-        small += (
-            f"The smallest of them has {_count(kept['units'].min(), 'unit')}; the search stops "
-        )
-        small += f"at {_count(marks.good.bit_count(), 'unit')}."
+        least, good = (_count(n, "unit") for n in (kept["units"].min(), marks.good.bit_count()))
+        small += f" The smallest of them has {least}; the search stops at {good}."
     shares = constant_without(table).set_index("unit")
     unit = str((shares["without"] - shares["with"]).idxmax())
     without, with_ = (float(shares[name][unit]) for name in ("without", "with"))
@@ -292,12 +303,14 @@ def describe_retrained(table: pd.DataFrame, marks: Marks) -> str:
         return "Too few tickets have been retrained yet."
     sure = f"{lost.mean():.0%}"
     if len(lost) < (table["units"] == layers_in(table)).sum():
-        low, high = proportion_confint(lost.sum(), len(lost), method="wilson")
-        sure += f"; of all, by a 95% interval, {low:.0%} to {high:.0%}"
+        drawn = lost.drop(chosen(table))
+        if len(drawn):
+            low, high = proportion_confint(drawn.sum(), len(drawn), method="wilson")
+            sure += f"; of all, by a 95% interval, {low:.0%} to {high:.0%}"
     lines = [
         f"* **The search's ticket retrained:** {_compare(table, marks, 'retrained')}",
         f"* **Losers:** {lost.sum()} of {len(lost)} retrained tickets ({sure}) "
-        f"end at or below {marks.losing:.3f}, half of the way from the majority class "
+        f"end at or below {marks.losing:.3f}, {LOST:.0%} of the way from the majority class "
         f"({marks.majority:.3f}) to a linear layer on the frozen encoder ({marks.frozen:.3f}). "
         f"{(scores > marks.frozen).sum()} end above that layer.",
     ]
@@ -349,9 +362,10 @@ def describe_progress(table: pd.DataFrame) -> str:
     done = len(scores_of_halves(table, "retrained"))
     if done == half:
         return f"All {half} tickets of half the units have been retrained."
+    apart = len(chosen(table))
     return (
-        f"So far {done} of {half} tickets of half the units have been retrained, in a random "
-        "order; what is said of them is a sample's."
+        f"So far {done} of {half} tickets of half the units have been retrained, {done - apart} in "
+        f"a random order and {apart} chosen; intervals count those in random order."
     )
 
 

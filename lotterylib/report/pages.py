@@ -276,9 +276,8 @@ def _settle(path: Path, title: str) -> None:
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
         tags = cell.metadata.get("tags", [])
-        if (
-            "injected-parameters" in tags and "hide-input" not in tags
-        ):  # folded, as the defaults are
+        # folded, as the defaults are
+        if "injected-parameters" in tags and "hide-input" not in tags:
             cell.metadata["tags"] = [*tags, "hide-input"]
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)

@@ -13,46 +13,51 @@ from lotterylib.report.figures.style import METRIC_NAMES
 from lotterylib.report.identity import read_request
 from lotterylib.report.interactive import html_table, picture
 from lotterylib.report.lottery import layers_in, scores_of_size, standing
-from lotterylib.runs.settings import Settings
 from lotterylib.tasks import title_of
 
 if TYPE_CHECKING:
     from lotterylib.importance import Importance
     from lotterylib.structured import StructuredStep
 
-PHASES = {
+STEP_NAMES = {
     "full": "full model",
     "together": "together",
     "heads": "heads alone",
     "mlps": "MLPs alone",
 }
+"""What a page calls the phases of `structured.StructuredStep`."""
 
 
 def describe_source(folder: Path) -> str:
     """Which run published what lies in a folder of a task, in a few words."""
     found = read_request(folder)["request"]
-    encoder = "MiniLM" if found["encoder"] == "minilm" else found["encoder"]
+    own = "the device's own precision (float32 on a CPU)"
     return (
-        f"{encoder} on {title_of(found['task'])}, {found['train_rows']:,} training rows, "
+        f"{found['encoder']} on {title_of(found['task'])}, {found['train_rows']:,} training rows, "
         f"{found['dev_rows']:,} dev rows, products in "
-        f"{'float32' if found['precision'] == 'auto' else found['precision']}"
+        f"{own if found['precision'] == 'auto' else found['precision']}"
     )
 
 
 # The whole lottery
 
 
-def lottery_data(table: pd.DataFrame, metric: str) -> dict[str, Any]:
+def lottery_data(table: pd.DataFrame, metric: str, threshold: float) -> dict[str, Any]:
     """What the picture of all tickets draws.
 
     Args:
         table: of one seed, as `lottery.load_table` gives it.
         metric: in which the scores are.
+        threshold: the share of the full model's score that the run's search keeps.
+
+    Returns:
+        `pruned`, the score of every ticket in their order, and `constant`, a digit for each;
+        `retrained`, the known scores by ticket; `path`, the tickets that the search passes by.
     """
     known = table.dropna(subset="retrained")
     return {
         "metric": METRIC_NAMES[metric],
-        "threshold": Settings.model_fields["threshold"].default,
+        "threshold": threshold,
         "layers": layers_in(table),
         "pruned": table["pruned"].round(5).tolist(),
         "constant": "".join(map(str, table["constant"].astype(int))),
@@ -61,12 +66,16 @@ def lottery_data(table: pd.DataFrame, metric: str) -> dict[str, Any]:
     }
 
 
-def hunt(table: pd.DataFrame, metric: str) -> str:
-    """The picture of all tickets as HTML, with what each size has as its table."""
+def hunt(table: pd.DataFrame, metric: str, threshold: float) -> str:
+    """The picture of all tickets as HTML, with what each size has as its table.
+
+    Args:
+        table, metric, threshold: as for `lottery_data`.
+    """
     header = ("Units", "Tickets", "Best, pruned", "Median", "The search's choice", "Better than it")
     caption = "Scores of all tickets as pruned, by the number of their units"
     shown = html_table(caption, header, lottery_rows(table))
-    return picture("lottery", lottery_data(table, metric), shown)
+    return picture("lottery", lottery_data(table, metric, threshold), shown)
 
 
 def lottery_rows(table: pd.DataFrame) -> list[tuple[str, ...]]:
@@ -93,14 +102,17 @@ def lottery_rows(table: pd.DataFrame) -> list[tuple[str, ...]]:
 def describe_hunt(table: pd.DataFrame) -> str:
     """Where the search's choice of half the units stands, pruned and retrained, in sentences."""
     layers = layers_in(table)
-    picked = next(t for t in table.loc[table["search"] >= 0, "ticket"] if t.bit_count() == layers)
+    path = table.loc[table["search"] >= 0, "ticket"]
+    picked = next((ticket for ticket in path if ticket.bit_count() == layers), None)
+    if picked is None:
+        return "The search passes by no ticket of half the units."
     lines = []
     for phase in ("pruned", "retrained"):
         scores, found = scores_of_size(table, layers, phase), standing(table, picked, phase)
         all_of_them = int((table["units"] == layers).sum())
         among = f"of all {all_of_them} tickets of {layers} units"
         if len(scores) < all_of_them:
-            among = f"of a random sample of {len(scores)} of the {all_of_them} so far"
+            among = f"of the {len(scores)} of {all_of_them} that are retrained so far"
         if found is None:
             told = "the search's choice has not been retrained yet"
             if len(scores):
@@ -120,9 +132,7 @@ def describe_hunt(table: pd.DataFrame) -> str:
 # The search as a film
 
 
-def film(
-    searches: Mapping[int, Sequence[StructuredStep]], metric: str, threshold: float = 0.9
-) -> str:
+def film(searches: Mapping[int, Sequence[StructuredStep]], metric: str, threshold: float) -> str:
     """The film of structured searches as HTML, with the states of the first one as its table.
 
     Args:
@@ -136,7 +146,7 @@ def film(
 
 
 def film_data(
-    searches: Mapping[int, Sequence[StructuredStep]], metric: str, threshold: float = 0.9
+    searches: Mapping[int, Sequence[StructuredStep]], metric: str, threshold: float
 ) -> dict[str, Any]:
     """What the film of structured searches shows.
 
@@ -165,7 +175,7 @@ def _states(steps: Sequence[StructuredStep]) -> list[dict[str, Any]]:
         raw = steps[last].importance
         states.append(
             {
-                "phase": PHASES[step.phase],
+                "phase": STEP_NAMES[step.phase],
                 "kept": step.kept,
                 "score": round(step.score, 5),
                 "from": start,
@@ -195,7 +205,7 @@ def film_rows(steps: Sequence[StructuredStep]) -> list[tuple[str, ...]]:
         rows.append(
             (
                 str(number),
-                PHASES[step.phase],
+                STEP_NAMES[step.phase],
                 f"{step.score:.3f}",
                 f"{step.score / steps[0].score:.0%}",
                 "kept" if step.kept else "undone",

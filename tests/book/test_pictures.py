@@ -62,7 +62,7 @@ def place(found, phase, part):
 
 
 def test_a_ticket_is_told_with_its_scores_and_ranks_by_mouse_and_keyboard(shown, table):
-    page = shown(pictures.hunt(table, "accuracy"))
+    page = shown(pictures.hunt(table, "accuracy", 0.9))
     switches, score = page.locator(".picture-switches button"), page.locator(".picture-score")
     kept = [one.get_attribute("aria-pressed") == "true" for one in switches.all()]
     assert sum(kept) == 2
@@ -95,7 +95,7 @@ def test_a_ticket_is_told_with_its_scores_and_ranks_by_mouse_and_keyboard(shown,
 
 
 def test_the_searchs_choice_is_shown_when_it_is_asked_for(shown, table):
-    page = shown(pictures.hunt(table, "accuracy"))
+    page = shown(pictures.hunt(table, "accuracy", 0.9))
     said = page.locator(".picture-said")
     assert "search's choice" not in said.inner_text()
     page.get_by_role("button", name="Show the search's choice").press("Enter")
@@ -117,7 +117,7 @@ def test_the_searchs_choice_is_shown_when_it_is_asked_for(shown, table):
 
 def test_when_all_are_retrained_nothing_is_called_a_sample(shown, table):
     table["retrained"] = table["retrained"].fillna(0.5).where(table["units"] == 2)
-    page = shown(pictures.hunt(table, "accuracy"))
+    page = shown(pictures.hunt(table, "accuracy", 0.9))
     assert "so far" not in page.locator(".picture").inner_text()
     assert "sample" not in pictures.describe_hunt(table)
 
@@ -125,7 +125,7 @@ def test_when_all_are_retrained_nothing_is_called_a_sample(shown, table):
 def film(shown, **settings):
     """The committed film, and the search that it shows first."""
     searches = load_searches(MRPC)
-    html = pictures.film(searches, "accuracy")
+    html = pictures.film(searches, "accuracy", 0.9)
     return shown(html, **settings), next(iter(searches.values()))
 
 

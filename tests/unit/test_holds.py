@@ -28,11 +28,12 @@ def test_numbers_of_the_paper_are_means_over_the_tasks_that_were_run(tasks):
     assert holds._of_paper(c.shown, tasks) == pytest.approx(bad - (full + majority) / 2)
 
 
-def test_the_kappa_of_the_paper_is_over_the_tasks_that_were_run(pages):
+def test_the_kappa_of_the_paper_is_over_the_tasks_that_have_one_here(pages):
+    """RTE has one seed."""
     known = paper.stability().set_index(["part", "task"])["kappa"]
     held = holds.what_holds(load_results(pages), pages, "minilm")
     unstable = next(each for each in held if each.letter == "d")
-    assert unstable.paper == pytest.approx((known["heads", "cola"] + known["heads", "rte"]) / 2)
+    assert unstable.paper == pytest.approx(known["heads", "cola"], abs=1e-4)
 
 
 def test_a_line_decides_only_where_the_whole_interval_is_on_one_side():

@@ -39,13 +39,16 @@ def test_the_sentences_say_whether_it_is_a_sample(table):
     pruned, retrained = pictures.describe_hunt(table).splitlines()
     assert "of all 6 tickets of 2 units, 1 score higher than the search's choice (0.910)" in pruned
     assert (
-        "has not been retrained yet. The scores of a random sample of 2 of the 6 so far"
+        "has not been retrained yet. The scores of the 2 of 6 that are retrained so far"
         in retrained
     )
     table.loc[5, "retrained"] = 0.8
-    assert "sample of 3 of the 6 so far, 1 score higher" in pictures.describe_hunt(table)
+    told = pictures.describe_hunt(table)
+    assert "of the 3 of 6 that are retrained so far, 1 score higher" in told
     table["retrained"] = table["pruned"]
-    assert "sample" not in pictures.describe_hunt(table)
+    assert "so far" not in pictures.describe_hunt(table)
+    table["search"] = -1
+    assert pictures.describe_hunt(table) == "The search passes by no ticket of half the units."
 
 
 def test_a_table_is_read_back_and_a_missing_one_is_a_sentence(table, tmp_path):
@@ -67,7 +70,7 @@ def test_the_film_shows_after_a_failure_the_importance_that_decides_the_next_ste
 
     full = StructuredSubnetwork(np.ones((2, 2), dtype=bool), np.ones(2, dtype=bool))
     steps = search_structured(measure, full)
-    (shown,) = pictures.film_data({3: steps}, "accuracy")["searches"]
+    (shown,) = pictures.film_data({3: steps}, "accuracy", 0.9)["searches"]
     states = shown["states"]
     assert [state["kept"] for state in states] == [step.kept for step in steps]
     last = 0

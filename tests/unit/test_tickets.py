@@ -146,7 +146,7 @@ def test_the_command_takes_up_where_it_stopped(tmp_path, monkeypatch, capsys):
 
 # What is told of them, on the sixteen tickets of two layers
 
-MARKS = told.Marks(full=0.9, frozen=0.7, majority=0.5, half=0b01_10, good=0b11_10)
+MARKS = told.Marks(full=0.9, frozen=0.7, majority=0.5, half=0b01_10, good=0b11_10, threshold=0.9)
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ def test_the_sentences_are_computed_from_the_table(table):
         "* **The search's ticket retrained:** it scores 0.580. It beats 2 of the 5 other tickets "
         "of its size, ties with 0 and loses to 3: 40.0% are beaten, ties counted half. The "
         "best of the others scores 0.850.\n"
-        "* **Losers:** 4 of 6 retrained tickets (67%) end at or below 0.600, half of the way from "
+        "* **Losers:** 4 of 6 retrained tickets (67%) end at or below 0.600, 50% of the way from "
         "the majority class (0.500) to a linear layer on the frozen encoder (0.700). 2 end above "
         "that layer.\n"
         "* **What losers lack:** of 6 simple rules, the one with the fewest exceptions is that a "
@@ -236,12 +236,17 @@ def test_the_sentences_are_computed_from_the_table(table):
 
 
 def test_a_part_of_the_tickets_is_told_as_a_sample(table):
-    table.loc[table["ticket"].isin([6, 9]), "retrained"] = np.nan
+    assert lottery.tickets_in_order(2) == [9, 3, 10, 12, 5, 6]
+    table.loc[5, "retrained"] = np.nan
+    # Wilson's interval for 2 of 4: somebody chose ticket 6, which lost
+    text = told.describe_retrained(table, MARKS)
+    assert "3 of 5 retrained tickets (60%; of all, by a 95% interval, 15% to 85%)" in text
+    said = told.describe_progress(table)
+    assert said.startswith("So far 5 of 6 tickets") and "4 in a random order and 1 chosen" in said
+    table.loc[6, "retrained"] = np.nan
     text = told.describe_retrained(table, MARKS)
     assert "retrained:** none of half the units has a score on the search's way." in text
-    # Wilson's interval for 2 of 4
     assert "2 of 4 retrained tickets (50%; of all, by a 95% interval, 15% to 85%)" in text
-    assert told.describe_progress(table).startswith("So far 4 of 6 tickets")
     table["retrained"] = np.nan
     assert told.describe_retrained(table, MARKS) == "Too few tickets have been retrained yet."
 
@@ -280,4 +285,6 @@ def test_the_marks_are_read_off_the_searchs_way(tmp_path, monkeypatch):
     assert marks.full == made.full_score(3).metrics["matthews"]
     monkeypatch.setattr(told, "searched", lambda *_: path[:2])
     assert told.marks_of(made, 3).half is None
-    assert told.Marks(0.8, 0.4, 0.5, None, 63).losing == 0.5  # nothing below the majority class
+    assert (
+        told.Marks(0.8, 0.4, 0.5, None, 63, 0.9).losing == 0.5
+    )  # nothing below the majority class
