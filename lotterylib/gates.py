@@ -107,8 +107,8 @@ def gate_values(
     )
 
 
-def check_fits(model: PreTrainedModel, subnetwork: StructuredSubnetwork) -> list[Layer]:
-    """The layers of a model.
+def check_fits(model: PreTrainedModel, subnetwork: StructuredSubnetwork) -> None:
+    """Refuse a subnetwork that is one of another model.
 
     Raises:
         LotteryError: the subnetwork is one of another number of layers or heads.
@@ -119,7 +119,6 @@ def check_fits(model: PreTrainedModel, subnetwork: StructuredSubnetwork) -> list
             f"A subnetwork of shape {subnetwork.heads.shape} does not fit a model of "
             f"{len(layers)} layers of {heads} heads."
         )
-    return layers
 
 
 @torch.no_grad()
@@ -143,7 +142,8 @@ def remove(
     Raises:
         LotteryError: the subnetwork does not fit the model.
     """
-    layers = check_fits(model, subnetwork)
+    check_fits(model, subnetwork)
+    layers = layers_of(model)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
         for layer, heads, mlp in zip(layers, subnetwork.heads, subnetwork.mlps, strict=True):

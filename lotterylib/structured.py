@@ -40,6 +40,11 @@ class StructuredStep:
     kept: bool
 
 
+def heads_at_once(share: float, heads: int) -> int:
+    """How many heads a step prunes: a share of all heads, rounded down, at least one."""
+    return max(1, int(share * heads))
+
+
 def search_structured(
     measure: Measure,
     full: StructuredSubnetwork,
@@ -73,8 +78,8 @@ def search_structured(
     steps = [best]
     on_step(best)
     lowest = threshold * full_score
-    together = max(1, int(heads_step * full.heads.size))
-    alone = max(1, int(heads_alone_step * full.heads.size))
+    together = heads_at_once(heads_step, full.heads.size)
+    alone = heads_at_once(heads_alone_step, full.heads.size)
     plan: tuple[tuple[Phase, int, int], ...] = (
         ("together", together, 1),
         ("heads", alone, 0),
@@ -115,7 +120,7 @@ def prune_to_half(
     importance, score = measure(full)
     steps = [StructuredStep("full", full, importance, score, kept=True)]
     on_step(steps[0])
-    most = max(1, int(heads_step * full.heads.size))
+    most = heads_at_once(heads_step, full.heads.size)
     while True:
         last = steps[-1]
         heads = min(most, int(last.subnetwork.heads.sum()) - full.heads.size // 2)

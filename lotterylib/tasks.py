@@ -111,6 +111,16 @@ TASKS: dict[str, Task] = {task.name: task for task in _TASKS}
 BUNDLED: tuple[str, ...] = tuple(name for name, task in TASKS.items() if task.is_bundled)
 
 
+METRIC_NAMES = {
+    "accuracy": "accuracy",
+    "f1": "F1",
+    "matthews": "Matthews correlation",
+    "pearson": "Pearson correlation",
+    "pearson_spearman": "mean of Pearson and Spearman",
+}
+"""What pages and figures call a metric."""
+
+
 def find_task(name: str) -> Task:
     """The task of that name, in any case and with or without its hyphen ("STS-B" is "stsb").
 

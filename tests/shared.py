@@ -58,7 +58,7 @@ def alive(pid):
 
 def watched(browser, problems, **settings):
     """A page whose console errors, failures and requests to other hosts are written down."""
-    page = browser.new_context(reduced_motion="reduce", **settings).new_page()
+    page = browser.new_context(**{"reduced_motion": "reduce"} | settings).new_page()
 
     def hear(message):
         if message.type == "error":

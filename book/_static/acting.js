@@ -1,4 +1,5 @@
-// What the pictures that readers act on have in common. Loaded before them, since names are in order.
+// What the pictures that readers act on have in common. Scripts come in any order: read `acting` only once
+// the page is there.
 "use strict";
 const acting = {
   // An element, of SVG where that has one of this name.

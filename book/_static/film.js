@@ -1,13 +1,13 @@
 // The search as a film: what goes out of the grid of heads and MLPs, state by state.
 "use strict";
 (() => {
-  const { make, redrawn } = acting;
   const PACE = 1400; // milliseconds that a state stands while the film plays
 
   const shown = (score) => score.toFixed(3);
   const count = (number, what) => `${number} ${what}${number === 1 ? "" : "s"}`;
 
   function draw(section) {
+    const { make, redrawn } = acting;
     const data = JSON.parse(section.querySelector("script").textContent);
     const table = make("details", {}, make("summary", {}, "The numbers as a table"));
     table.append(section.querySelector("table"));

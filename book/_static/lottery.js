@@ -1,13 +1,13 @@
 // Hunt the winning ticket: twelve switches, and the scores of all subnetworks that they can make.
 "use strict";
 (() => {
-  const { make, redrawn } = acting;
   const PHASES = ["pruned", "retrained"];
 
   const size = (ticket) => ticket.toString(2).replaceAll("0", "").length;
   const shown = (score) => score.toFixed(3);
 
   function draw(section) {
+    const { make, redrawn } = acting;
     const data = JSON.parse(section.querySelector("script").textContent);
     const table = make("details", {}, make("summary", {}, "The numbers as a table"));
     table.append(section.querySelector("table"));
@@ -147,7 +147,7 @@
       if (searchShown) {
         const sizes = data.path.map(size).join(", ");
         said.append(chosen === undefined
-          ? make("p", {}, `The search has no ticket of this size: it stops by at ${sizes} units.`)
+          ? make("p", {}, `The search has no ticket of this size, only of ${sizes} units.`)
           : tell("The search's choice", chosen));
       }
       pictures.replaceChildren(...PHASES.filter((phase) => ofSize(units, phase).length).map(histogram));

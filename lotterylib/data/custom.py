@@ -104,7 +104,7 @@ def resolve(given: str) -> Task:
         raise error
 
 
-def title_of(given: str) -> str:
+def title_of_given(given: str) -> str:
     """The title of a task that was given by name or by file, without a look at its data."""
     return read_task_file(given).name if is_task_file(given) else find_task(given).title
 

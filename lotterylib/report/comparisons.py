@@ -26,6 +26,7 @@ from lotterylib.runs.pattern_counts import classifier, survival_and_shares
 from lotterylib.runs.searches import searched_rows
 from lotterylib.runs.store import RunStore
 from lotterylib.scoring import Score, score_predictions
+from lotterylib.structured import heads_at_once
 from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.tasks import Task
 
@@ -88,7 +89,7 @@ def _rank_correlations(a: Importance, b: Importance) -> dict[str, float]:
 def first_step(experiment: Experiment) -> int:
     """How many heads the first step of the structured search prunes."""
     heads = experiment.shape.layers * experiment.shape.heads
-    return max(1, int(experiment.settings.heads_step * heads))
+    return heads_at_once(experiment.settings.heads_step, heads)
 
 
 def _spearman(one: np.ndarray, other: np.ndarray) -> float:

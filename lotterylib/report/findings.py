@@ -22,10 +22,9 @@ from lotterylib.report.evidence import (
     judge,
     verdict,
 )
-from lotterylib.report.figures import METRIC_NAMES
 from lotterylib.report.results import t_interval
 from lotterylib.runs.methods import KINDS, METHODS
-from lotterylib.tasks import TASKS
+from lotterylib.tasks import METRIC_NAMES, TASKS
 
 LESS_THAN_A_HEAD = 0.001
 """A density that only the biases of W_O can have, which belong to no head and always stay."""

@@ -1,7 +1,8 @@
 """Pictures that readers act on: what a page hands to the scripts under `book/_static`, as HTML.
 
 A picture is an element with its data as JSON and a table inside. The script draws the picture in
-the table's place; without it the table stays. Every number is computed here, none in a browser.
+the table's place; without it the table stays. Scores, intervals and maps are computed here; a
+browser only counts, ranks and divides them.
 """
 
 from __future__ import annotations
@@ -17,12 +18,11 @@ import pandas as pd
 
 from lotterylib.report import paper
 from lotterylib.report.evidence import FROZEN, FULL, MAJORITY, Model
-from lotterylib.report.figures import METRIC_NAMES
 from lotterylib.report.findings import estimate_on, scores
 from lotterylib.report.holds import METHOD_NAMES
 from lotterylib.report.published import Found, predictions_of
 from lotterylib.runs.methods import KINDS, METHODS, PHASES
-from lotterylib.tasks import in_order, title_of
+from lotterylib.tasks import METRIC_NAMES, in_order, title_of
 
 
 def picture(name: str, data: Mapping[str, object], table: str) -> str:
@@ -189,7 +189,7 @@ def _task(task: str, results: pd.DataFrame, pages: Path) -> dict:
     metric = str(results["metric"].iloc[0])
     return {
         "title": title_of(task),
-        "metric": METRIC_NAMES.get(metric, metric),
+        "metric": METRIC_NAMES[metric],
         "seeds": ", ".join(map(str, _of(results, FULL)["seed"])),
         "over": estimate_on(results, found, [(1.0, FULL)]).over,
         "lines": [

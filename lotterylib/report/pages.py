@@ -22,7 +22,7 @@ import yaml
 from papermill.exceptions import PapermillExecutionError
 from PIL import Image
 
-from lotterylib.data.custom import title_of
+from lotterylib.data.custom import title_of_given
 from lotterylib.data.files import HOME, write_whole
 from lotterylib.errors import LotteryError, reason_of
 from lotterylib.report.identity import TEMPLATE, by_folder, claim, requests_of
@@ -124,7 +124,7 @@ def render(template: Path, page: Path, parameters: Mapping[str, Any]) -> None:
                 f"{template.name} failed in cell {error.exec_count}: {error.ename}: {error.evalue} "
                 f"(as far as it got: {failed})"
             ) from None
-        _settle(output, title_of(parameters["task"]) if "task" in parameters else "")
+        _settle(output, title_of_given(parameters["task"]) if "task" in parameters else "")
         output.replace(page)
     failed.unlink(missing_ok=True)
 

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from lotterylib.report.figures.style import METRIC_NAMES
 from lotterylib.report.identity import read_request
 from lotterylib.report.interactive import html_table, picture
 from lotterylib.report.lottery import layers_in, scores_of_size, standing
-from lotterylib.tasks import title_of
+from lotterylib.tasks import METRIC_NAMES, title_of
 
 if TYPE_CHECKING:
     from lotterylib.importance import Importance

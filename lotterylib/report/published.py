@@ -27,6 +27,7 @@ from lotterylib.errors import LotteryError, unknown
 from lotterylib.patterns import PATTERNS
 from lotterylib.report.evidence import Predictions, load_predictions, save_predictions
 from lotterylib.report.identity import requests
+from lotterylib.report.tables import importance_of
 from lotterylib.runs.methods import ALL_METHODS, GRIDS
 from lotterylib.runs.settings import refuse_misspelt
 from lotterylib.subnetworks import StructuredSubnetwork
@@ -121,7 +122,6 @@ def load_searches(folder: Path) -> dict[int, list[StructuredStep]]:
     Raises:
         LotteryError: it has published none.
     """
-    from lotterylib.importance import Importance
     from lotterylib.structured import StructuredStep
 
     path = folder / SEARCHES
@@ -132,9 +132,7 @@ def load_searches(folder: Path) -> dict[int, list[StructuredStep]]:
             StructuredStep(
                 phase=state["phase"],
                 subnetwork=_parse(state),
-                importance=Importance(
-                    np.array(state["head_importance"]), np.array(state["mlp_importance"])
-                ),
+                importance=importance_of(state),
                 score=state["score"],
                 kept=state["kept"],
             )

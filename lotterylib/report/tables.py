@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -104,14 +104,16 @@ def search_states(trace: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame({"left": left, "score": score, "held": held})
 
 
-def importance_states(trace: Sequence[dict[str, Any]]) -> list[Importance]:
-    """The raw importance measured in every state of a structured search."""
+def importance_of(state: Mapping[str, Any]) -> Importance:
+    """Importance as a stored state of a structured search has it."""
     from lotterylib.importance import Importance
 
-    return [
-        Importance(np.array(state["head_importance"]), np.array(state["mlp_importance"]))
-        for state in trace
-    ]
+    return Importance(np.array(state["head_importance"]), np.array(state["mlp_importance"]))
+
+
+def importance_states(trace: Sequence[dict[str, Any]]) -> list[Importance]:
+    """The raw importance measured in every state of a structured search."""
+    return [importance_of(state) for state in trace]
 
 
 def score_table(results: pd.DataFrame) -> pd.DataFrame:

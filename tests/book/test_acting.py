@@ -56,7 +56,6 @@ def test_the_comparison_shows_the_committed_scores_under_every_switch(opened):
                 row = picture.locator("tbody tr").nth(place).locator("th, td")
                 _, mean, _, runs, _, _, theirs = row.all_text_contents()
                 assert abs(float(mean) - values.mean()) < 0.00051  # ties round either way
-                assert abs(float(mean) - values.mean()) < 0.00051  # ties round either way
                 assert runs == ", ".join(f"{value:.3f}" for value in values)
                 printed = known.get((task, *model))
                 assert printed is None or theirs.startswith(f"{printed:.3f} ±")

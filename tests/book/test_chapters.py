@@ -6,9 +6,14 @@ import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from myst_nb.core.read import read_myst_markdown_notebook
 from PIL import Image
+
+from lotterylib.importance import Importance
+from lotterylib.structured import search_structured
+from lotterylib.subnetworks import StructuredSubnetwork
 
 BOOK = Path(__file__).parents[2] / "book"
 
@@ -88,3 +93,18 @@ def test_a_diagram_for_slides_was_drawn_from_the_one_in_the_book(name):
 
 def test_every_figure_for_slides_is_drawn_and_has_a_caption():
     assert [name for name, _ in slides.plots()] == list(slides.PLOTS)
+
+
+def test_the_search_printed_on_the_handout_is_the_librarys():
+    text = (BOOK / "chapters" / "handout.md").read_text(encoding="utf-8")
+    worth = np.array(re.findall(r"\| Layer \d \| (\d) \| (\d) \| (\d) \|", text), dtype=float)
+    heads, mlps = worth[:, :2], worth[:, 2]
+
+    def measure(kept):
+        lost = heads[~kept.heads].sum() + mlps[~kept.mlps].sum()
+        return Importance(heads, mlps), 100 - lost
+
+    full = StructuredSubnetwork(np.ones((2, 2), dtype=bool), np.ones(2, dtype=bool))
+    steps = search_structured(measure, full)[1:]
+    printed = re.findall(r"(\d+) (✓|✗)", text)
+    assert printed == [(f"{step.score:.0f}", "✓" if step.kept else "✗") for step in steps]

@@ -9,6 +9,7 @@ import pytest
 from lotterylib.report import lottery as told
 from lotterylib.report import pictures
 from lotterylib.report.published import load_searches
+from tests.shared import watched
 
 BOOK = Path(__file__).parents[2] / "book"
 MRPC = BOOK / "results" / "minilm" / "mrpc"
@@ -27,9 +28,7 @@ def shown(chromium, tmp_path):
             f'<!doctype html><html lang="en"><meta charset="utf-8"><title>One</title>{styles}'
             f'{scripts}<main class="bd-article">{html}</main></html>'
         )
-        page = chromium.new_context(**settings).new_page()
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("console", lambda said: problems.append(said.text) if said.type == "error" else 0)
+        page = watched(chromium, problems, **settings)
         page.goto(place.as_uri())
         return page
 
@@ -38,7 +37,8 @@ def shown(chromium, tmp_path):
 
 
 def _static(ending):
-    return sorted((BOOK / "_static").glob(f"*.{ending}"))
+    """The book's files of a kind; Jupyter Book loads them in any order."""
+    return sorted((BOOK / "_static").glob(f"*.{ending}"), reverse=True)
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_the_searchs_choice_is_shown_when_it_is_asked_for(shown, table):
     page.get_by_role("button", name="The best one, pruned").click()
     assert page.locator(".picture-score").inner_text() == "2 units, pruned 0.830"
     page.locator(".picture-switches button").first.click()
-    assert "The search has no ticket of this size: it stops by at 4, 2 units." in said.inner_text()
+    assert "The search has no ticket of this size, only of 4, 2 units." in said.inner_text()
     page.locator(".picture-switches button").first.focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowDown")
@@ -183,7 +183,7 @@ def test_the_importance_of_a_part_is_told_on_hover_focus_and_tap(shown):
 
 
 def test_the_film_plays_until_it_is_paused_and_never_where_motion_is_unwelcome(shown):
-    page, steps = film(shown)
+    page, steps = film(shown, reduced_motion="no-preference")
     page.clock.install()
     said, play = page.locator(".picture-said"), page.get_by_role("button", name="Play")
     play.click()

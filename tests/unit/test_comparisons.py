@@ -14,10 +14,8 @@ from lotterylib.report import comparisons, paper
 from lotterylib.report.results import COLUMNS
 from lotterylib.runs.methods import ALL_METHODS
 from lotterylib.runs.searches import HALVES_SEED
-from lotterylib.runs.settings import parse_settings
 from lotterylib.scoring import score_predictions
-from lotterylib.structured import search_structured
-from lotterylib.subnetworks import StructuredSubnetwork, WeightSubnetwork, full_subnetwork
+from lotterylib.subnetworks import StructuredSubnetwork, WeightSubnetwork
 from lotterylib.tasks import find_task
 
 SEEDS = (3, 1)
@@ -122,16 +120,6 @@ def test_units_of_the_loss_do_not_matter():
     scores = {3: importance(A, [1.0, 2.0]), 1: importance(1e-6 * np.array(A), [1e-6, 2e-6])}
     table = comparisons.importance_between_seeds(made_up(importance=lambda seed, way: scores[seed]))
     assert table.loc["3, 1"].tolist() == [1, 1]
-
-
-@pytest.mark.parametrize(("layers", "heads"), [(12, 12), (6, 12), (3, 4), (2, 2)])
-def test_the_first_step_is_that_of_the_search(layers, heads, rng):
-    settings = parse_settings("rte")
-    shape = Shape(layers, heads, hidden=12 * heads, intermediate=8, total=10**6)
-    drawn = Importance(rng.random((layers, heads)), rng.random(layers))
-    states = search_structured(lambda _: (drawn, 1.0), full_subnetwork(shape))
-    pruned = layers * heads - states[1].subnetwork.heads.sum()
-    assert comparisons.first_step(SimpleNamespace(shape=shape, settings=settings)) == pruned
 
 
 # Subnetworks

@@ -396,7 +396,7 @@ def test_settings_lead_to_the_file_and_name_the_task(smoke):
     assert given_by(settings)["task"] == "mood.yml"
     assert parse_settings(**given_by(settings)) == settings
     assert describe(settings)["task"] == "mood"
-    assert custom.title_of("mood.yml") == title_of("mood") == "mood"
+    assert custom.title_of_given("mood.yml") == title_of("mood") == "mood"
     with pytest.raises(LotteryError, match="mood takes no data directory: it is described by mood"):
         parse_settings(**smoke, data_dir=".")
     shutil.move("mood.yml", "a folder.yml")

@@ -30,4 +30,4 @@ from lotterylib.report.figures.scores import (
     ticket_distribution,
     training_curves,
 )
-from lotterylib.report.figures.style import METRIC_NAMES
+from lotterylib.tasks import METRIC_NAMES

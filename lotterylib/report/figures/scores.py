@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lotterylib.report import paper
-from lotterylib.report.figures.style import COLOURS, METRIC_NAMES, legend_below, new_axes
+from lotterylib.report.figures.style import COLOURS, legend_below, new_axes
 from lotterylib.runs.methods import ALL_METHODS, KINDS, METHODS, PHASES
-from lotterylib.tasks import in_order, title_of
+from lotterylib.tasks import METRIC_NAMES, in_order, title_of
 
 if TYPE_CHECKING:
     from lotterylib.report.lottery import Marks
@@ -50,7 +50,7 @@ def search_curves(
         axes.axhline(threshold * held["score"].iloc[0], color=colour, linestyle="--", linewidth=1)
     axes.plot([], [], "o", color="0.3", ms=6, mfc="white", label="undone")
     axes.axhline(majority, color="0.45", linestyle=":", label="majority class")
-    axes.set(xlabel="encoder left (% of dense parameters)", ylabel=METRIC_NAMES.get(metric, metric))
+    axes.set(xlabel="encoder left (% of dense parameters)", ylabel=METRIC_NAMES[metric])
     axes.invert_xaxis()
     axes.legend(frameon=False)
     return figure
@@ -101,7 +101,7 @@ def _draw_bars(axes: Axes, reported: pd.DataFrame, method: str) -> None:
     axes.set_xticks(range(len(KINDS)), KINDS)
     axes.grid(axis="x", visible=False)
     name = method if method in METHODS else ALL_METHODS[method].title
-    axes.set(ylabel=METRIC_NAMES.get(metric, metric), title=f"{name}, {kept:.0%} of the encoder")
+    axes.set(ylabel=METRIC_NAMES[metric], title=f"{name}, {kept:.0%} of the encoder")
 
 
 def overview_bars(results: pd.DataFrame, encoder: str, method: str) -> Figure:
@@ -147,7 +147,7 @@ def score_dots(results: pd.DataFrame, rows: Sequence[tuple[str, str, str, str]])
         axes.plot([cell["value"].mean()] * 2, [place - 0.28, place + 0.28], color="0.1", lw=2.2)
     _name_rows(axes, [name for name, _ in cells])
     metric = reported["metric"].iloc[0]
-    axes.set(xlabel=METRIC_NAMES.get(metric, metric))
+    axes.set(xlabel=METRIC_NAMES[metric])
     axes.legend(frameon=False, loc="best")
     return figure
 
@@ -179,7 +179,7 @@ def seen_and_unseen(table: pd.DataFrame, metric: str) -> Figure:
                 axes.plot([mean] * 2, [height - 0.12, height + 0.12], color="0.1", lw=2)
     axes.axvline(0, color="0.25", linewidth=1.2)
     _name_rows(axes, [f"{method}, {where}" for method, where in names])
-    axes.set(xlabel=f"{METRIC_NAMES.get(metric, metric)} less the full model's")
+    axes.set(xlabel=f"{METRIC_NAMES[metric]} less the full model's")
     legend_below(figure, axes, 2)
     return figure
 
@@ -289,7 +289,7 @@ def ticket_distribution(scores: Mapping[str, pd.Series], marks: Marks, metric: s
         picked, height = values[values.index == marks.half], axes.get_xaxis_transform()
         axes.plot(picked, [0.06] * len(picked), transform=height, **_PICKED)
         axes.set(ylabel="tickets", title=f"{phase}: {len(values)} tickets")
-    panels[-1].set_xlabel(METRIC_NAMES.get(metric, metric))
+    panels[-1].set_xlabel(METRIC_NAMES[metric])
     legend_below(figure, panels[-1], 2)
     return figure
 
@@ -316,7 +316,7 @@ def retrained_by_highest(
     axes.set_xlim(-0.5, layers + 0.5)
     axes.grid(axis="x", visible=False)
     axes.set_xlabel("highest layer that keeps its attention block")
-    axes.set_ylabel(METRIC_NAMES.get(metric, metric))
+    axes.set_ylabel(METRIC_NAMES[metric])
     legend_below(figure, axes, 2)
     return figure
 

@@ -1,4 +1,4 @@
-"""What all figures share: names of metrics, colours, and axes in one style."""
+"""What all figures share: colours, and axes in one style."""
 
 from __future__ import annotations
 
@@ -9,13 +9,6 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-METRIC_NAMES = {
-    "accuracy": "accuracy",
-    "f1": "F1",
-    "matthews": "Matthews correlation",
-    "pearson": "Pearson correlation",
-    "pearson_spearman": "mean of Pearson and Spearman",
-}
 COLOURS = sns.color_palette("colorblind")
 _STYLE = {"axes.spines.right": False, "axes.spines.top": False, "figure.dpi": 110}
 
