@@ -58,7 +58,9 @@ def test_a_student_notebook_has_the_exercises_without_solutions_and_plain_markdo
         re.findall(r"admonition\} Exercise", chapter.read_text())
     )
     assert not re.search(
-        r"^% |`\{|\{(doc|cite|download|figure|literalinclude|admonition)|:::|<a ", text, re.MULTILINE
+        r"^% |`\{|\{(doc|cite|download|figure|literalinclude|admonition)|:::|<a ",
+        text,
+        re.MULTILINE,
     )
 
 

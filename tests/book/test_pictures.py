@@ -17,7 +17,7 @@ MRPC = BOOK / "results" / "minilm" / "mrpc"
 
 @pytest.fixture
 def shown(chromium, tmp_path):
-    """Opens a page that holds one picture, from disk; what the browser complains of is a failure."""
+    """Opens a page that holds one picture, from disk; complaints of the browser are failures."""
     problems = []
 
     def show(html, **settings):

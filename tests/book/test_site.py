@@ -1,9 +1,11 @@
 """The built site, as a reader's browser has it: links, hosts, errors, widths, accessibility."""
 
 import re
+from collections import Counter, defaultdict
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
 
 from tests.shared import SETTLED, watched
@@ -11,7 +13,10 @@ from tests.shared import SETTLED, watched
 pytestmark = pytest.mark.long
 
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
-CUT_TABLES = """() => [...document.querySelectorAll('.bd-article table:not(.wide)')].filter(table => {
+CONTRAST = {"runOnly": ["color-contrast"]}
+SHAPES = {"runOnly": WCAG, "rules": {"color-contrast": {"enabled": False}}}
+CUT_TABLES = """() => [...document.querySelectorAll('.bd-article table:not(.wide)')]
+.filter(table => {
   let box = table.parentElement;
   while (box && !box.classList.contains('bd-article')) {
     const frame = box.getBoundingClientRect(), inside = table.getBoundingClientRect();
@@ -63,54 +68,82 @@ def test_every_picture_says_what_is_on_it(pages):
         assert all(re.search(r'alt="[^"/]{40,}"', image) for image in images), page
 
 
-def test_pages_opened_from_disk_ask_no_other_host_and_log_no_error(site, pages, chromium):
-    problems, formulae = [], 0
+@pytest.fixture(scope="module")
+def walk(site, pages, chromium):
+    """What one visit to every page, opened from disk, finds: problem -> where; what it saw."""
+    found, seen, problems = defaultdict(list), Counter(), []
     page = watched(chromium, problems)
     for path in pages:
-        before = len(problems)
+        name = path.relative_to(site).as_posix()
         page.goto(path.as_uri())
         if page.locator(".math").count():
             page.wait_for_selector("mjx-container svg", state="attached")
-            formulae += page.locator("mjx-container").count()
-        problems[before:] = [f"{path.relative_to(site)}: {text}" for text in problems[before:]]
-    assert not problems
-    assert formulae > 20
+            seen["formulae"] += page.locator("mjx-container").count()
+        for width in (1280, 390):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.evaluate(SETTLED, width)
+            if page.evaluate("document.documentElement.scrollWidth") > width:
+                found["scrolls sideways"].append(f"{name} at {width}")
+            found["cut"] += [f"{name}: {table}" for table in page.evaluate(CUT_TABLES)]
+            if width == 1280 or path in kinds(pages):
+                found["axe"] += [f"{name} at {width}: {text}" for text in violations(page, SHAPES)]
+        found["problems"] += [f"{name}: {text}" for text in problems]
+        problems.clear()
+    return found, seen
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_no_page_scrolls_sideways_and_no_table_is_cut(site, pages, chromium, address, width):
-    problems, wide = [], []
-    page = watched(chromium, problems, viewport={"width": width, "height": 900})
-    for path in pages:
-        name = path.relative_to(site).as_posix()
-        page.goto(f"{address}/{name}")
-        page.evaluate(SETTLED, width)
-        if page.evaluate("document.documentElement.scrollWidth") > width:
-            wide.append(name)
-        wide += [f"{name}: {table}" for table in page.evaluate(CUT_TABLES)]
-    assert not wide
-    assert not problems
+def kinds(pages):
+    """Of the pages of one template, one."""
+    return {path.name: path for path in pages}.values()
+
+
+def violations(page, rules, where=None):
+    """What axe finds, in words."""
+    # Left to preload style sheets, axe asks for those that others import at a wrong address.
+    options = {"resultTypes": ["violations"], "preload": False} | rules
+    for each in Axe().run(page, context=where, options=options).response["violations"]:
+        yield f"{each['id']}: {[node['html'][:120] for node in each['nodes']][:3]}"
+
+
+def test_pages_opened_from_disk_ask_no_other_host_and_log_no_error(walk):
+    found, seen = walk
+    assert not found["problems"]
+    assert seen["formulae"] > 20
+
+
+def test_no_page_scrolls_sideways_and_no_table_is_cut(walk):
+    found, _ = walk
+    assert not found["scrolls sideways"]
+    assert not found["cut"]
+
+
+def test_axe_finds_no_violation_of_wcag_2_2_aa(walk):
+    found, _ = walk
+    assert not found["axe"], "\n".join(found["axe"])
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_violation_of_wcag_2_2_aa(site, pages, chromium, address, scheme):
-    from axe_playwright_python.sync_playwright import Axe
-
-    axe, problems, found = Axe(), [], []
-    # Left to preload style sheets, axe asks for those that others import at a wrong address.
-    options = {"runOnly": WCAG, "resultTypes": ["violations"], "preload": False}
+def test_text_stands_out_from_its_ground(site, pages, chromium, scheme):
+    """Contrast is dear to measure: of code, each kind of token once, on one page."""
+    problems, found, tokens = [], [], set()
     page = watched(chromium, problems, color_scheme=scheme)
-    kinds = {path.name: path for path in pages}.values()  # of pages of one template, one
-    for path in pages if scheme == "light" else kinds:
+    text = {"include": [["body"]], "exclude": [[".highlight"]]}
+    for path in kinds(pages):
+        page.goto(path.as_uri())
+        assert page.evaluate("document.documentElement.dataset.theme") == scheme
         name = path.relative_to(site).as_posix()
-        page.goto(f"{address}/{name}")
-        for width in (1280, 390) if path in kinds else (1280,):
-            page.set_viewport_size({"width": width, "height": 900})
-            page.evaluate(SETTLED, width)
-            assert page.evaluate("document.documentElement.dataset.theme") == scheme
-            for violation in axe.run(page, options=options).response["violations"]:
-                nodes = [node["html"][:120] for node in violation["nodes"]]
-                found.append(f"{name} at {width}: {violation['id']}: {nodes[:3]} of {len(nodes)}")
+        found += [f"{name}: {each}" for each in violations(page, CONTRAST, text)]
+        tokens |= set(
+            page.eval_on_selector_all(".highlight span", "all => all.map(s => s.className)")
+        )
+    page.goto((site / "chapters" / "gates.html").as_uri())
+    page.eval_on_selector(
+        ".highlight pre",
+        "(pre, all) => pre.innerHTML = all.map(k => `<span class='${k}'>${k}</span>`).join(' ')",
+        sorted(tokens),
+    )
+    found += violations(page, CONTRAST, ".highlight")
+    assert len(tokens) > 20
     assert not found, "\n".join(found)
     assert not problems
 
@@ -147,7 +180,7 @@ def test_a_table_of_many_columns_scrolls_and_keeps_its_first_in_sight(site, chro
 def test_figures_on_a_phone_scroll_in_their_own_box(pages, chromium):
     page = watched(chromium, [], viewport={"width": 390, "height": 900})
     squeezed, seen = [], 0
-    for path in {path.name: path for path in pages}.values():  # of pages of one template, one
+    for path in kinds(pages):
         page.goto(path.as_uri())
         for width, natural in page.eval_on_selector_all(
             ".bd-article .cell_output img", "all => all.map(i => [i.clientWidth, i.naturalWidth])"
@@ -161,10 +194,7 @@ def test_figures_on_a_phone_scroll_in_their_own_box(pages, chromium):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_pictures_stay_accessible_while_a_reader_acts(site, chromium, address, scheme, width):
-    from axe_playwright_python.sync_playwright import Axe
-
     problems, found = [], []
-    options = {"runOnly": WCAG, "resultTypes": ["violations"], "preload": False}
     page = watched(
         chromium, problems, color_scheme=scheme, viewport={"width": width, "height": 900}
     )
@@ -180,13 +210,6 @@ def test_the_pictures_stay_accessible_while_a_reader_acts(site, chromium, addres
             "all => all.map(one => one.getBoundingClientRect()).map(box => [box.width, box.height])"
         )
         assert min(map(min, sizes)) >= 24
-        for violation in axe_violations(Axe(), page, options):
-            found.append(f"{chapter}: {violation}")
+        found += [f"{chapter}: {each}" for each in violations(page, {"runOnly": WCAG})]
     assert not found
     assert not problems
-
-
-def axe_violations(axe, page, options):
-    """What axe finds, in words."""
-    for violation in axe.run(page, options=options).response["violations"]:
-        yield f"{violation['id']}: {[node['html'][:120] for node in violation['nodes']][:3]}"
