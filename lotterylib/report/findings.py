@@ -30,8 +30,18 @@ LESS_THAN_A_HEAD = 0.001
 """A density that only the biases of W_O can have, which belong to no head and always stay."""
 
 
+def rows_of(results: pd.DataFrame, method: str, subnetwork: str, phase: str) -> pd.DataFrame:
+    """The rows of one kind of model in the reported metric; names as for `scores`."""
+    return results[
+        results["reported"]
+        & (results["method"] == method)
+        & (results["subnetwork"] == subnetwork)
+        & (results["phase"] == phase)
+    ]
+
+
 def scores(results: pd.DataFrame, method: str, subnetwork: str, phase: str) -> pd.Series:
-    """The reported metric of one kind of subnetwork, a value per seed (indexed by seed).
+    """The reported metric of one kind of model, a value per seed (indexed by seed).
 
     Args:
         results: the results table of one task.
@@ -39,13 +49,7 @@ def scores(results: pd.DataFrame, method: str, subnetwork: str, phase: str) -> p
         subnetwork: "good", "random", "bad" or "inverted", "full", or a baseline's name.
         phase: as in the table, such as "pruned", "retrained" or "fine-tuned".
     """
-    chosen = results[
-        results["reported"]
-        & (results["method"] == method)
-        & (results["subnetwork"] == subnetwork)
-        & (results["phase"] == phase)
-    ]
-    return chosen.set_index("seed")["value"]
+    return rows_of(results, method, subnetwork, phase).set_index("seed")["value"]
 
 
 def full_and_majority(results: pd.DataFrame) -> tuple[pd.Series, float]:

@@ -26,12 +26,12 @@ from lotterylib.encoder import Shape
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.patterns import PATTERNS
 from lotterylib.report.evidence import Predictions, load_predictions, save_predictions
-from lotterylib.report.identity import requests
+from lotterylib.report.identity import read_request, requests
 from lotterylib.report.tables import importance_of
 from lotterylib.runs.methods import ALL_METHODS, GRIDS
 from lotterylib.runs.settings import refuse_misspelt
 from lotterylib.subnetworks import StructuredSubnetwork
-from lotterylib.tasks import in_order
+from lotterylib.tasks import in_order, title_of
 
 if TYPE_CHECKING:
     from lotterylib.runs.experiment import Experiment
@@ -49,6 +49,17 @@ def predictions_of(folder: Path) -> Predictions | None:
     """The predictions that a task's run has published; None if it has none."""
     path = folder / PREDICTIONS
     return load_predictions(path) if path.is_file() else None
+
+
+def describe_source(folder: Path) -> str:
+    """Which run published what lies in a folder of a task, in a few words."""
+    found = read_request(folder)["request"]
+    own = "the device's own precision (float32 on a CPU)"
+    return (
+        f"{found['encoder']} on {title_of(found['task'])}, {found['train_rows']:,} training rows, "
+        f"{found['dev_rows']:,} dev rows, products in "
+        f"{own if found['precision'] == 'auto' else found['precision']}"
+    )
 
 
 def publish(parts: Sequence[tuple[Experiment, Sequence[str]]], folder: Path) -> None:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:  # pages that only need a table should not wait for torch
     from lotterylib.runs.experiment import Experiment
 
 
+NOTHING = "\N{EN DASH}"
+"""What every table shows where there is no value."""
+
+
 def markdown_table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
     """A table in Markdown.
 
@@ -46,16 +50,13 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             digits = 0 if whole else 1 if large else 3
             shown.isetitem(place, [_spelt(value, digits) for value in column])
         else:
-            shown.isetitem(place, [_NOTHING if pd.isna(value) else value for value in column])
+            shown.isetitem(place, [NOTHING if pd.isna(value) else value for value in column])
     return shown
-
-
-_NOTHING = "–"  # noqa: RUF001
 
 
 def _spelt(value: float, digits: int) -> str:
     if math.isnan(value):
-        return _NOTHING
+        return NOTHING
     text = f"{round(value, digits) + 0:.{digits}f}"
     return f"<{10**-digits:g}" if value > 0 and not float(text) else text
 
