@@ -267,7 +267,7 @@ def test_points_stand_where_their_scores_are_on_the_scale(scores):
     for row, cells in zip(
         picture.locator("g.row").all(), picture.locator("tbody tr").all(), strict=True
     ):
-        scores = [float(text) for text in cells.locator("td").nth(2).inner_text().split(", ")]
+        values = [float(text) for text in cells.locator("td").nth(2).inner_text().split(", ")]
         for point, score in zip(row.locator(".run").all(), values, strict=True):
             at = left + (right - left) * (score - low) / (high - low)
             assert float(point.get_attribute("cx")) == pytest.approx(at, abs=0.5)
