@@ -19,7 +19,7 @@ from lotterylib.pattern_cnn import classify_by_cnn
 from lotterylib.patterns import PATTERNS, classify_by_rules
 from lotterylib.report import paper
 from lotterylib.report.findings import spell_interval
-from lotterylib.report.tables import readable
+from lotterylib.report.tables import NOTHING, readable
 from lotterylib.runs.experiment import Experiment
 from lotterylib.runs.methods import ALL_METHODS, METHODS
 from lotterylib.runs.pattern_counts import classifier, survival_and_shares
@@ -173,7 +173,7 @@ def variant_table(experiment: Experiment, results: pd.DataFrame) -> pd.DataFrame
         for phase, cell in part.groupby("phase", sort=False):
             row[str(phase)] = f"{cell['value'].mean():.3f}"
         rows.append(row)
-    return pd.DataFrame(rows).fillna("")
+    return pd.DataFrame(rows).fillna(NOTHING)
 
 
 def ablation_table(experiment: Experiment) -> pd.DataFrame:

@@ -11,8 +11,8 @@ Satterthwaite's degrees of freedom.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -61,30 +61,32 @@ class Predictions:
     models: Mapping[Model, Mapping[int, np.ndarray]]
 
 
+NAN = float("nan")
+
+
 @dataclass(frozen=True)
 class Estimate:
-    """A weighted sum of scores with what is known of its uncertainty.
+    """A weighted sum of scores with what is known of its uncertainty; nan is "not defined".
 
     Attributes:
         value: the mean over seeds.
-        error, freedom: standard error of the mean and its degrees of freedom; nan where the
-            interval is not defined.
-        low, high: bounds of the 95 % interval; nan where not defined.
-        p: two-sided, of a sum of zero; nan where not defined.
-        student: bounds of Student's 95 % interval over seeds alone.
         seeds: how many.
         over: what the interval covers, in words.
+        student: bounds of Student's 95 % interval over seeds alone.
+        error, freedom: standard error of the mean and its degrees of freedom.
+        low, high: bounds of the 95 % interval.
+        p: two-sided, of a sum of zero.
     """
 
     value: float
-    error: float
-    freedom: float
-    low: float
-    high: float
-    p: float
-    student: tuple[float, float]
     seeds: int
     over: str
+    student: tuple[float, float] = (NAN, NAN)
+    error: float = NAN
+    freedom: float = NAN
+    low: float = NAN
+    high: float = NAN
+    p: float = NAN
 
 
 def weighted_scores(
@@ -144,7 +146,7 @@ def estimate(found: Predictions, terms: Terms) -> Estimate:
         sums += factor * weighted_scores(part, found.labels, weights, found.metric)
     own, resampled = sums[0], sums[1:]
     if len(seeds) < 2:
-        return _undefined(float(own.mean()), own)
+        return Estimate(float(own.mean()), len(seeds), "one seed")
     of_seeds = own.var(ddof=1) / len(seeds)
     of_examples = resampled.mean(1).var(ddof=1)
     alone = resampled.var(0, ddof=1).mean() / len(seeds)  # had each seed examples of its own
@@ -177,7 +179,7 @@ def estimate_by_seeds(scores: Mapping[Model, pd.Series], terms: Terms, metric: s
         values = [run[seed] for seed in seeds] if len(run) > 1 else [*run.values()] * len(seeds)
         sums += factor * np.array(values)
     if len(seeds) < 2:
-        return _undefined(float(sums.mean()), sums)
+        return Estimate(float(sums.mean()), len(seeds), "one seed")
     error = sums.std(ddof=1) / np.sqrt(len(seeds))
     return _student(sums, error, len(seeds) - 1, "seeds", metric)
 
@@ -189,27 +191,31 @@ def _common_seeds(runs: Sequence[Mapping[int, object]]) -> list[int]:
     return [seed for seed in several[0] if all(seed in run for run in several)]
 
 
-def _undefined(value: float, sums: np.ndarray) -> Estimate:
-    nan = float("nan")
-    return Estimate(value, nan, nan, nan, nan, nan, (nan, nan), len(sums), "one seed")
-
-
 def _student(sums: np.ndarray, error: float, freedom: float, over: str, metric: str) -> Estimate:
     """The estimate of a mean with a standard error and its degrees of freedom."""
     value = float(sums.mean())
-    alone = stats.t.ppf(1 - LEVEL / 2, len(sums) - 1) * sums.std(ddof=1) / np.sqrt(len(sums))
-    student = (value - alone, value + alone) if alone > 0 else (np.nan, np.nan)
-    reach = stats.t.ppf(1 - LEVEL / 2, freedom)
-    low, high = value - reach * error, value + reach * error
-    # between a metric's lowest and highest value
-    span = 1.0 if metric in ("accuracy", "f1") else 2.0
-    if not error > 1e-12 or low < -span or high > span:
-        nan = float("nan")
-        return Estimate(value, nan, nan, nan, nan, nan, student, len(sums), over)
-    p = float(2 * stats.t.sf(abs(value) / error, freedom))
-    return Estimate(
-        value, float(error), float(freedom), float(low), float(high), p, student, len(sums), over
+    found = Estimate(value, len(sums), over, t_interval(sums))
+    reach = float(stats.t.ppf(1 - LEVEL / 2, freedom) * error)
+    span = 1.0 if metric in ("accuracy", "f1") else 2.0  # between lowest and highest value
+    if not error > 1e-12 or max(reach - value, reach + value) > span:
+        return found
+    return replace(
+        found,
+        error=float(error),
+        freedom=float(freedom),
+        low=value - reach,
+        high=value + reach,
+        p=float(2 * stats.t.sf(abs(value) / error, freedom)),
     )
+
+
+def t_interval(values: Iterable[float]) -> tuple[float, float]:
+    """Student's 95 % interval of the mean over seeds; nan for fewer than two, or if all agree."""
+    array = np.asarray(list(values), dtype=float)
+    if len(array) < 2 or not np.ptp(array) > 1e-12:
+        return NAN, NAN
+    low, high = stats.t.interval(1 - LEVEL, len(array) - 1, array.mean(), stats.sem(array))
+    return float(low), float(high)
 
 
 def mean_over_tasks(

@@ -175,9 +175,8 @@ def table_of(held: Sequence[Held]) -> str:
     """The claims as a table in Markdown: claim, the paper's number, ours, and the verdict."""
     rows = []
     for each in held:
-        ours = f"{each.value:+.2f}"
-        if not np.isnan(each.low):
-            ours += f" ({each.low:+.2f} to {each.high:+.2f})"
+        bounds = f"{each.low:+.2f} to {each.high:+.2f}"
+        ours = f"{each.value:+.2f} ({'not defined' if np.isnan(each.low) else bounds})"
         told = f"({each.letter}) {each.claim[0].upper()}{each.claim[1:]}"
         verdicts = f"**{spell_verdicts(each)}**"
         rows.append((told, each.what, f"{each.paper:+.2f}", ours, verdicts))

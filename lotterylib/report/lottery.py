@@ -19,6 +19,7 @@ from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
 from lotterylib.errors import LotteryError
+from lotterylib.report.tables import counted
 from lotterylib.runs.experiment import Experiment
 from lotterylib.runs.lottery import (
     pruned_key,
@@ -308,7 +309,7 @@ def describe_pruned(table: pd.DataFrame, marks: Marks) -> str:
         f"model's {marks.full:.3f}."
     )
     if len(kept):
-        least, good = (_count(n, "unit") for n in (kept["units"].min(), marks.good.bit_count()))
+        least, good = (counted(n, "unit") for n in (kept["units"].min(), marks.good.bit_count()))
         small += f" The smallest of them has {least}; the search stops at {good}."
     shares = constant_without(table).set_index("unit")
     unit = str((shares["without"] - shares["with"]).idxmax())
@@ -364,9 +365,9 @@ def _lacking(tried: pd.DataFrame, lost: int) -> str:
     other = tried[tried["part"] != best["part"]].iloc[0]
     return (
         f"of {len(tried)} simple rules, the one with the fewest exceptions is that a ticket wins "
-        f"if it has {best['rule']}. Its exceptions are {_count(best['losers_with'], 'loser')} with "
-        f"it and {_count(best['winners_without'], 'winner')} without. The best rule on "
-        f"{PARTS[other['part']]}s ({other['rule']}) has {_count(other['exceptions'], 'exception')}"
+        f"if it has {best['rule']}. Its exceptions are {counted(best['losers_with'], 'loser')} "
+        f"with it and {counted(best['winners_without'], 'winner')} without. The best rule on "
+        f"{PARTS[other['part']]}s ({other['rule']}) has {counted(other['exceptions'], 'exception')}"
         f", and that all tickets win has {lost}."
     )
 
@@ -400,7 +401,3 @@ def describe_progress(table: pd.DataFrame) -> str:
         f"So far {done} of {half} tickets of half the units have been retrained, {done - apart} in "
         f"a random order and {apart} chosen; intervals count those in random order."
     )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -100,7 +100,7 @@ def test_what_is_not_defined_has_no_interval(found):
 
 
 def given(value, p):
-    return Estimate(value, 0.5, 4.0, value - 1, value + 1, p, (0.0, 0.0), 5, "seeds")
+    return Estimate(value, 5, "seeds", p=p)
 
 
 def test_both_conditions_must_hold_and_one_failure_suffices():

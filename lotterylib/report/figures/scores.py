@@ -151,7 +151,8 @@ def printed_beside_true() -> Figure:
     Per task: the printed bar, which is that of the good subnetworks, and the released score of the
     random ones; lines at each bar's end are standard deviations over five seeds.
     """
-    tasks = list(paper.scores()["task"].unique())
+    known = paper.scores().query("method == 'structured' and phase == 'retrained'")
+    tasks = known["task"].unique()
     figure, (axes,) = new_axes(1, 7.2, 4.0)
     bars = (
         ("good", "printed as random: the score of the good ones", COLOURS[7]),
@@ -159,11 +160,10 @@ def printed_beside_true() -> Figure:
     )
     ends = {"elinewidth": 1, "ecolor": "0.2", "capsize": 2}
     for side, (kind, label, colour) in enumerate(bars):
-        known = [paper.score(task, "structured", kind, "retrained") for task in tasks]
-        means, deviations = zip(*known, strict=True)
+        own = known[known["subnetwork"] == kind].set_index("task").loc[tasks]
         places = np.arange(len(tasks)) - 0.2 + 0.4 * side
         look: dict[str, Any] = {"color": colour, "label": label, "error_kw": ends}
-        axes.bar(places, means, width=0.38, yerr=deviations, **look)
+        axes.bar(places, own["mean"], width=0.38, yerr=own["sd"], **look)
     axes.set_xticks(range(len(tasks)), [title_of(task) for task in tasks])
     axes.grid(axis="x", visible=False)
     axes.set(ylabel="score, as reported for each task", ylim=(0, 1.05))
