@@ -135,14 +135,14 @@ def estimate(found: Predictions, terms: Terms) -> Estimate:
 
     Args:
         found: the predictions.
-        terms: weights and models; those with one seed are held against every seed of the others.
+        terms: weights and models; baselines, which have no seed, are held against every seed.
     """
-    seeds = _common_seeds([found.models[model] for _, model in terms])
+    seeds = _common_seeds({model: found.models[model] for _, model in terms})
     weights = _example_weights(len(found.labels))
     sums = np.zeros((len(weights), len(seeds)))
     for factor, model in terms:
         runs = found.models[model]
-        part = np.array([runs[seed] for seed in (seeds if len(runs) > 1 else runs)])
+        part = np.array([runs[seed] for seed in (seeds if _has_seeds(model) else runs)])
         sums += factor * weighted_scores(part, found.labels, weights, found.metric)
     own, resampled = sums[0], sums[1:]
     if len(seeds) < 2:
@@ -172,23 +172,25 @@ def estimate_by_seeds(scores: Mapping[Model, pd.Series], terms: Terms, metric: s
         terms: as in `estimate`.
         metric: which the scores are in.
     """
-    runs = [{int(seed): value for seed, value in scores[m].items()} for _, m in terms]  # type: ignore[call-overload]
-    seeds = _common_seeds(runs)
+    seeds = _common_seeds({model: scores[model] for _, model in terms})
     sums = np.zeros(len(seeds))
-    for (factor, _), run in zip(terms, runs, strict=True):
-        values = [run[seed] for seed in seeds] if len(run) > 1 else [*run.values()] * len(seeds)
-        sums += factor * np.array(values)
+    for factor, model in terms:
+        own = scores[model]
+        sums += factor * (own.loc[seeds].to_numpy() if _has_seeds(model) else own.iloc[0])
     if len(seeds) < 2:
         return Estimate(float(sums.mean()), len(seeds), "one seed")
     error = sums.std(ddof=1) / np.sqrt(len(seeds))
     return _student(sums, error, len(seeds) - 1, "seeds", metric)
 
 
-def _common_seeds(runs: Sequence[Mapping[int, object]]) -> list[int]:
-    several = [run for run in runs if len(run) > 1]
-    if not several:
-        return list(runs[0])
-    return [seed for seed in several[0] if all(seed in run for run in several)]
+def _has_seeds(model: Model) -> bool:
+    return model[0] != "none" or model == FULL
+
+
+def _common_seeds(runs: Mapping[Model, Mapping[int, object] | pd.Series]) -> list[int]:
+    """The seeds that all models have; of baselines alone, the one they stand under."""
+    seeded = [run for model, run in runs.items() if _has_seeds(model)] or [*runs.values()][:1]
+    return [seed for seed in seeded[0].keys() if all(seed in run for run in seeded)]  # noqa: SIM118
 
 
 def _student(sums: np.ndarray, error: float, freedom: float, over: str, metric: str) -> Estimate:

@@ -60,7 +60,10 @@ def full_and_majority(results: pd.DataFrame) -> tuple[pd.Series, float]:
 
 
 def spell(values: pd.Series) -> str:
-    """A mean with its 95% interval over seeds, or why there is none."""
+    """A mean with its 95% interval over the seeds that have a value, or why there is none."""
+    values = values.dropna()
+    if values.empty:
+        return "not defined"
     mean = _number(values.mean())
     if len(values) == 1:
         return f"{mean} (one seed)"

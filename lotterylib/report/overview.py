@@ -204,8 +204,8 @@ def describe(
     for condition in ("fine-tuned, raw", "fine-tuned, normed"):
         points = survival_and_heterogeneity(patterns, good, condition)
         lines.append(
-            f"* Survival and heterogeneous attention ({condition.split(', ')[1]} maps), over "
-            f"{points[0].size} heads of tasks: r = {spell_interval(*correlation(*points))}."
+            f"* Correlation of survival with heterogeneous attention ({condition.split(', ')[1]} "
+            f"maps), over {points[0].size} heads of tasks: {spell_interval(*correlation(*points))}."
         )
     return "\n".join(lines)
 

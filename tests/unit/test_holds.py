@@ -75,5 +75,6 @@ def test_verdicts_in_words():
     table = holds.table_of([some, replace(mixed, low=float("nan"))]).splitlines()
     assert table[2:] == [
         "| (b) One thing is so | heads | +0.25 | -0.50 (-0.75 to -0.12) | **yes on both tasks** |",
-        "| (b) One thing is so | heads | +0.25 | -0.50 (not defined) | **yes on 3 of 4 tasks, undecided on 1** |",
+        "| (b) One thing is so | heads | +0.25 | -0.50 (not defined) | "
+        "**yes on 3 of 4 tasks, undecided on 1** |",
     ]
