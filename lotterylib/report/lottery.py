@@ -291,16 +291,6 @@ def describe_standing(table: pd.DataFrame, ticket: int | None, column: str) -> s
     )
 
 
-def describe_choice(table: pd.DataFrame) -> str:
-    """Where the ticket of half the units on the search's way stands, pruned and retrained."""
-    way = table.loc[table["search"] >= 0, "ticket"]
-    half = next((each for each in way if each.bit_count() == layers_in(table)), None)
-    return "\n".join(
-        f"* **The search's choice, {column}:** {describe_standing(table, half, column)}"
-        for column in ("pruned", "retrained")
-    )
-
-
 def describe_pruned(table: pd.DataFrame, marks: Marks) -> str:
     """What the scores of all tickets as pruned say."""
     kept = table[table["pruned"] >= marks.threshold * marks.full]

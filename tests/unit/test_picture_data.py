@@ -12,7 +12,7 @@ from lotterylib.importance import Importance
 from lotterylib.report import lottery
 from lotterylib.report.pictures.film import film_rows, states
 from lotterylib.report.pictures.frame import frame, html_table
-from lotterylib.report.pictures.hunt import hunt_rows
+from lotterylib.report.pictures.hunt import describe_choice, hunt_rows
 from lotterylib.report.pictures.words import words
 from lotterylib.report.tables import NOTHING
 from lotterylib.structured import search_structured
@@ -86,17 +86,17 @@ def test_the_summary_names_the_searchs_choice_and_what_beats_it(table):
 
 
 def test_the_sentences_say_how_many_have_been_retrained(table):
-    pruned, retrained = lottery.describe_choice(table).splitlines()
+    pruned, retrained = describe_choice(table).splitlines()
     assert "it scores 0.910. It beats 4 of the 5 other tickets of its size, ties with 0" in pruned
     assert "it has not been retrained yet. The 2 tickets of its size with a score so" in retrained
     assert "far have 0.700 to 0.900" in retrained
     table.loc[5, "retrained"] = 0.8
-    told = lottery.describe_choice(table)
+    told = describe_choice(table)
     assert "It beats 1 of the 2 other tickets of its size with a score so far" in told
     table["retrained"] = table["pruned"]
-    assert "so far" not in lottery.describe_choice(table)
+    assert "so far" not in describe_choice(table)
     table["search"] = -1
-    assert "the search passes by no ticket of half the units" in lottery.describe_choice(table)
+    assert "the search passes by no ticket of half the units" in describe_choice(table)
 
 
 def test_a_table_is_read_back_and_a_missing_one_is_a_sentence(table, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from lotterylib.report.lottery import layers_in, scores_of_size, standing
+from lotterylib.report.lottery import describe_standing, layers_in, scores_of_size, standing
 from lotterylib.report.pictures.frame import frame, html_table
 from lotterylib.report.tables import NOTHING
 from lotterylib.tasks import METRIC_NAMES
@@ -52,3 +52,13 @@ def hunt_rows(table: pd.DataFrame) -> list[tuple[str, ...]]:
             )
         )
     return rows
+
+
+def describe_choice(table: pd.DataFrame) -> str:
+    """Where the ticket of half the units on the search's way stands, pruned and retrained."""
+    way = table.loc[table["search"] >= 0, "ticket"]
+    half = next((each for each in way if each.bit_count() == layers_in(table)), None)
+    return "\n".join(
+        f"* **The search's choice, {column}:** {describe_standing(table, half, column)}"
+        for column in ("pruned", "retrained")
+    )
