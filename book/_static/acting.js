@@ -1,5 +1,5 @@
-// What the pictures that readers act on have in common. Scripts come in any order: read `acting` only once
-// the page is there.
+// What the pictures that readers act on have in common. Scripts come in any order, so each picture's only adds
+// its function to `pictures`; once the page is there, this one calls it with the element and its data.
 "use strict";
 const acting = {
   // An element, of SVG where that has one of this name.
@@ -21,3 +21,10 @@ const acting = {
     }).observe(element);
   },
 };
+
+document.addEventListener("readystatechange", () => {
+  if (document.readyState !== "interactive") return; // before the repairs of tables
+  for (const frame of document.querySelectorAll("[data-picture]")) {
+    pictures[frame.dataset.picture](frame, JSON.parse(frame.querySelector("script").textContent));
+  }
+});

@@ -1,10 +1,8 @@
-// Good, random and bad subnetworks by task, method and phase. Data: lotterylib.report.interactive.comparison.
+// Good, random and bad subnetworks by task, method and phase. Data: lotterylib.report.pictures.comparison.
 "use strict";
-document.addEventListener("readystatechange", () => {
-  const frame = document.readyState === "interactive" && document.querySelector('[data-picture="comparison"]');
-  if (!frame) return;
+(window.pictures ||= {}).comparison = (frame, data) => {
   const { make, redrawn } = acting;
-  const { tasks } = JSON.parse(frame.querySelector("script").textContent);
+  const { tasks } = data;
   const columns = [["name", "Subnetwork"], ["mean", "Mean"], ["interval", "95% interval"], ["runs", "Each seed"],
     ["way", "Way to the full model"], ["shared", "Shared with good"], ["paper", "Paper ± sd (its way)"]];
   const chosen = { task: 0, method: tasks[0].settings[0].method, phase: tasks[0].settings[0].phase };
@@ -88,7 +86,7 @@ document.addEventListener("readystatechange", () => {
       ...task.lines.map((line) => make("li", {}, sample("", make("line", { class: `reference ${line.kind}`, x1: 0, x2: 24, y1: 8, y2: 8 })), `${line.name}: ${line.told}`)));
 
     caption.textContent = `${title}. Seeds ${task.seeds}, intervals over ${task.over}.`;
-    setting.rows.forEach((row, y) => columns.forEach(([key], x) => { body.rows[y].cells[x].textContent = row[key] || "–"; }));
+    setting.rows.forEach((row, y) => columns.forEach(([key], x) => { body.rows[y].cells[x].textContent = row[key]; }));
     told.textContent = `Means: ${words}. The subnetworks keep ${setting.size} of the encoder.`;
     dispatchEvent(new Event("resize")); // the table may need other room
   }
@@ -98,4 +96,4 @@ document.addEventListener("readystatechange", () => {
     drawing, legend, told, table);
   draw();
   redrawn(drawing, draw);
-});
+};

@@ -1,10 +1,7 @@
-// Attention on real words: a head, a token, and where it attends. Data: lotterylib.report.interactive.words.
+// Attention on real words: a head, a token, and where it attends. Data: lotterylib.report.pictures.words.
 "use strict";
-document.addEventListener("readystatechange", () => {
-  const frame = document.readyState === "interactive" && document.querySelector('[data-picture="words"]');
-  if (!frame) return;
+(window.pictures ||= {}).words = (frame, data) => {
   const { make } = acting;
-  const data = JSON.parse(frame.querySelector("script").textContent);
   const kinds = [["raw", "Raw attention"], ["weighted", "Norm-weighted"]];
   let [layer, head, pinned] = data.start, shown = pinned, sentence = 0, task = 0, seed = 0;
 
@@ -155,4 +152,4 @@ document.addEventListener("readystatechange", () => {
       make("div", {}, make("p", { class: "label" }, "The whole map of this head"), maps)),
     make("p", { class: "label" }, "Token that attends"), tokens, told, bars);
   draw();
-});
+};

@@ -11,7 +11,7 @@ from statsmodels.stats.multitest import multipletests
 from lotterylib.agreement import SIGNIFICANCE
 from lotterylib.report.audit_tables import Found, sharing_table
 from lotterylib.report.imported import FAMILIES
-from lotterylib.report.tables import markdown_table
+from lotterylib.report.tables import NOTHING, counted, markdown_table
 from lotterylib.tasks import TASKS
 
 
@@ -20,8 +20,8 @@ def describe_families(found: Found) -> str:
     lines = ["Imported were:", ""]
     for name, tasks in found.items():
         seeds = len({seed for each in tasks.values() for seed in each})
-        counted = f"{len(tasks)} task{'s' * (len(tasks) != 1)}, {seeds} seeds"
-        lines.append(f"* {FAMILIES[name].title}: {counted}")
+        size = f"{counted(len(tasks), 'task')}, {counted(seeds, 'seed')}"
+        lines.append(f"* {FAMILIES[name].title}: {size}")
     lacking = [family.title for name, family in FAMILIES.items() if name not in found]
     end = f"Not imported: {', '.join(lacking)}." if lacking else "Nothing is lacking."
     return "\n".join([*lines, "", end])
@@ -138,6 +138,6 @@ def markdown(table: pd.DataFrame, columns: Columns) -> str:
         cells = [TASKS[str(task)].title if task in TASKS else str(task)]
         for name, (_, form) in shown.items():
             write = form.format if isinstance(form, str) else form
-            cells.append("\N{EN DASH}" if pd.isna(row[name]) else write(row[name]))
+            cells.append(NOTHING if pd.isna(row[name]) else write(row[name]))
         rows.append(cells)
     return markdown_table(["task", *(heading for heading, _ in shown.values())], rows)

@@ -19,7 +19,7 @@ from lotterylib.pattern_cnn import classify_by_cnn
 from lotterylib.patterns import PATTERNS, classify_by_rules
 from lotterylib.report import paper
 from lotterylib.report.findings import spell_interval
-from lotterylib.report.tables import readable
+from lotterylib.report.tables import NOTHING, readable
 from lotterylib.runs.experiment import Experiment
 from lotterylib.runs.methods import ALL_METHODS, METHODS
 from lotterylib.runs.pattern_counts import classifier, survival_and_shares
@@ -173,7 +173,7 @@ def variant_table(experiment: Experiment, results: pd.DataFrame) -> pd.DataFrame
         for phase, cell in part.groupby("phase", sort=False):
             row[str(phase)] = f"{cell['value'].mean():.3f}"
         rows.append(row)
-    return pd.DataFrame(rows).fillna("")
+    return pd.DataFrame(rows).fillna(NOTHING)
 
 
 def ablation_table(experiment: Experiment) -> pd.DataFrame:
@@ -187,12 +187,14 @@ def ablation_table(experiment: Experiment) -> pd.DataFrame:
     for seed in experiment.settings.seeds:
         lost = score_lost(experiment, seed)
         importance = experiment.importance(seed, experiment.settings.importance).normalised()
-        row: dict[str, object] = {
-            "seed": seed,
-            "rank correlation": round(_spearman(importance.heads, lost), 3),
-        }
-        row |= {"heads without loss": f"{int((lost <= 0).sum())} of {lost.size}"}
-        rows.append(row | {"largest loss": round(float(lost.max()), 3)})
+        rows.append(
+            {
+                "seed": seed,
+                "rank correlation": round(_spearman(importance.heads, lost), 3),
+                "heads without loss": f"{(lost <= 0).sum()} of {lost.size}",
+                "largest loss": round(float(lost.max()), 3),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -240,10 +242,8 @@ def shared_weights(experiment: Experiment) -> pd.DataFrame:
     """
     rows = {}
     for seed in experiment.settings.seeds:
-        found = (
-            experiment.subnetwork(seed, m, "good") for m in ("magnitude", "iterative", "before")
-        )
-        after, between, before = found
+        ways = ("magnitude", "iterative", "before")
+        after, between, before = (experiment.subnetwork(seed, way, "good") for way in ways)
         rows[seed] = {
             "with training in between": after.overlap(between)["weights"],  # type: ignore[arg-type]
             "before fine-tuning": after.overlap(before)["weights"],  # type: ignore[arg-type]
@@ -268,18 +268,17 @@ def sizes_of_paper(task: str, method: str) -> pd.DataFrame:
 def describe_patterns(experiment: Experiment, shares: pd.DataFrame) -> str:
     """What the shares of `shares_table` and the survival of heads say, in sentences."""
     lines = []
-    for kind in ("raw", "normed"):
+    for kind, name in (("raw", "Raw maps"), ("normed", "Norm-weighted maps")):
         part = shares[(shares["weights"] == "fine-tuned") & (shares["maps"] == kind)]
         told = [
-            f"{share:.0%} of the maps of {'all heads' if heads == 'all' else 'super-survivors'}"
+            f"{share:.0%} of those of {'all heads' if heads == 'all' else 'super-survivors'}"
             for heads, share in zip(part["heads"], part["heterogeneous"], strict=True)
         ]
         survival, share = survival_and_shares(experiment, f"fine-tuned, {kind}")
         r = spell_interval(*correlation(survival.reshape(1, -1), share.reshape(1, -1)))
-        name = "Raw maps" if kind == "raw" else "Norm-weighted maps"
         lines.append(
-            f"* **{name}:** heterogeneous are {' and '.join(told)}. Survival and that share "
-            f"correlate over {share.size} heads with r = {r}."
+            f"* **{name}:** {' and '.join(told)} are heterogeneous. The correlation of a head's "
+            f"survival with that share, over {share.size} heads, is {r}."
         )
     return "\n".join(lines)
 
@@ -334,13 +333,8 @@ def _answers(store: RunStore) -> dict[str, tuple[np.ndarray, dict[str, np.ndarra
     """Per kind of map: the labels, and what each classifier says."""
     labelled, network = load_labelled(), classifier(store)
     parts = {kind: labelled.part(kind, "validation") for kind in KINDS}  # type: ignore[arg-type]
-    return {
-        kind: (
-            part.codes,
-            {
-                "network": classify_by_cnn(network, part.maps),
-                "rules": classify_by_rules(part.maps),
-            },
-        )
-        for kind, part in parts.items()
-    }
+    answers = {}
+    for kind, part in parts.items():
+        by_network, by_rules = classify_by_cnn(network, part.maps), classify_by_rules(part.maps)
+        answers[kind] = part.codes, {"network": by_network, "rules": by_rules}
+    return answers

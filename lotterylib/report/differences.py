@@ -7,19 +7,26 @@ changes can be told. An encoder's pages are all of one preset, so each has a fol
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from lotterylib.report import paper
 from lotterylib.report.imported import SOURCE
+from lotterylib.report.results import COLUMNS
+from lotterylib.report.tables import counted
 from lotterylib.runs.methods import PHASES
-from lotterylib.runs.presets import PRESETS
+from lotterylib.runs.presets import OFFICIAL, PRESETS, READINGS
 
-_SAME = (
-    *("encoder", "task", "budget", "seed", "method", "subnetwork", "phase", "metric"),
-    *("examples", "train_rows", "epochs"),
+_MAY_DIFFER = (
+    *("preset", "request", *OFFICIAL, *READINGS),
+    *("value", "density", "printed_share", "overlap_with_good", "constant"),
+    *("seconds", "threads", "device"),
 )
+_SAME = [name for name in COLUMNS if name not in _MAY_DIFFER]
+"""The columns in which two rows must be alike for their difference to be that of a choice."""
+
 NOT_RUN = "not run yet"
 NO_SCORES = "changes attention patterns, no size and no score"
 NO_OPTION = "nothing to switch"
@@ -43,18 +50,19 @@ def differences_table(results: pd.DataFrame) -> pd.DataFrame:
     """
     table = paper.differences()
     table["effect"] = [
-        "; ".join(
-            f"{option}: {effect}" if len(options) > 1 else effect
-            for option, effect in zip(options, effects, strict=True)
-        )
-        if options
-        else NO_OPTION
-        for options, effects in (
-            (options, [_effect(results, option, affects) for option in options])
-            for options, affects in zip(table["option"].str.split(), table["affects"], strict=True)
-        )
+        _effects(results, option.split(), affects)
+        for option, affects in zip(table["option"], table["affects"], strict=True)
     ]
     return table
+
+
+def _effects(results: pd.DataFrame, options: Sequence[str], affects: str) -> str:
+    if not options:
+        return NO_OPTION
+    told = [_effect(results, option, affects) for option in options]
+    if len(told) == 1:
+        return told[0]
+    return "; ".join(f"{option}: {each}" for option, each in zip(options, told, strict=True))
 
 
 def _effect(results: pd.DataFrame, option: str, affects: str) -> str:
@@ -69,27 +77,22 @@ def _effect(results: pd.DataFrame, option: str, affects: str) -> str:
         rows = pairs[pairs["phase"] == phase]
         if len(rows):
             told.append(f"{phase} {(rows['value'] - rows['value_paper']).mean():+.3f}")
-    tasks, seeds = pairs[["encoder", "task"]].drop_duplicates(), pairs["seed"].nunique()
-    counted = f"{len(tasks)} task{'s' * (len(tasks) > 1)}, {seeds} seed{'s' * (seeds > 1)}"
-    return f"{', '.join(told)} ({counted})"
+    tasks, seeds = len(pairs.groupby(["encoder", "task"])), pairs["seed"].nunique()
+    return f"{', '.join(told)} ({counted(tasks, 'task')}, {counted(seeds, 'seed')})"
 
 
 def matched(results: pd.DataFrame, option: str, method: str, kind: str) -> pd.DataFrame:
     """Reported scores of a subnetwork with the preset `paper+<option>`, each beside the one with
-    `paper` of the same task, seed and data.
+    `paper` of the same task, seed and data, all other settings alike.
 
     Returns:
         The rows of the first, with `value_paper` and `density_paper` of the second.
     """
-    rows = results[
-        results["reported"].astype(bool)
-        & (results["method"] == method)
-        & (results["subnetwork"] == kind)
-        & results["phase"].isin(PHASES)
-    ]
+    own = results["reported"].astype(bool) & results["phase"].isin(PHASES)
+    rows = results[own & (results["method"] == method) & (results["subnetwork"] == kind)]
     by_paper = rows[rows["preset"] == "paper"][[*_SAME, "value", "density"]]
     otherwise = rows[rows["preset"] == f"paper+{option}"]
-    return otherwise.merge(by_paper, on=list(_SAME), suffixes=("", "_paper"))
+    return otherwise.merge(by_paper, on=_SAME, suffixes=("", "_paper"))
 
 
 def describe_differences(table: pd.DataFrame) -> str:
@@ -98,7 +101,7 @@ def describe_differences(table: pd.DataFrame) -> str:
     for row in table.itertuples():
         switch = ", ".join(map(_switch, str(row.option).split()))
         lines.append(
-            f"{row.number}. **{_capital(row.topic)}.** Paper: {row.paper}. Code: {row.code}. "
+            f"{row.number}. **{_capital(str(row.topic))}.** Paper: {row.paper}. Code: {row.code}. "
             f"Here: {row.here}."
             + (f" Switch: {switch}. Effect: {row.effect}." if switch else "")
             + f" *Evidence: {str(row.evidence).replace(f'{SOURCE}@f02280f, ', '')}.*"
@@ -112,7 +115,8 @@ def describe_misprints() -> str:
     """
     table = paper.misprints().query("kind != 'procedure'")
     return "\n".join(
-        f"* **{_capital(row.where)}.** Printed: {row.printed}. Instead: {row.should_be}. {row.why}"
+        f"* **{_capital(str(row.where))}.** Printed: {row.printed}. Instead: {row.should_be}. "
+        f"{row.why}"
         for row in table.itertuples()
     )
 
@@ -122,5 +126,5 @@ def _switch(option: str) -> str:
     return f"`{preset}`" if preset in PRESETS else f"`{option}` of the preset"
 
 
-def _capital(text: object) -> str:
-    return f"{str(text)[0].upper()}{str(text)[1:]}"
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]

@@ -11,8 +11,8 @@ Satterthwaite's degrees of freedom.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -61,30 +61,32 @@ class Predictions:
     models: Mapping[Model, Mapping[int, np.ndarray]]
 
 
+NAN = float("nan")
+
+
 @dataclass(frozen=True)
 class Estimate:
-    """A weighted sum of scores with what is known of its uncertainty.
+    """A weighted sum of scores with what is known of its uncertainty; nan is "not defined".
 
     Attributes:
         value: the mean over seeds.
-        error, freedom: standard error of the mean and its degrees of freedom; nan where the
-            interval is not defined.
-        low, high: bounds of the 95 % interval; nan where not defined.
-        p: two-sided, of a sum of zero; nan where not defined.
-        student: bounds of Student's 95 % interval over seeds alone.
         seeds: how many.
         over: what the interval covers, in words.
+        student: bounds of Student's 95 % interval over seeds alone.
+        error, freedom: standard error of the mean and its degrees of freedom.
+        low, high: bounds of the 95 % interval.
+        p: two-sided, of a sum of zero.
     """
 
     value: float
-    error: float
-    freedom: float
-    low: float
-    high: float
-    p: float
-    student: tuple[float, float]
     seeds: int
     over: str
+    student: tuple[float, float] = (NAN, NAN)
+    error: float = NAN
+    freedom: float = NAN
+    low: float = NAN
+    high: float = NAN
+    p: float = NAN
 
 
 def weighted_scores(
@@ -133,18 +135,18 @@ def estimate(found: Predictions, terms: Terms) -> Estimate:
 
     Args:
         found: the predictions.
-        terms: weights and models; those with one seed are held against every seed of the others.
+        terms: weights and models; baselines, which have no seed, are held against every seed.
     """
-    seeds = _common_seeds([found.models[model] for _, model in terms])
+    seeds = _common_seeds({model: found.models[model] for _, model in terms})
     weights = _example_weights(len(found.labels))
     sums = np.zeros((len(weights), len(seeds)))
     for factor, model in terms:
         runs = found.models[model]
-        part = np.array([runs[seed] for seed in (seeds if len(runs) > 1 else runs)])
+        part = np.array([runs[seed] for seed in (seeds if _has_seeds(model) else runs)])
         sums += factor * weighted_scores(part, found.labels, weights, found.metric)
     own, resampled = sums[0], sums[1:]
     if len(seeds) < 2:
-        return _undefined(float(own.mean()), own)
+        return Estimate(float(own.mean()), len(seeds), "one seed")
     of_seeds = own.var(ddof=1) / len(seeds)
     of_examples = resampled.mean(1).var(ddof=1)
     alone = resampled.var(0, ddof=1).mean() / len(seeds)  # had each seed examples of its own
@@ -170,46 +172,52 @@ def estimate_by_seeds(scores: Mapping[Model, pd.Series], terms: Terms, metric: s
         terms: as in `estimate`.
         metric: which the scores are in.
     """
-    runs = [{int(seed): value for seed, value in scores[m].items()} for _, m in terms]  # type: ignore[call-overload]
-    seeds = _common_seeds(runs)
+    seeds = _common_seeds({model: scores[model] for _, model in terms})
     sums = np.zeros(len(seeds))
-    for (factor, _), run in zip(terms, runs, strict=True):
-        values = [run[seed] for seed in seeds] if len(run) > 1 else [*run.values()] * len(seeds)
-        sums += factor * np.array(values)
+    for factor, model in terms:
+        own = scores[model]
+        sums += factor * (own.loc[seeds].to_numpy() if _has_seeds(model) else own.iloc[0])
     if len(seeds) < 2:
-        return _undefined(float(sums.mean()), sums)
+        return Estimate(float(sums.mean()), len(seeds), "one seed")
     error = sums.std(ddof=1) / np.sqrt(len(seeds))
     return _student(sums, error, len(seeds) - 1, "seeds", metric)
 
 
-def _common_seeds(runs: Sequence[Mapping[int, object]]) -> list[int]:
-    several = [run for run in runs if len(run) > 1]
-    if not several:
-        return list(runs[0])
-    return [seed for seed in several[0] if all(seed in run for run in several)]
+def _has_seeds(model: Model) -> bool:
+    return model[0] != "none" or model == FULL
 
 
-def _undefined(value: float, sums: np.ndarray) -> Estimate:
-    nan = float("nan")
-    return Estimate(value, nan, nan, nan, nan, nan, (nan, nan), len(sums), "one seed")
+def _common_seeds(runs: Mapping[Model, Mapping[int, object] | pd.Series]) -> list[int]:
+    """The seeds that all models have; of baselines alone, the one they stand under."""
+    seeded = [run for model, run in runs.items() if _has_seeds(model)] or [*runs.values()][:1]
+    return [seed for seed in seeded[0].keys() if all(seed in run for run in seeded)]  # noqa: SIM118
 
 
 def _student(sums: np.ndarray, error: float, freedom: float, over: str, metric: str) -> Estimate:
     """The estimate of a mean with a standard error and its degrees of freedom."""
     value = float(sums.mean())
-    alone = stats.t.ppf(1 - LEVEL / 2, len(sums) - 1) * sums.std(ddof=1) / np.sqrt(len(sums))
-    student = (value - alone, value + alone) if alone > 0 else (np.nan, np.nan)
-    reach = stats.t.ppf(1 - LEVEL / 2, freedom)
-    low, high = value - reach * error, value + reach * error
-    # between a metric's lowest and highest value
-    span = 1.0 if metric in ("accuracy", "f1") else 2.0
-    if not error > 1e-12 or low < -span or high > span:
-        nan = float("nan")
-        return Estimate(value, nan, nan, nan, nan, nan, student, len(sums), over)
-    p = float(2 * stats.t.sf(abs(value) / error, freedom))
-    return Estimate(
-        value, float(error), float(freedom), float(low), float(high), p, student, len(sums), over
+    found = Estimate(value, len(sums), over, t_interval(sums))
+    reach = float(stats.t.ppf(1 - LEVEL / 2, freedom) * error)
+    span = 1.0 if metric in ("accuracy", "f1") else 2.0  # between lowest and highest value
+    if not error > 1e-12 or max(reach - value, reach + value) > span:
+        return found
+    return replace(
+        found,
+        error=float(error),
+        freedom=float(freedom),
+        low=value - reach,
+        high=value + reach,
+        p=float(2 * stats.t.sf(abs(value) / error, freedom)),
     )
+
+
+def t_interval(values: Iterable[float]) -> tuple[float, float]:
+    """Student's 95 % interval of the mean over seeds; nan for fewer than two, or if all agree."""
+    array = np.asarray(list(values), dtype=float)
+    if len(array) < 2 or not np.ptp(array) > 1e-12:
+        return NAN, NAN
+    low, high = stats.t.interval(1 - LEVEL, len(array) - 1, array.mean(), stats.sem(array))
+    return float(low), float(high)
 
 
 def mean_over_tasks(

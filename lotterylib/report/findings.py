@@ -20,9 +20,10 @@ from lotterylib.report.evidence import (
     estimate_by_seeds,
     holm,
     judge,
+    t_interval,
     verdict,
 )
-from lotterylib.report.results import t_interval
+from lotterylib.report.tables import counted
 from lotterylib.runs.methods import KINDS, METHODS
 from lotterylib.tasks import METRIC_NAMES, TASKS
 
@@ -30,8 +31,18 @@ LESS_THAN_A_HEAD = 0.001
 """A density that only the biases of W_O can have, which belong to no head and always stay."""
 
 
+def rows_of(results: pd.DataFrame, method: str, subnetwork: str, phase: str) -> pd.DataFrame:
+    """The rows of one kind of model in the reported metric; names as for `scores`."""
+    return results[
+        results["reported"]
+        & (results["method"] == method)
+        & (results["subnetwork"] == subnetwork)
+        & (results["phase"] == phase)
+    ]
+
+
 def scores(results: pd.DataFrame, method: str, subnetwork: str, phase: str) -> pd.Series:
-    """The reported metric of one kind of subnetwork, a value per seed (indexed by seed).
+    """The reported metric of one kind of model, a value per seed (indexed by seed).
 
     Args:
         results: the results table of one task.
@@ -39,13 +50,7 @@ def scores(results: pd.DataFrame, method: str, subnetwork: str, phase: str) -> p
         subnetwork: "good", "random", "bad" or "inverted", "full", or a baseline's name.
         phase: as in the table, such as "pruned", "retrained" or "fine-tuned".
     """
-    chosen = results[
-        results["reported"]
-        & (results["method"] == method)
-        & (results["subnetwork"] == subnetwork)
-        & (results["phase"] == phase)
-    ]
-    return chosen.set_index("seed")["value"]
+    return rows_of(results, method, subnetwork, phase).set_index("seed")["value"]
 
 
 def full_and_majority(results: pd.DataFrame) -> tuple[pd.Series, float]:
@@ -55,21 +60,30 @@ def full_and_majority(results: pd.DataFrame) -> tuple[pd.Series, float]:
 
 
 def spell(values: pd.Series) -> str:
-    """A mean with its 95% interval over seeds, or the values where an interval makes no sense."""
-    if len(values) < 2:
-        return f"{values.iloc[0]:.3f} (one seed)"
+    """A mean with its 95% interval over the seeds that have a value, or why there is none."""
+    values = values.dropna()
+    if values.empty:
+        return "not defined"
+    mean = _number(values.mean())
+    if len(values) == 1:
+        return f"{mean} (one seed)"
     low, high = t_interval(values)
-    mean = round(values.mean(), 3) + 0  # otherwise a hair below zero is "-0.000"
-    return f"{mean:.3f} (95% interval over {len(values)} seeds {low:.3f} to {high:.3f})"
+    if np.isnan(low):
+        return f"{mean} (the same in all {len(values)} seeds)"
+    return f"{mean} (95% interval over {len(values)} seeds {_number(low)} to {_number(high)})"
 
 
 def spell_interval(value: float, low: float, high: float) -> str:
-    """A value with its 95% interval; "not defined" where it is no number."""
+    """A value with its 95% interval; "not defined" where there is none."""
     if np.isnan(value):
         return "not defined"
     if np.isnan(low) or np.isnan(high):
-        return f"{value:.3f}"
-    return f"{value:.3f} (95% interval {low:.3f} to {high:.3f})"
+        return f"{_number(value)} (interval not defined)"
+    return f"{_number(value)} (95% interval {_number(low)} to {_number(high)})"
+
+
+def _number(value: float, form: str = ".3f") -> str:
+    return f"{round(value, 3) + 0:{form}}"  # otherwise a hair below zero is "-0.000"
 
 
 def warn(results: pd.DataFrame) -> str:
@@ -119,7 +133,8 @@ def describe_search(results: pd.DataFrame, method: str) -> str:
     density = rows.loc[rows["subnetwork"] == "good"].groupby("seed")["density"].first()
     return (
         f"The good subnetwork keeps **{density.mean():.0%}** of the encoder's dense parameters on "
-        f"average over {len(density)} seeds (from {density.min():.0%} to {density.max():.0%}) and "
+        f"average over {counted(len(density), 'seed')} (from {density.min():.0%} to "
+        f"{density.max():.0%}) and "
         f"scores {spell(good)}, against {full.mean():.3f} for the full model. The search chose it "
         "on the very examples that it is scored on, as in the paper, so this score is optimistic."
     )
@@ -145,19 +160,19 @@ def difference(results: pd.DataFrame, method: str, phase: str, one: str, other: 
 
 def describe_subnetworks(results: pd.DataFrame, method: str) -> str:
     """How good, random and bad subnetworks compare, pruned and retrained."""
-    pruned = {kind: scores(results, method, kind, "pruned").mean() for kind in KINDS}
-    retrained = {kind: scores(results, method, kind, "retrained") for kind in KINDS}
-    listed = ", ".join(f"{kind} {value:.3f}" for kind, value in pruned.items())
-    ways = {kind: recovered(results, method, kind) for kind in KINDS}
-    share = "with the share of the way from the majority class to the full model that is recovered"
-    again = ", ".join(
-        f"{kind} {values.mean():.3f}" + (f" ({way:.0%} of the way)" if np.isfinite(way) else "")
-        for (kind, values), way in zip(retrained.items(), ways.values(), strict=True)
+    pruned, retrained = [], []
+    for kind in KINDS:
+        way = recovered(results, method, kind)
+        told = f" ({way:.0%} of the way)" if np.isfinite(way) else ""
+        pruned.append(f"{kind} {scores(results, method, kind, 'pruned').mean():.3f}")
+        retrained.append(f"{kind} {scores(results, method, kind, 'retrained').mean():.3f}{told}")
+    share = (
+        ", with the share of the way from the majority class to the full model that is recovered"
     )
     gap = difference(results, method, "retrained", "good", "bad")
     return (
-        f"**{method.capitalize()} pruning.** As pruned: {listed}. "
-        f"Retrained{f', {share}' if np.isfinite(list(ways.values())).all() else ''}: {again}. "
+        f"**{method.capitalize()} pruning.** As pruned: {', '.join(pruned)}. "
+        f"Retrained{share if told else ''}: {', '.join(retrained)}. "
         f"Good less bad, retrained, seed by seed: {spell(gap)}."
     )
 
@@ -168,16 +183,16 @@ def describe_stability(table: pd.DataFrame) -> str:
     for part, name in (("heads", "heads"), ("mlps", "MLPs")):
         row = table.loc[part]
         kappa = "is not defined" if np.isnan(row["kappa"]) else f"is **{row['kappa']:.2f}**"
-        bounds = row["kappa_low"], row["kappa_high"]
-        if not np.isnan(bounds).any():
-            kappa += f" (95% interval over {name} {bounds[0]:.2f} to {bounds[1]:.2f})"
-        found, least = (float(row[name]) for name in ("overlap_p", "overlap_p_least"))  # type: ignore[arg-type]
-        told = _against_chance(found, least)
+        if not np.isnan(row["kappa_low"]):
+            bounds = f"{row['kappa_low']:.2f} to {row['kappa_high']:.2f}"
+            kappa += f" (95% interval over {name} {bounds})"
+        told = _against_chance(float(row["overlap_p"]), float(row["overlap_p_least"]))  # type: ignore[arg-type]
         sentences.append(
             f"For {name}, Fleiss' kappa over {row['seeds']:.0f} seeds {kappa}. Two seeds share "
             f"{row['overlap']:.1f} {name} on average where masks of these sizes drawn at random "
             f"would share {row['chance']:.1f}: {told} (permutation test, p = "
-            f"{found:.3g}; for masks of these sizes it is at least {least:.2g})."
+            f"{row['overlap_p']:.3g}; for masks of these sizes it is at least "
+            f"{row['overlap_p_least']:.2g})."
         )
     return " ".join(sentences)
 
@@ -197,7 +212,7 @@ def describe_super(results: pd.DataFrame) -> str:
     good = scores(results, "super", "good", "retrained")
     own = scores(results, "structured", "good", "retrained")
     gap = difference(results, "super", "retrained", "good", "bad")
-    kept = results.loc[results["method"] == "super", "density"]
+    kept = rows_of(results, "super", "good", "retrained")["density"]
     if not kept.max() > LESS_THAN_A_HEAD:
         return "No head and no MLP survives in every seed: there are no super-survivors here."
     return (
@@ -213,11 +228,11 @@ def describe_held_out(table: pd.DataFrame) -> str:
     sentences = []
     for method, part in table.groupby("method", sort=False):
         half = part[part["searched on"] == "half of dev"]
-        gap = (half["seen"] - half["unseen"]).rename("gap")
+        gap = half["seen"] - half["unseen"]
         sentences.append(
             f"**{str(method).capitalize()} pruning:** searched on one half of dev, the good "
-            f"subnetwork loses {0 - half['seen'].mean():.3f} on that half and "
-            f"{0 - half['unseen'].mean():.3f} on the other. The difference, which is what the "
+            f"subnetwork loses {_number(-half['seen'].mean())} on that half and "
+            f"{_number(-half['unseen'].mean())} on the other. The difference, which is what the "
             f"search gains by choosing on the examples that score it, is {spell(gap)}."
         )
     return "\n\n".join(sentences)
@@ -239,8 +254,8 @@ def describe_bad(results: pd.DataFrame) -> str:
             f"weights trained as long {scratch.mean():.3f}. Bad less frozen: "
             f"{spell(bad - frozen)}.",
             f"* Twice the epochs change the bad ones by {spell(longer)}.",
-            f"* Where good and bad share nothing, the other half, retrained, reaches "
-            f"{spell(rest)}; the more important half is better by {spell(halves)}.",
+            f"* Where good and bad share nothing, the less important half, retrained, reaches "
+            f"{spell(rest)}. The more important half less this one: {spell(halves)}.",
         )
     )
 
@@ -265,25 +280,23 @@ def describe_variants(results: pd.DataFrame) -> str:
 def describe_extensions(results: pd.DataFrame) -> str:
     """What the further methods change, in sentences; differences are paired by seed."""
 
-    def less(one: tuple[str, str], other: tuple[str, str]) -> str:
-        first = scores(results, one[0], "good", one[1])
-        return spell(first - scores(results, other[0], "good", other[1]))
+    def less(method: str, phase: str, other: str, other_phase: str) -> str:
+        own = scores(results, method, "good", phase)
+        return spell(own - scores(results, other, "good", other_phase))
 
-    plain, whole = ("magnitude", "retrained"), ("structured", "retrained")
-    return "\n".join(
-        (
-            "* Rewound less retrained from the start: heads and MLPs "
-            f"{less(('structured', 'rewound'), whole)}; weights "
-            f"{less(('magnitude', 'rewound'), plain)}.",
-            "* Training between prunings, less the paper's way: "
-            f"{less(('iterative', 'retrained'), plain)}.",
-            "* Pruning before fine-tuning, less the paper's way: "
-            f"{less(('before', 'retrained'), plain)}.",
-            "* As many weights, less heads and MLPs: pruned "
-            f"{less(('matched', 'pruned'), ('structured', 'pruned'))}; retrained "
-            f"{less(('matched', 'retrained'), whole)}.",
-        )
+    lines = (
+        "Rewound less retrained from the start: heads and MLPs "
+        f"{less('structured', 'rewound', 'structured', 'retrained')}; weights "
+        f"{less('magnitude', 'rewound', 'magnitude', 'retrained')}.",
+        "Training between prunings, less the paper's way: "
+        f"{less('iterative', 'retrained', 'magnitude', 'retrained')}.",
+        "Pruning before fine-tuning, less the paper's way: "
+        f"{less('before', 'retrained', 'magnitude', 'retrained')}.",
+        f"As many weights, less heads and MLPs: pruned "
+        f"{less('matched', 'pruned', 'structured', 'pruned')}; retrained "
+        f"{less('matched', 'retrained', 'structured', 'retrained')}.",
     )
+    return "\n".join(f"* {line}" for line in lines)
 
 
 _SHOWN = ("value", "error", "freedom", "low", "high", "over")
@@ -352,10 +365,10 @@ def estimate_on(results: pd.DataFrame, found: Predictions | None, terms: Terms) 
 
 
 def _measured(shown: Estimate) -> str:
-    value = f"{round(shown.value, 3) + 0:+.3f}"
     if np.isnan(shown.low):
-        return f"{value} (interval not defined)"
-    return f"{value} {_bounds(shown.low, shown.high)} over {shown.over}"
+        return f"{_number(shown.value, '+.3f')} (interval not defined)"
+    bounds = _bounds(shown.low, shown.high)
+    return f"{_number(shown.value, '+.3f')} {bounds} over {shown.over}"
 
 
 def _bounds(low: float, high: float) -> str:

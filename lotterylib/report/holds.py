@@ -119,35 +119,56 @@ def _of_paper(terms: Terms, tasks: Sequence[str]) -> float:
 def _on_subnetworks(pages: Path, encoder: str, tasks: Sequence[str]) -> list[Held]:
     _, good = load_subnetworks(pages, encoder)
     own = {task: good[task] for task in tasks if task in good}
-    held = []
-    stable = overview.stability_over_tasks(own)
-    if len(stable):
-        heads = stable.xs("heads", level="part")
-        known = heads[heads["kappa"].notna()]
-        kappa, low, high = known[["kappa", "low", "high"]].to_numpy().T
-        mean = kappa.mean()  # intervals of the tasks' own are not Student's
-        low = mean - np.linalg.norm(kappa - low) / len(kappa)
-        high = mean + np.linalg.norm(high - kappa) / len(kappa)
-        bounds = heads[["low", "high"]].to_numpy().tolist()
-        names = "d", "good subnetworks differ from seed to seed", "heads"
-        number = "Fleiss' kappa over seeds (0 is chance, 1 is equality)"
-        theirs, rule = float(known["paper"].mean()), f"the interval of kappa is below {UNSTABLE}"
-        verdicts = Counter(_below(one, other, UNSTABLE) for one, other in bounds)
-        held.append(Held(*names, number, theirs, mean, low, high, rule, dict(verdicts)))
     patterns = load_patterns(pages, encoder)
     patterns = patterns[patterns["task"].isin(own)]
-    for kind, title in (("raw", "raw attention maps"), ("normed", "norm-weighted maps")):
-        points = overview.survival_and_heterogeneity(patterns, own, f"fine-tuned, {kind}")
-        r, low, high = correlation(*points)
-        furthest = max(abs(low), abs(high))
-        nearest = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
-        names = "e", "attention patterns do not explain which heads survive", title
-        number = "correlation of survival with heterogeneous attention"
-        rule = f"nowhere in the interval does r² reach {EXPLAINED}"
-        verdicts = Counter([_below(nearest**2, furthest**2, EXPLAINED)])
-        theirs = paper.PATTERN_CORRELATION[kind]
-        held.append(Held(*names, number, theirs, r, low, high, rule, dict(verdicts)))
-    return held
+    maps = {"raw": "raw attention maps", "normed": "norm-weighted maps"}
+    return _stability(own) + [_patterns(patterns, own, kind, title) for kind, title in maps.items()]
+
+
+def _stability(good: overview.Good) -> list[Held]:
+    stable = overview.stability_over_tasks(good)
+    if stable.empty:
+        return []
+    heads = stable.xs("heads", level="part")
+    known = heads[heads["kappa"].notna()]
+    kappa, low, high = known[["kappa", "low", "high"]].to_numpy().T
+    mean = kappa.mean()  # intervals of the tasks' own are not Student's
+    verdicts = Counter(
+        _below(a, b, UNSTABLE) for a, b in zip(heads["low"], heads["high"], strict=True)
+    )
+    return [
+        Held(
+            letter="d",
+            claim="good subnetworks differ from seed to seed",
+            what="heads",
+            number="Fleiss' kappa over seeds (0 is chance, 1 is equality)",
+            paper=float(known["paper"].mean()),
+            value=mean,
+            low=mean - np.linalg.norm(kappa - low) / len(kappa),
+            high=mean + np.linalg.norm(high - kappa) / len(kappa),
+            rule=f"the interval of kappa is below {UNSTABLE}",
+            verdicts=dict(verdicts),
+        )
+    ]
+
+
+def _patterns(patterns: pd.DataFrame, good: overview.Good, kind: str, title: str) -> Held:
+    points = overview.survival_and_heterogeneity(patterns, good, f"fine-tuned, {kind}")
+    r, low, high = correlation(*points)
+    furthest = max(abs(low), abs(high))
+    nearest = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
+    return Held(
+        letter="e",
+        claim="attention patterns do not explain which heads survive",
+        what=title,
+        number="correlation of survival with heterogeneous attention",
+        paper=paper.PATTERN_CORRELATION[kind],
+        value=r,
+        low=low,
+        high=high,
+        rule=f"nowhere in the interval does r² reach {EXPLAINED}",
+        verdicts={_below(nearest**2, furthest**2, EXPLAINED): 1},
+    )
 
 
 def _below(low: float, high: float, line: float) -> str:
@@ -175,9 +196,8 @@ def table_of(held: Sequence[Held]) -> str:
     """The claims as a table in Markdown: claim, the paper's number, ours, and the verdict."""
     rows = []
     for each in held:
-        ours = f"{each.value:+.2f}"
-        if not np.isnan(each.low):
-            ours += f" ({each.low:+.2f} to {each.high:+.2f})"
+        bounds = f"{each.low:+.2f} to {each.high:+.2f}"
+        ours = f"{each.value:+.2f} ({'not defined' if np.isnan(each.low) else bounds})"
         told = f"({each.letter}) {each.claim[0].upper()}{each.claim[1:]}"
         verdicts = f"**{spell_verdicts(each)}**"
         rows.append((told, each.what, f"{each.paper:+.2f}", ours, verdicts))

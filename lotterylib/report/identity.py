@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 REQUEST = "request.json"
 TABLES = (
     *("results.csv", "predictions.parquet", "subnetworks.json", "searches.json"),
-    *("patterns.csv", "tickets.csv", "audit.csv", "overlaps.csv", "sizes.csv"),
+    *("importance.csv", "patterns.csv", "tickets.csv", "audit.csv", "overlaps.csv", "sizes.csv"),
 )
 """What is published beside the pages of a task, and beside the audit."""
 

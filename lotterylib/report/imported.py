@@ -129,32 +129,32 @@ def read_masks(folder: Path) -> list[Imported]:
     """
     inside = any((folder / family.folder).is_dir() for family in FAMILIES.values())
     place = folder if inside else folder / "masks"
-    files = [
-        (family.name, task, seed, paths)
+    files = {
+        (family.name, task): seeds
         for family in FAMILIES.values()
         for task, seeds in _find(place / family.folder, family.files).items()
-        for seed, paths in seeds.items()
-    ]
-    raw = {path: _read_bytes(path) for *_, paths in files for path in paths}
-    if not raw:
+    }
+    paths = [path for seeds in files.values() for each in seeds.values() for path in each]
+    if not paths:
         raise LotteryError(
             f"There are no masks in {folder}: the authors' repository, or its folder masks, has "
             f"them as {FAMILIES['structured'].folder}/<TASK>/seed_<SEED>/{HEADS} and {MLPS}."
         )
+    raw = {path: _read_bytes(path) for path in paths}
     masks = {path: _parse(path, data) for path, data in raw.items()}
     shapes = _check_shapes(masks)
-    sums: dict[tuple[str, str], list[str]] = {}
-    for family, task, _, paths in files:
-        sums.setdefault((family, task), []).extend(
-            f"{path.parent.name}/{path.name} {hashlib.sha256(raw[path]).hexdigest()}"
-            for path in paths
-        )
     found = []
-    for family, task, seed, paths in files:
-        own = {path.name: masks[path] for path in paths}
-        heads, mlps = (own.get(name, np.ones(shape, dtype=bool)) for name, shape in shapes.items())
-        digest = hashlib.sha256("\n".join(sums[family, task]).encode()).hexdigest()
-        found.append(Imported(family, task, seed, StructuredSubnetwork(heads, mlps), digest))
+    for (family, task), seeds in files.items():
+        sums = [
+            f"{path.parent.name}/{path.name} {hashlib.sha256(raw[path]).hexdigest()}"
+            for each in seeds.values()
+            for path in each
+        ]
+        digest = hashlib.sha256("\n".join(sums).encode()).hexdigest()
+        for seed, each in seeds.items():
+            own = {path.name: masks[path] for path in each}
+            heads, mlps = (own.get(name, np.ones(shape, bool)) for name, shape in shapes.items())
+            found.append(Imported(family, task, seed, StructuredSubnetwork(heads, mlps), digest))
     return found
 
 
@@ -250,14 +250,14 @@ def _number(folder: Path, prefix: str) -> int:
 
 def _check_seeds(tasks: Mapping[str, Mapping[int, object]], problem: str) -> None:
     wanted = {seed for seeds in tasks.values() for seed in seeds}
-    lacks = [
-        f"{task} lacks seed{'s' * (len(wanted - seeds.keys()) > 1)} "
-        f"{', '.join(map(str, sorted(wanted - seeds.keys())))}"
-        for task, seeds in tasks.items()
-        if wanted - seeds.keys()
+    lacking = {task: sorted(wanted - seeds.keys()) for task, seeds in tasks.items()}
+    told = [
+        f"{task} lacks seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+        for task, seeds in lacking.items()
+        if seeds
     ]
-    if lacks:
-        raise LotteryError(f"{problem}: {'; '.join(lacks)}, which another task has.")
+    if told:
+        raise LotteryError(f"{problem}: {'; '.join(told)}, which another task has.")
 
 
 def _read_bytes(path: Path) -> bytes:

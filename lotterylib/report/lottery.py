@@ -19,6 +19,7 @@ from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
 from lotterylib.errors import LotteryError
+from lotterylib.report.tables import counted
 from lotterylib.runs.experiment import Experiment
 from lotterylib.runs.lottery import (
     pruned_key,
@@ -268,6 +269,28 @@ def units_of_extremes(table: pd.DataFrame, column: str, share: float = 0.1) -> n
 # In sentences
 
 
+def describe_standing(table: pd.DataFrame, ticket: int | None, column: str) -> str:
+    """Where a ticket stands among those of its size that have a score in `column`."""
+    if ticket is None:
+        return "the search passes by no ticket of half the units."
+    size = ticket.bit_count()
+    known = scores_of_size(table, size, column)
+    so_far = " with a score so far" if len(known) < (table["units"] == size).sum() else ""
+    found = standing(table, ticket, column)
+    if found is None:
+        told = f"it has not been {column} yet."
+        if len(known):
+            told += f" The {len(known)} tickets of its size{so_far} have "
+            told += f"{known.min():.3f} to {known.max():.3f}."
+        return told
+    percent = f"{(found.lower + found.same / 2) / found.others:.1%}"
+    return (
+        f"it scores {found.score:.3f}. It beats {found.lower} of the {found.others} other tickets "
+        f"of its size{so_far}, ties with {found.same} and loses to {found.higher}: {percent} are "
+        f"beaten, ties counted half. The best of the others scores {found.best:.3f}."
+    )
+
+
 def describe_pruned(table: pd.DataFrame, marks: Marks) -> str:
     """What the scores of all tickets as pruned say."""
     kept = table[table["pruned"] >= marks.threshold * marks.full]
@@ -276,7 +299,7 @@ def describe_pruned(table: pd.DataFrame, marks: Marks) -> str:
         f"model's {marks.full:.3f}."
     )
     if len(kept):
-        least, good = (_count(n, "unit") for n in (kept["units"].min(), marks.good.bit_count()))
+        least, good = (counted(n, "unit") for n in (kept["units"].min(), marks.good.bit_count()))
         small += f" The smallest of them has {least}; the search stops at {good}."
     shares = constant_without(table).set_index("unit")
     unit = str((shares["without"] - shares["with"]).idxmax())
@@ -289,7 +312,8 @@ def describe_pruned(table: pd.DataFrame, marks: Marks) -> str:
     )
     return "\n".join(
         (
-            f"* **The search's ticket as pruned:** {_compare(table, marks, 'pruned')}",
+            "* **The search's ticket as pruned:** "
+            f"{describe_standing(table, marks.half, 'pruned')}",
             f"* **Small tickets:** {small}",
             f"* **The unit that is missed most:** {missed}",
         )
@@ -308,7 +332,7 @@ def describe_retrained(table: pd.DataFrame, marks: Marks) -> str:
             low, high = proportion_confint(drawn.sum(), len(drawn), method="wilson")
             sure += f"; of all, by a 95% interval, {low:.0%} to {high:.0%}"
     lines = [
-        f"* **The search's ticket retrained:** {_compare(table, marks, 'retrained')}",
+        f"* **The search's ticket retrained:** {describe_standing(table, marks.half, 'retrained')}",
         f"* **Losers:** {lost.sum()} of {len(lost)} retrained tickets ({sure}) "
         f"end at or below {marks.losing:.3f}, {LOST:.0%} of the way from the majority class "
         f"({marks.majority:.3f}) to a linear layer on the frozen encoder ({marks.frozen:.3f}). "
@@ -331,9 +355,9 @@ def _lacking(tried: pd.DataFrame, lost: int) -> str:
     other = tried[tried["part"] != best["part"]].iloc[0]
     return (
         f"of {len(tried)} simple rules, the one with the fewest exceptions is that a ticket wins "
-        f"if it has {best['rule']}. Its exceptions are {_count(best['losers_with'], 'loser')} with "
-        f"it and {_count(best['winners_without'], 'winner')} without. The best rule on "
-        f"{PARTS[other['part']]}s ({other['rule']}) has {_count(other['exceptions'], 'exception')}"
+        f"if it has {best['rule']}. Its exceptions are {counted(best['losers_with'], 'loser')} "
+        f"with it and {counted(best['winners_without'], 'winner')} without. The best rule on "
+        f"{PARTS[other['part']]}s ({other['rule']}) has {counted(other['exceptions'], 'exception')}"
         f", and that all tickets win has {lost}."
     )
 
@@ -367,19 +391,3 @@ def describe_progress(table: pd.DataFrame) -> str:
         f"So far {done} of {half} tickets of half the units have been retrained, {done - apart} in "
         f"a random order and {apart} chosen; intervals count those in random order."
     )
-
-
-def _compare(table: pd.DataFrame, marks: Marks, column: str) -> str:
-    found = standing(table, marks.half, column)
-    if found is None:
-        return "none of half the units has a score on the search's way."
-    percent = f"{(found.lower + found.same / 2) / found.others:.1%}"
-    return (
-        f"it scores {found.score:.3f}. It beats {found.lower} of the {found.others} other tickets "
-        f"of its size, ties with {found.same} and loses to {found.higher}: {percent} are beaten, "
-        f"ties counted half. The best of the others scores {found.best:.3f}."
-    )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -16,6 +16,7 @@ from lotterylib.patterns import PATTERNS
 from lotterylib.report import paper
 from lotterylib.report.findings import claims, claims_over_tasks, spell_interval
 from lotterylib.report.published import Found, predictions_of
+from lotterylib.report.tables import counted
 from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.super_survivors import super_survivors
 from lotterylib.tasks import in_order, title_of
@@ -182,8 +183,7 @@ def describe(
     results: pd.DataFrame, good: Good, patterns: pd.DataFrame, overlap: TaskOverlap | None
 ) -> str:
     """What holds over tasks, in sentences."""
-    count = results["task"].nunique()
-    lines = [f"* {count} task{'s' * (count != 1)}."]
+    lines = [f"* {counted(results['task'].nunique(), 'task')}."]
     table = stability_over_tasks(good)
     if len(table):
         heads = table.xs("heads", level="part")
@@ -204,8 +204,8 @@ def describe(
     for condition in ("fine-tuned, raw", "fine-tuned, normed"):
         points = survival_and_heterogeneity(patterns, good, condition)
         lines.append(
-            f"* Survival and heterogeneous attention ({condition.split(', ')[1]} maps), over "
-            f"{points[0].size} heads of tasks: r = {spell_interval(*correlation(*points))}."
+            f"* Correlation of survival with heterogeneous attention ({condition.split(', ')[1]} "
+            f"maps), over {points[0].size} heads of tasks: {spell_interval(*correlation(*points))}."
         )
     return "\n".join(lines)
 

@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lotterylib.errors import LotteryError, unknown
+from lotterylib.errors import unknown
 from lotterylib.report.imported import BERT_BASE
-from lotterylib.report.tables import markdown_table
-from lotterylib.tasks import TASKS, find_task, title_of
+from lotterylib.report.tables import NOTHING, markdown_table
+from lotterylib.tasks import TASKS, title_of
 
 OVERLAP_PARTS = ("heads", "mlps", "super heads")
 """What `task_overlap` counts: surviving heads or MLPs, or heads that survive under all seeds."""
@@ -33,8 +33,6 @@ OVERLAP_PARTS = ("heads", "mlps", "super heads")
 PATTERN_CORRELATION = {"raw": 0.015, "normed": 0.025}
 """Pearson correlation, over maps, of a head's being a super-survivor with a map's being
 heterogeneous, of plain and norm-weighted maps (authors' released notebook of section 5.2)."""
-
-_KEYS = ("method", "subnetwork", "phase")
 
 
 def scores() -> pd.DataFrame:
@@ -49,40 +47,6 @@ def scores() -> pd.DataFrame:
         The "majority" of STS-B is a random guess, see `baselines.random_guess_score`.
     """
     return _read("scores")
-
-
-def score(task: str, method: str, subnetwork: str, phase: str) -> tuple[float, float]:
-    """Mean and standard deviation (ddof 1) over seeds of one setting of `scores`.
-
-    Args:
-        task: one of the nine, in any spelling that `find_task` takes.
-        method: "structured", "magnitude", "super", "heads", "mlps", "union" or "none".
-        subnetwork: "good", "random", "bad" or "inverted"; of "none", "full" or "majority".
-        phase: "pruned" or "retrained"; "fine-tuned" of "full", and "none" of "majority".
-
-    Raises:
-        LotteryError: a name that there is not, or names that do not go together.
-    """
-    table = scores()
-    name = find_task(task).name
-    if name not in set(table["task"]):
-        reported = [TASKS[known].title for known in table["task"].unique()]
-        raise LotteryError(
-            f"The paper has no scores on {TASKS[name].title}. It has: {', '.join(reported)}."
-        )
-    wanted = (method, subnetwork, phase)
-    for key, value in zip(_KEYS, wanted, strict=True):
-        if value not in set(table[key]):
-            raise unknown(key, value, table[key].unique())
-    settings = table[table["task"] == name].set_index(list(_KEYS))
-    if wanted not in settings.index:
-        there = ", ".join(" ".join(known[1:]) for known in settings.index if known[0] == method)
-        raise LotteryError(
-            f"The paper has no scores of {subnetwork} subnetworks, {phase}, by the method "
-            f"{method!r}. By it there are: {there}."
-        )
-    mean, sd = settings.loc[[wanted]].iloc[0][["mean", "sd"]]
-    return float(mean), float(sd)
 
 
 def sizes() -> pd.DataFrame:
@@ -159,10 +123,9 @@ def describe_duplicated_bar() -> str:
     """
     table = scores().query("method == 'structured' and phase == 'retrained'")
     means = table.pivot(index="task", columns="subnetwork", values="mean")
-    gap = means["good"] - means["random"]
+    gap, average = means["good"] - means["random"], means.mean()
     largest = str(gap.abs().idxmax())
-    good, random = (float(means[kind][largest]) for kind in ("good", "random"))
-    average = means.mean()
+    good, random = means.loc[largest, ["good", "random"]]
     return (
         "Figure 2a draws the score of good subnetworks, retrained, a second time as that of random "
         f"ones. The released score of the random ones is lower on {(gap > 0).sum()} of {len(gap)} "
@@ -239,10 +202,10 @@ def inventory_table(pages: str) -> str:
                 name = page.removeprefix("chapters/")
                 links.append(f"[{name}]({name}.md)")
             for path in find_pages(Path(pages), page):
-                name = "all tasks" if path.parent.name == "overview" else title_of(path.parent.name)
-                name = "from released masks" if page == "12_audit" else name
+                named = {"overview": "all tasks", "audit": "from released masks"}
+                name = named.get(path.parent.name) or title_of(path.parent.name)
                 links.append(f"[{name}]({pages}/{path})")
-        rows.append((f"**{item.name}**", item.shows, " · ".join(links)))
+        rows.append((f"**{item.name}**", item.shows, " · ".join(links) or NOTHING))
     return markdown_table(("In the paper", "What it shows", "Where it is made again"), rows)
 
 

@@ -5,6 +5,7 @@
     <pages>/<encoder>/<task>/predictions.parquet  of every scored model on every dev example
     <pages>/<encoder>/<task>/subnetworks.json  the good structured subnetworks, per method and seed
     <pages>/<encoder>/<task>/searches.json     every state that the structured searches tried
+    <pages>/<encoder>/<task>/importance.csv    how far ways of measuring importance agree
     <pages>/<encoder>/<task>/patterns.csv      maps of each pattern, per condition, seed and head
 
 Whoever has the book's sources can make the overview again, without weights, data or a run store.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +27,12 @@ from lotterylib.encoder import Shape
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.patterns import PATTERNS
 from lotterylib.report.evidence import Predictions, load_predictions, save_predictions
-from lotterylib.report.identity import requests
+from lotterylib.report.identity import read_request, requests
 from lotterylib.report.tables import importance_of
 from lotterylib.runs.methods import ALL_METHODS, GRIDS
 from lotterylib.runs.settings import refuse_misspelt
 from lotterylib.subnetworks import StructuredSubnetwork
-from lotterylib.tasks import in_order
+from lotterylib.tasks import in_order, title_of
 
 if TYPE_CHECKING:
     from lotterylib.runs.experiment import Experiment
@@ -51,39 +52,51 @@ def predictions_of(folder: Path) -> Predictions | None:
     return load_predictions(path) if path.is_file() else None
 
 
+def describe_source(folder: Path) -> str:
+    """Which run published what lies in a folder of a task, in a few words."""
+    found = read_request(folder)["request"]
+    own = "the device's own precision (float32 on a CPU)"
+    return (
+        f"{found['encoder']} on {title_of(found['task'])}, {found['train_rows']:,} training rows, "
+        f"{found['dev_rows']:,} dev rows, products in "
+        f"{own if found['precision'] == 'auto' else found['precision']}"
+    )
+
+
 def publish(parts: Sequence[tuple[Experiment, Sequence[str]]], folder: Path) -> None:
     """Write the tables of a task's run, into a folder that was claimed for it (`identity.claim`).
 
     Args:
         parts: the run, or its parts of different seeds, each with its pages (without `.ipynb`);
-            what is not in the store yet is computed.
+            what is not in the store yet is computed. The first has all seeds.
         folder: of the task's pages.
     """
+    from lotterylib.report.comparisons import accumulation_table
     from lotterylib.report.results import collect, collect_predictions, save_results
+
+    def of_page(page: str, table: Callable[[Experiment], pd.DataFrame], name: str) -> None:
+        tables = [table(experiment) for experiment, pages in parts if page in pages]
+        if tables:
+            text = pd.concat(tables).to_csv(index=False, lineterminator="\n")
+            write_whole(folder / name, text)
 
     tables = [collect(experiment, *pages, every_draw=True) for experiment, pages in parts]
     save_results(pd.concat(tables, ignore_index=True).drop_duplicates(), folder / "results.csv")
-    for experiment, pages in parts[:1]:  # the part with all seeds
-        save_predictions(collect_predictions(experiment, *pages), folder / PREDICTIONS)
+    whole, its_pages = parts[0]
+    save_predictions(collect_predictions(whole, *its_pages), folder / PREDICTIONS)
+    of_page("02_structured_pruning", accumulation_table, "importance.csv")
+    of_page("07_attention_patterns", patterns_of, "patterns.csv")
     found: dict[str, dict[str, dict[str, list[str]]]] = {}
     traces: dict[int, Trace] = {}
     for experiment, pages in parts:
         scored = (m for page in GRIDS if page in pages for m, _, _ in GRIDS[page])
         methods = [name for name in dict.fromkeys(scored) if ALL_METHODS[name].is_structured]
         for method, seed in itertools.product(methods, experiment.settings.seeds):
-            subnetwork = experiment.subnetwork(seed, method, "good")
-            found.setdefault(method, {})[str(seed)] = {
-                "heads": [_digits(row) for row in subnetwork.heads],  # type: ignore[union-attr]
-                "mlps": [_digits(subnetwork.mlps)],  # type: ignore[union-attr]
-            }
+            good = experiment.subnetwork(seed, method, "good")
+            found.setdefault(method, {})[str(seed)] = _written(good.heads, good.mlps)  # type: ignore[union-attr]
             if method == "structured":
                 traces[seed] = experiment.trace(seed, method)
-        if "07_attention_patterns" in pages:
-            patterns = patterns_of(experiment)
-            text = patterns.to_csv(index=False, lineterminator="\n")
-            write_whole(folder / "patterns.csv", text)
-    shape = vars(experiment.shape)
-    text = json.dumps({"shape": shape, "good": found}, indent=1)
+    text = json.dumps({"shape": vars(whole.shape), "good": found}, indent=1)
     write_whole(folder / "subnetworks.json", text + "\n")
     save_searches(traces, folder)
 
@@ -95,25 +108,39 @@ def save_searches(traces: Mapping[int, Trace], folder: Path) -> None:
         traces: by seed, as `Experiment.trace` gives them.
         folder: of the task's pages.
     """
-    seeds = []
-    for seed, trace in traces.items():
-        states = [
-            {
-                "phase": state["phase"],
-                "kept": state["kept"],
-                "score": float(f"{state['score']:.6g}"),
-                "heads": [_digits(row) for row in state["heads"]],
-                "mlps": [_digits(state["mlps"])],
-                "head_importance": [
-                    [_short(one) for one in row] for row in state["head_importance"]
-                ],
-                "mlp_importance": [_short(one) for one in state["mlp_importance"]],
-            }
-            for state in trace
-        ]
-        lines = ",\n".join(json.dumps(state, separators=(",", ":")) for state in states)
-        seeds.append(f'"{seed}": [\n{lines}\n]')
+
+    def line(state: Mapping[str, Any]) -> str:
+        row = {"phase": state["phase"], "kept": state["kept"], "score": _short(state["score"], 6)}
+        row |= _written(state["heads"], state["mlps"])
+        heads, mlps = state["head_importance"], state["mlp_importance"]
+        row["head_importance"] = [[_short(each, 3) for each in layer] for layer in heads]
+        row["mlp_importance"] = [_short(each, 3) for each in mlps]
+        return json.dumps(row, separators=(",", ":"))
+
+    seeds = [
+        f'"{seed}": [\n' + ",\n".join(map(line, trace)) + "\n]" for seed, trace in traces.items()
+    ]
     write_whole(folder / SEARCHES, "{" + ",\n".join(seeds) + "}\n")
+
+
+def _short(number: float, digits: int) -> float:
+    return float(f"{number:.{digits}g}")
+
+
+def _written(heads: Iterable[Iterable[int]], mlps: Iterable[int]) -> dict[str, list[str]]:
+    """A subnetwork as digits, a line for each layer's heads and one for all MLPs."""
+    return {
+        name: ["".join(str(int(each)) for each in row) for row in rows]
+        for name, rows in (("heads", heads), ("mlps", [mlps]))
+    }
+
+
+def _read(parts: Mapping[str, list[str]]) -> StructuredSubnetwork:
+    heads, mlps = (
+        np.array([[digit == "1" for digit in row] for row in parts[name]])
+        for name in ("heads", "mlps")
+    )
+    return StructuredSubnetwork(heads, mlps[0])
 
 
 def load_searches(folder: Path) -> dict[int, list[StructuredStep]]:
@@ -131,7 +158,7 @@ def load_searches(folder: Path) -> dict[int, list[StructuredStep]]:
         int(seed): [
             StructuredStep(
                 phase=state["phase"],
-                subnetwork=_parse(state),
+                subnetwork=_read(state),
                 importance=importance_of(state),
                 score=state["score"],
                 kept=state["kept"],
@@ -147,13 +174,12 @@ def patterns_of(experiment: Experiment) -> pd.DataFrame:
     from lotterylib.runs.pattern_counts import CONDITIONS, count_patterns
 
     tables = []
-    for condition in CONDITIONS:
-        for seed in experiment.settings.seeds:
-            counts = count_patterns(experiment, seed, condition)
-            layers, heads = np.indices(counts.shape[:2]).reshape(2, -1)
-            table = pd.DataFrame(counts.reshape(-1, len(PATTERNS)), columns=list(PATTERNS))
-            named = {"condition": condition, "seed": seed, "layer": layers, "head": heads}
-            tables.append(pd.concat([pd.DataFrame(named), table], axis=1))
+    for condition, seed in itertools.product(CONDITIONS, experiment.settings.seeds):
+        counts = count_patterns(experiment, seed, condition)
+        table = pd.DataFrame(counts.reshape(-1, len(PATTERNS)), columns=list(PATTERNS))
+        layers, heads = np.indices(counts.shape[:2]).reshape(2, -1)
+        named = {"condition": condition, "seed": seed, "layer": layers, "head": heads}
+        tables.append(pd.concat([pd.DataFrame(named), table], axis=1))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -179,7 +205,7 @@ def load_subnetworks(pages: Path, encoder: str) -> tuple[Shape, dict[str, Found]
         content = json.loads(path.read_text(encoding="utf-8"))
         shape = shape or Shape(**content["shape"])
         found[name] = {
-            method: {int(seed): _parse(parts) for seed, parts in seeds.items()}
+            method: {int(seed): _read(parts) for seed, parts in seeds.items()}
             for method, seeds in content["good"].items()
         }
     if shape is None:
@@ -225,19 +251,3 @@ def check_overview(namespace: Mapping[str, Any]) -> Path:
     if encoder not in there:
         raise unknown(f"encoder among the pages in {pages}:", encoder, there)
     return pages
-
-
-def _digits(kept: Iterable[int]) -> str:
-    return "".join(str(int(each)) for each in kept)
-
-
-def _short(importance: float) -> float:
-    return float(f"{importance:.3g}")
-
-
-def _parse(parts: Mapping[str, list[str]]) -> StructuredSubnetwork:
-    heads, (mlps,) = parts["heads"], parts["mlps"]
-    return StructuredSubnetwork(
-        np.array([[digit == "1" for digit in row] for row in heads]),
-        np.array([digit == "1" for digit in mlps]),
-    )

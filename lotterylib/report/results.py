@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from lotterylib.data.files import write_whole
 from lotterylib.errors import LotteryError
 from lotterylib.report.evidence import FROZEN, FULL, MAJORITY, Model, Predictions
 from lotterylib.report.identity import PASSING, digest, identity_of, requests
+from lotterylib.report.tables import NOTHING
 from lotterylib.runs.methods import GRIDS, KINDS, METHODS, PHASES
 from lotterylib.runs.settings import Settings
 from lotterylib.tasks import in_order, title_of
@@ -92,8 +92,8 @@ def collect(experiment: Experiment, *pages: str, every_draw: bool = False) -> pd
     if "09_how_bad_is_bad" in pages:
         baselines += ["bag", "bilstm"] + ["guess"] * experiment.task.is_regression
     rows: list[dict[str, object]] = []
-    scored = dict.fromkeys(s for page in GRIDS if page in pages for s in GRIDS[page])
-    for (method, kind, phase), seed in itertools.product(scored, experiment.settings.seeds):
+    scored, seeds = _scored_on(pages), experiment.settings.seeds
+    for (method, kind, phase), seed in itertools.product(scored, seeds):
         count = experiment.settings.draws_of(method, kind, phase) if every_draw else 1
         for draw in range(count):
             score = experiment.score(seed, method, kind, phase, number=draw)
@@ -110,21 +110,25 @@ def collect_predictions(experiment: Experiment, *pages: str) -> Predictions:
         experiment: one task.
         pages: as in `collect`.
     """
-    task = experiment.task
     labels = np.array(experiment.data.dev["label"])
     seeds = experiment.settings.seeds
-    models: dict[Model, dict[int, np.ndarray]] = {
-        MAJORITY: {0: _predicted(experiment.majority())},
-        FROZEN: {0: _predicted(experiment.baseline("frozen"))},
-        FULL: {seed: _predicted(experiment.full_score(seed)) for seed in seeds},
+    scores: dict[Model, dict[int, Score]] = {
+        MAJORITY: {0: experiment.majority()},
+        FROZEN: {0: experiment.baseline("frozen")},
+        FULL: {seed: experiment.full_score(seed) for seed in seeds},
     }
-    for scored in dict.fromkeys(s for page in GRIDS if page in pages for s in GRIDS[page]):
-        models[scored] = {seed: _predicted(experiment.score(seed, *scored)) for seed in seeds}
-    return Predictions(task.metric, labels, models)
+    for scored in _scored_on(pages):
+        scores[scored] = {seed: experiment.score(seed, *scored) for seed in seeds}
+    models = {
+        model: {seed: np.array(score.predictions) for seed, score in runs.items()}
+        for model, runs in scores.items()
+    }
+    return Predictions(experiment.task.metric, labels, models)
 
 
-def _predicted(score: Score) -> np.ndarray:
-    return np.array(score.predictions)
+def _scored_on(pages: Iterable[str]) -> dict[Model, None]:
+    """The models that pages score, each once, in the order of `GRIDS`."""
+    return dict.fromkeys(model for page in GRIDS if page in pages for model in GRIDS[page])
 
 
 def _table(experiment: Experiment, rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
@@ -195,15 +199,6 @@ def load_results(*roots: Path, every_draw: bool = False) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def t_interval(values: Iterable[float]) -> tuple[float, float]:
-    """The 95 % Student interval of the mean over seeds; nan where there are fewer than two."""
-    array = np.asarray(list(values), dtype=float)
-    if len(array) < 2:
-        return float("nan"), float("nan")
-    half = stats.t.ppf(0.975, len(array) - 1) * array.std(ddof=1) / np.sqrt(len(array))
-    return float(array.mean() - half), float(array.mean() + half)
-
-
 def verdicts(results: pd.DataFrame) -> pd.DataFrame:
     """One line per run and method: the scores that decide the paper's claims.
 
@@ -220,25 +215,22 @@ def verdicts(results: pd.DataFrame) -> pd.DataFrame:
     summary = summary.sort_values("task", key=lambda names: names.map(place), kind="stable")
     runs = summary.groupby(list(RUN), sort=False, dropna=False)
     lines = []
-    for (run, whole), method in itertools.product(runs, METHODS):
-        cells = whole[whole["method"] == method].set_index(["subnetwork", "phase"])
+    for (_, whole), method in itertools.product(runs, METHODS):
         full = whole[whole["subnetwork"] == "full"].iloc[0]
-        line = dict(zip(("encoder", "task", "preset", "budget"), run, strict=False))
-        line |= {"task": title_of(str(run[1])), "metric": full["metric"], "method": method}
-        line |= {
-            "seeds": int(full["seeds"]),
-            "kept": cells["density"].get(("good", "pruned"), np.nan),
-        }
-        means = cells["mean"].to_dict() | {("full", ""): full["mean"]}
-        wanted = [("full", ""), *((kind, phase) for phase in PHASES for kind in KINDS)]
-        lines.append(line | {" ".join(c).strip(): means.get(c, np.nan) for c in wanted})
+        cells = whole[whole["method"] == method].set_index(["subnetwork", "phase"])
+        line = full[["encoder", "task", "preset", "budget", "metric"]].to_dict()
+        line |= {"task": title_of(full["task"]), "method": method, "seeds": int(full["seeds"])}
+        line |= {"kept": cells["density"].get(("good", "pruned"), np.nan), "full": full["mean"]}
+        for phase, kind in itertools.product(PHASES, KINDS):
+            line[f"{kind} {phase}"] = cells["mean"].get((kind, phase), np.nan)
+        lines.append(line)
     return pd.DataFrame(lines)
 
 
 def format_verdicts(lines: pd.DataFrame) -> str:
     """The verdicts as a small table for a terminal."""
     shown = lines.copy()
-    shown["kept"] = shown["kept"].map("{:.0%}".format)
-    scores = shown.columns[shown.columns.get_loc("full") :]
-    shown[scores] = shown[scores].map("{:.3f}".format)
+    for name in lines.columns[lines.columns.get_loc("kept") :]:
+        form = "{:.0%}" if name == "kept" else "{:.3f}"
+        shown[name] = [NOTHING if np.isnan(value) else form.format(value) for value in lines[name]]
     return shown.to_string(index=False)

@@ -18,6 +18,15 @@ if TYPE_CHECKING:  # pages that only need a table should not wait for torch
     from lotterylib.runs.experiment import Experiment
 
 
+NOTHING = "\N{EN DASH}"
+"""What every table shows where there is no value."""
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things, such as "1 seed" or "3 seeds"."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def markdown_table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
     """A table in Markdown.
 
@@ -46,16 +55,13 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             digits = 0 if whole else 1 if large else 3
             shown.isetitem(place, [_spelt(value, digits) for value in column])
         else:
-            shown.isetitem(place, [_NOTHING if pd.isna(value) else value for value in column])
+            shown.isetitem(place, [NOTHING if pd.isna(value) else value for value in column])
     return shown
-
-
-_NOTHING = "–"  # noqa: RUF001
 
 
 def _spelt(value: float, digits: int) -> str:
     if math.isnan(value):
-        return _NOTHING
+        return NOTHING
     text = f"{round(value, digits) + 0:.{digits}f}"
     return f"<{10**-digits:g}" if value > 0 and not float(text) else text
 
@@ -91,10 +97,15 @@ def time_taken(experiment: Experiment, *labels: str) -> pd.DataFrame:
         made = [provenance(experiment, job) for job in own if is_done(experiment, job)]
         if made:
             row = {"what": label, "seed": seed, "seconds": round(sum(e["seconds"] for e in made))}
-            row["device"] = f"{made[0]['device']}, {made[0]['threads']} threads"
-            row["versions"] = f"torch {made[0]['torch']}, transformers {made[0]['transformers']}"
+            row["device"] = _all("{device}, {threads} threads", made)
+            row["versions"] = _all("torch {torch}, transformers {transformers}", made)
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _all(form: str, made: Sequence[dict[str, Any]]) -> str:
+    """What is on record of several jobs, each value once."""
+    return "; ".join(dict.fromkeys(form.format(**each) for each in made))
 
 
 def search_states(trace: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -127,7 +138,7 @@ def score_table(results: pd.DataFrame) -> pd.DataFrame:
     table = reported.assign(seed=reported["seed"].mask(baseline, seeds[0])).pivot_table(
         index=["method", "subnetwork", "phase"], columns="seed", values="value", sort=False
     )
-    return table[seeds].map(lambda value: "" if math.isnan(value) else f"{value:.3f}")
+    return table[seeds].map(lambda value: NOTHING if math.isnan(value) else f"{value:.3f}")
 
 
 def trace_table(trace: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -169,6 +180,6 @@ def size_table(
             row["as printed"] = f"{subnetwork.printed_share(experiment.shape):.1%}"
             if len(kinds) > 1:
                 shared = subnetwork.shared_share(good, experiment.shape)  # type: ignore[arg-type]
-                row["shared with good"] = "-" if math.isnan(shared) else f"{shared:.1%}"
+                row["shared with good"] = NOTHING if math.isnan(shared) else f"{shared:.1%}"
             rows.append(row)
     return pd.DataFrame(rows).set_index(["seed", "subnetwork"])

@@ -48,6 +48,9 @@ def test_every_task_with_pages_has_those_of_every_run_and_its_tables():
         assert list(pd.read_csv(folder / "results.csv").columns) == list(COLUMNS)
         assert (folder / "subnetworks.json").is_file()
         assert (folder / "patterns.csv").is_file()
+        shown = (folder / "02_structured_pruning.ipynb").read_text()
+        orders = pd.read_csv(folder / "importance.csv")["heads, rank correlation"]
+        assert all(f"<td>{rank:.3f}</td>" in shown for rank in orders)
 
 
 def test_every_item_of_the_paper_has_a_page():

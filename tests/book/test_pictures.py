@@ -1,18 +1,28 @@
 """The pictures that readers act on: by mouse and keyboard, from disk, their numbers the tables'."""
 
+import itertools
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from lotterylib.report import lottery as told
-from lotterylib.report import pictures
-from lotterylib.report.published import load_searches
+from lotterylib.report import paper
+from lotterylib.report.holds import METHOD_NAMES
+from lotterylib.report.pictures import film as films
+from lotterylib.report.pictures.comparison import comparison
+from lotterylib.report.pictures.hunt import hunt
+from lotterylib.report.pictures.words import words
+from lotterylib.report.published import load_searches, load_subnetworks
+from lotterylib.report.results import load_results
+from lotterylib.runs.methods import KINDS, METHODS, PHASES
+from lotterylib.tasks import in_order, title_of
 from tests.shared import watched
 
 BOOK = Path(__file__).parents[2] / "book"
-MRPC = BOOK / "results" / "minilm" / "mrpc"
+RESULTS = BOOK / "results"
 
 
 @pytest.fixture
@@ -62,7 +72,7 @@ def place(found, phase, part):
 
 
 def test_a_ticket_is_told_with_its_scores_and_ranks_by_mouse_and_keyboard(shown, table):
-    page = shown(pictures.hunt(table, "accuracy", 0.9))
+    page = shown(hunt(table, "accuracy", 0.9))
     switches, score = page.locator(".picture-switches button"), page.locator(".picture-score")
     kept = [one.get_attribute("aria-pressed") == "true" for one in switches.all()]
     assert sum(kept) == 2
@@ -95,7 +105,7 @@ def test_a_ticket_is_told_with_its_scores_and_ranks_by_mouse_and_keyboard(shown,
 
 
 def test_the_searchs_choice_is_shown_when_it_is_asked_for(shown, table):
-    page = shown(pictures.hunt(table, "accuracy", 0.9))
+    page = shown(hunt(table, "accuracy", 0.9))
     said = page.locator(".picture-said")
     assert "search's choice" not in said.inner_text()
     page.get_by_role("button", name="Show the search's choice").press("Enter")
@@ -117,15 +127,14 @@ def test_the_searchs_choice_is_shown_when_it_is_asked_for(shown, table):
 
 def test_when_all_are_retrained_nothing_is_called_a_sample(shown, table):
     table["retrained"] = table["retrained"].fillna(0.5).where(table["units"] == 2)
-    page = shown(pictures.hunt(table, "accuracy", 0.9))
+    page = shown(hunt(table, "accuracy", 0.9))
     assert "so far" not in page.locator(".picture").inner_text()
-    assert "sample" not in pictures.describe_hunt(table)
 
 
 def film(shown, **settings):
     """The committed film, and the search that it shows first."""
-    searches = load_searches(MRPC)
-    html = pictures.film(searches, "accuracy", 0.9)
+    searches = load_searches(RESULTS / "minilm" / "mrpc")
+    html = films.film(searches, "accuracy", 0.9)
     return shown(html, **settings), next(iter(searches.values()))
 
 
@@ -209,3 +218,126 @@ def test_the_table_stands_there_without_javascript_and_is_folded_below_with_it(s
         for row, step in zip(rows.all(), steps, strict=True):
             assert f"{step.score:.3f}" in row.text_content()
         assert page.locator(".picture").count() == on
+
+
+@pytest.fixture
+def scores(shown):
+    """The picture of the committed scores, with its page."""
+    results = load_results(RESULTS)
+    ours = results[results["reported"] & (results["encoder"] == "minilm")]
+    page = shown(comparison(ours, RESULTS / "minilm"), viewport={"width": 390, "height": 900})
+    return page, page.locator("[data-picture=comparison]")
+
+
+def test_the_comparison_shows_the_committed_scores_under_every_switch(scores):
+    _, picture = scores
+    settings = ["task", "method", "subnetwork", "phase"]
+    results = load_results(RESULTS)
+    results = results[results["reported"] & (results["encoder"] == "minilm")]
+    ours = results.set_index(settings)["value"].sort_index(kind="stable")
+    known = paper.scores().set_index(settings)["mean"]
+    drawn = set()
+    for task, method in itertools.product(in_order(results["task"]), METHODS):
+        picture.get_by_role("combobox", name="Task").select_option(label=title_of(task))
+        picture.get_by_role("radio", name=METHOD_NAMES[method]).check()
+        for phase in PHASES:
+            picture.get_by_role("radio", name=phase).check()
+            models = [("none", "full", "fine-tuned"), *((method, kind, phase) for kind in KINDS)]
+            for place, model in enumerate(models):
+                values = ours.loc[[(task, *model)]]
+                row = picture.locator("tbody tr").nth(place).locator("th, td")
+                _, mean, _, runs, _, _, theirs = row.all_text_contents()
+                assert abs(float(mean) - values.mean()) < 0.00051  # ties round either way
+                assert runs == ", ".join(f"{value:.3f}" for value in values)
+                printed = known.get((task, *model))
+                assert printed is None or theirs.startswith(f"{printed:.3f} ±")
+                assert printed is not None or not re.search(r"\d", theirs)
+                assert picture.locator("g.row").nth(place).locator(".run").count() == len(values)
+            drawn.add(picture.locator(".drawing").inner_html())
+    assert len(drawn) == results["task"].nunique() * len(METHODS) * len(PHASES)
+
+
+def test_points_stand_where_their_scores_are_on_the_scale(scores):
+    _, picture = scores
+    ticks = [
+        (float(each.text_content()), float(each.get_attribute("x")))
+        for each in picture.locator("text.tick").all()
+    ]
+    (low, left), (high, right) = ticks[0], ticks[-1]
+    for row, cells in zip(
+        picture.locator("g.row").all(), picture.locator("tbody tr").all(), strict=True
+    ):
+        values = [float(text) for text in cells.locator("td").nth(2).inner_text().split(", ")]
+        for point, score in zip(row.locator(".run").all(), values, strict=True):
+            at = left + (right - left) * (score - low) / (high - low)
+            assert float(point.get_attribute("cx")) == pytest.approx(at, abs=0.5)
+
+
+def test_the_comparison_is_switched_by_keyboard(scores):
+    page, picture = scores
+    before = picture.locator("tbody").inner_text(), picture.locator(".drawing").inner_html()
+    picture.get_by_role("radio", name="pruned").focus()
+    page.keyboard.press("ArrowRight")
+    assert picture.get_by_role("radio", name="retrained").is_checked()
+    after = picture.locator("tbody").inner_text(), picture.locator(".drawing").inner_html()
+    assert before[0] != after[0]
+    assert before[1] != after[1]
+
+
+@pytest.fixture
+def attention(shown):
+    """The picture of words on maps drawn at random, with its page, its sentences and its maps."""
+    draw = np.random.default_rng(0)
+    sentences = [["[CLS]", "A", "cat", "[SEP]"], ["[CLS]", "she", "thanked", "him", ".", "[SEP]"]]
+    kinds = [[draw.random((6, 12, len(s), len(s))) for s in sentences] for _ in range(2)]
+    _, good = load_subnetworks(RESULTS, "minilm")
+    page = shown(words(sentences, *kinds, good))
+    return page, page.locator("[data-picture=words]"), sentences, kinds
+
+
+def test_words_show_the_maps_by_mouse_and_keyboard(attention):
+    page, picture, sentences, kinds = attention
+
+    def agree(layer, head, token):
+        rows = picture.locator(".bars tbody tr").all()
+        cells = [row.locator("td, th").all_text_contents() for row in rows]
+        assert [word for _, word, _ in cells] == sentences[1]
+        for place, maps in zip((0, 2), kinds, strict=True):
+            row = maps[1][layer, head, token]
+            assert [float(each[place]) for each in cells] == pytest.approx(
+                list(row / row.sum()), abs=0.0051
+            )
+
+    picture.get_by_role("combobox", name="Sentence").select_option(index=1)
+    picture.get_by_role("radio", name="Layer 2, head 5:").click()
+    picture.get_by_role("radio", name="she", exact=True).click()
+    agree(1, 4, 1)
+    page.keyboard.press("ArrowRight")  # the next token
+    assert picture.locator(":focus").inner_text() == "thanked"
+    agree(1, 4, 2)
+    picture.locator(".heads [aria-checked=true]").focus()
+    page.keyboard.press("ArrowDown")  # the same head of the next layer
+    assert "Layer 3, head 5:" in picture.locator(":focus").get_attribute("aria-label")
+    agree(2, 4, 2)
+    picture.get_by_role("radio", name="him").hover()  # looks ahead, and comes back
+    agree(2, 4, 3)
+    page.mouse.move(0, 0)
+    agree(2, 4, 2)
+
+
+def test_words_mark_the_heads_that_committed_subnetworks_keep(attention):
+    _, picture, *_ = attention
+    _, good = load_subnetworks(RESULTS, "minilm")
+    for task, found in good.items():
+        picture.get_by_role("combobox", name="Task").select_option(label=title_of(task))
+        subnetworks = found["structured"]
+        for seed, subnetwork in subnetworks.items():
+            picture.get_by_role("combobox", name="Seed").select_option(label=str(seed))
+            buttons = picture.locator(".heads button")
+            marked = buttons.evaluate_all("all => all.map(each => each.className === 'kept')")
+            counts = [int(text) for text in buttons.all_text_contents()]
+            assert marked == subnetwork.heads.ravel().tolist()
+            assert (
+                counts
+                == sum(each.heads.astype(int) for each in subnetworks.values()).ravel().tolist()
+            )

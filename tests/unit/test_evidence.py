@@ -1,6 +1,7 @@
 """The rules of evidence: intervals over seeds and dev examples, and verdicts that need them."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
@@ -14,6 +15,7 @@ from lotterylib.report.evidence import (
     Predictions,
     claims_of,
     estimate,
+    estimate_by_seeds,
     holm,
     judge,
     load_predictions,
@@ -99,8 +101,23 @@ def test_what_is_not_defined_has_no_interval(found):
     assert np.isnan(estimate(few, ((1.0, GOOD),)).low)
 
 
+def test_a_model_of_one_seed_is_not_held_against_the_other_seeds(found):
+    models = {**found.models, GOOD: {3: found.models[GOOD][3]}}
+    terms = ((1.0, GOOD), (-1.0, FULL), (-1.0, MAJORITY))
+    gap = estimate(Predictions("accuracy", found.labels, models), terms)
+    scores = {
+        model: pd.Series({s: (run == found.labels).mean() for s, run in runs.items()})
+        for model, runs in models.items()
+    }
+    alone = estimate_by_seeds(scores, terms, "accuracy")
+    wanted = scores[GOOD][3] - scores[FULL][3] - scores[MAJORITY][0]
+    for each in (gap, alone):
+        assert (each.seeds, each.value) == (1, pytest.approx(wanted))
+        assert np.isnan([each.low, each.p]).all()
+
+
 def given(value, p):
-    return Estimate(value, 0.5, 4.0, value - 1, value + 1, p, (0.0, 0.0), 5, "seeds")
+    return Estimate(value, 5, "seeds", p=p)
 
 
 def test_both_conditions_must_hold_and_one_failure_suffices():

@@ -10,15 +10,15 @@ from scipy import stats
 
 from lotterylib.encoder import Shape
 from lotterylib.report import findings
+from lotterylib.report.evidence import t_interval
 from lotterylib.report.results import (
     COLUMNS,
     format_verdicts,
     load_results,
     save_results,
-    t_interval,
     verdicts,
 )
-from lotterylib.report.tables import score_table, search_states, trace_table
+from lotterylib.report.tables import NOTHING, score_table, search_states, trace_table
 from lotterylib.subnetworks import StructuredSubnetwork
 from tests.shared import on_record
 
@@ -68,7 +68,7 @@ def test_the_interval_is_students():
     values = [0.1, 0.4, 0.35, 0.2]
     low, high = stats.t.interval(0.95, 3, loc=np.mean(values), scale=stats.sem(values))
     assert t_interval(values) == pytest.approx((low, high))
-    assert all(math.isnan(bound) for bound in t_interval([0.3]))
+    assert all(math.isnan(bound) for bound in [*t_interval([0.3]), *t_interval([0.3] * 3)])
 
 
 def test_verdicts_are_a_line_per_method_in_the_order_of_the_tasks():
@@ -81,6 +81,8 @@ def test_verdicts_are_a_line_per_method_in_the_order_of_the_tasks():
     assert lines["kept"].tolist() == pytest.approx([0.4] * 4)
     assert lines["random retrained"].tolist() == pytest.approx([0.85] * 4)
     assert "40%" in format_verdicts(lines)
+    without = both[both["method"] != "magnitude"]
+    assert "nan" not in format_verdicts(verdicts(without))
 
 
 @pytest.mark.parametrize("column", ["encoder", "preset", "budget", "request"])
@@ -150,13 +152,13 @@ def test_sentences_hold_the_numbers_of_the_table():
     assert "**40%**" in findings.describe_search(results, "structured")
     told = findings.describe_subnetworks(results, "magnitude")
     assert "bad 0.800 (75% of the way)" in told
-    assert "0.100 (95% interval" in told
+    assert told.endswith("seed by seed: 0.100 (the same in all 3 seeds).")
 
 
 def test_the_score_table_has_a_column_per_seed_and_no_nan():
     shown = score_table(table())
     assert list(shown.columns) == list(SEEDS)
-    assert shown.loc[("none", "majority", "none")].tolist() == ["0.500", "", ""]
+    assert shown.loc[("none", "majority", "none")].tolist() == ["0.500", NOTHING, NOTHING]
     assert "nan" not in shown.to_string().lower()
 
 
@@ -203,15 +205,14 @@ def interval(values):
     return f"{np.mean(values):.3f} (95% interval over {len(values)} seeds {low:.3f} to {high:.3f})"
 
 
-def test_a_value_is_told_with_its_interval():
+def test_a_value_is_told_with_its_interval_or_that_there_is_none():
     assert findings.spell_interval(0.25, -0.1, 0.5) == "0.250 (95% interval -0.100 to 0.500)"
+    assert findings.spell_interval(0.25, math.nan, math.nan) == "0.250 (interval not defined)"
     assert findings.spell_interval(math.nan, math.nan, math.nan) == "not defined"
-
-
-def test_an_interval_that_there_is_not_is_not_told():
-    told = findings.spell_interval(0.25, math.nan, math.nan)
-    assert "0.250" in told
-    assert "nan" not in told
+    assert findings.spell(pd.Series([0.5] * 3)) == "0.500 (the same in all 3 seeds)"
+    paired = pd.Series({1: 0.5, 2: 0.6}) - pd.Series({2: 0.2, 3: 0.1})
+    assert findings.spell(paired) == "0.400 (one seed)"
+    assert findings.spell(paired.iloc[:1]) == "not defined"
 
 
 def agreement_row(**values):
@@ -295,13 +296,10 @@ def test_sentences_on_held_out_examples_are_of_the_halves():
     assert structured.startswith("**Structured pruning:**")
     assert "loses 0.030 on that half and 0.070 on the other" in structured
     assert f"is {interval(np.subtract(seen, unseen))}." in structured
+    assert "-0.000" not in findings.describe_held_out(held_out([0.0] * 3, [0.0] * 3))
     assert magnitude.startswith("**Magnitude pruning:**")
     assert "loses 0.070 on that half and 0.030 on the other" in magnitude
     assert f"is {interval(np.subtract(unseen, seen))}." in magnitude
-
-
-def test_what_loses_nothing_does_not_lose_less_than_nothing():
-    assert "-0.000" not in findings.describe_held_out(held_out([0.0] * 3, [0.0] * 3))
 
 
 def test_sentences_on_bad_subnetworks():
@@ -321,8 +319,8 @@ def test_sentences_on_bad_subnetworks():
     assert "random weights trained as long 0.630" in first
     assert f"Bad less frozen: {interval(bad - 0.7)}." in first
     assert f"by {interval(longer - bad)}." in second
-    assert f"reaches {interval(rest)};" in third
-    assert f"better by {interval(np.subtract(better, rest))}." in third
+    assert f"reaches {interval(rest)}." in third
+    assert f"this one: {interval(np.subtract(better, rest))}." in third
 
 
 SIZES = {

@@ -16,7 +16,7 @@ from transformers import BertConfig, BertForSequenceClassification
 import lotterylib.runs.store
 from lotterylib.encoder import shape_of
 from lotterylib.errors import LotteryError
-from lotterylib.report.imported import BERT_BASE, FAMILIES, import_masks, load_imported, read_masks
+from lotterylib.report.imported import BERT_BASE, import_masks, load_imported, read_masks
 from lotterylib.runs.store import Key, RunStore
 from lotterylib.tasks import TASKS
 
@@ -94,19 +94,7 @@ def test_masks_become_subnetworks(repository):
             assert mask.shape == ((LAYERS, HEADS) if name == "head_mask" else (LAYERS,))
 
 
-def test_the_folder_may_be_the_repository_or_its_masks(repository):
-    assert read_masks(repository) == read_masks(repository / "masks")
-
-
-def test_all_nine_tasks_have_a_folder(tmp_path):
-    for task in GLUE:
-        save(tmp_path, "heads_mlps", task, 1, "head_mask", np.ones((2, 2)))
-        save(tmp_path, "heads_mlps", task, 1, "mlp_mask", np.ones(2))
-    found = read_masks(tmp_path / "authors")
-    assert [TASKS[each.task].tsv_folder for each in found] == list(GLUE)
-
-
-@pytest.mark.parametrize("dtype", [np.float64, np.float16, np.int64, np.uint8, bool])
+@pytest.mark.parametrize("dtype", [np.float16, np.uint8, bool])
 def test_zeros_and_ones_of_any_type_of_number_will_do(repository, dtype):
     wanted = read_masks(repository)[0].subnetwork
     for path in repository.rglob("*.npy"):
@@ -124,7 +112,7 @@ def test_whatever_else_the_repository_holds_is_left_alone(repository):
     seed = mask_of(repository).parent
     (seed / "head_importance.npy").write_bytes(b"nonsense")
     (seed / "impacttracker").mkdir()
-    assert read_masks(repository) == wanted
+    assert read_masks(repository) == wanted == read_masks(repository / "masks")
 
 
 def test_masks_of_mlps_alone_are_of_the_encoder_that_the_other_masks_are_of(repository, tmp_path):
@@ -189,7 +177,7 @@ def test_importing_twice_changes_nothing(repository, store):
     assert len(before) == len(NAMES) * 2 * 2
 
 
-@pytest.mark.parametrize("family", NAMES)
+@pytest.mark.parametrize("family", ["structured", "mlps"])
 def test_any_family_may_come_alone_or_be_lacking(repository, store, family):
     folder = repository / "masks" / dict(zip(NAMES, LAYOUT, strict=True))[family]
     shutil.move(folder, repository / "aside")
@@ -198,18 +186,6 @@ def test_any_family_may_come_alone_or_be_lacking(repository, store, family):
     shutil.move(repository / "aside", folder)
     import_masks(repository, store)
     assert list(load_imported(store.root)) == [family]
-
-
-def test_which_parts_a_family_chooses_from():
-    parts = {name: family.parts for name, family in FAMILIES.items()}
-    assert parts.pop("heads") == ("heads",)
-    assert parts.pop("mlps") == ("mlps",)
-    assert set(parts.values()) == {("heads", "mlps")}
-    assert [name for name, family in FAMILIES.items() if family.found] == NAMES[:3]
-
-
-def test_nothing_was_imported(tmp_path):
-    assert load_imported(tmp_path / "nowhere") == {}
 
 
 def array_bytes(array, **options):
@@ -234,19 +210,15 @@ ONES = np.ones((LAYERS, HEADS), dtype=np.float32)
 BAD_CONTENT = {
     "half": (array_bytes(spoil(ONES, 0.5)), "holds the value 0.5"),
     "two": (array_bytes((ONES * 2).astype(int)), "holds the value 2"),
-    "minus": (array_bytes(spoil(ONES, -1)), "holds the value -1.0"),
     "nan": (array_bytes(spoil(ONES, np.nan)), "holds the value nan"),
     "objects": (array_bytes(ONES.astype(object), allow_pickle=True), "not a readable array"),
     "pickle": (pickle.dumps(ONES), "not a readable array"),
-    "cut": (array_bytes(ONES)[:-5], "not a readable array"),
     "empty file": (b"", "not a readable array"),
     "text": (array_bytes(np.full((LAYERS, HEADS), "1")), "not an array of numbers"),
-    "complex": (array_bytes(ONES.astype(complex)), "not an array of numbers"),
     "archive": (zip_bytes(), "not an array of numbers"),
     "flat": (array_bytes(ONES.ravel()), r"shape \(12,\); it must be \[layers, heads\]"),
     "nothing": (array_bytes(ONES[:0]), r"shape \(0, 4\); it must be \[layers, heads\]"),
     "narrow": (array_bytes(ONES[:, 1:]), r"shape \(3, 3\), but it must be \(3, 4\)"),
-    "tall": (array_bytes(np.ones((5, HEADS))), r"shape \(5, 4\), but it must be \(3, 4\)"),
 }
 
 
@@ -321,9 +293,7 @@ BAD_LAYOUT = {
         r"Unknown task folder in .*heads_mlps: 'Cola'\. Did you mean 'CoLA'\? Accepted: CoLA,",
     ),
     "no number": (lambda r: rename(mask_of(r).parent, "seed_x"), "seed_x is no folder of a seed"),
-    "a sign": (lambda r: rename(mask_of(r).parent, "seed_-1"), "seed_-1 is no folder of a seed"),
     "a zero before": (lambda r: rename(mask_of(r).parent, "seed_042"), "seed_042 is no folder"),
-    "other digits": (lambda r: rename(mask_of(r).parent, "seed_४२"), "is no folder of a seed"),
     "an empty task": (
         lambda r: [drop(mask_of(r, seed=s).parent) for s in (7, 42)],
         "CoLA has no folder of a seed",
@@ -341,13 +311,6 @@ def test_a_bad_folder_is_named_and_nothing_is_written(repository, store, fault):
     assert not store.root.exists()
 
 
-def test_several_missing_seeds_are_all_named(repository, tmp_path, store):
-    for seed in (1, 2):
-        save(tmp_path, "heads", "CoLA", seed, "head_mask", ONES)
-    with pytest.raises(LotteryError, match="stsb lacks seeds 1, 2, which another task has"):
-        import_masks(repository, store)
-
-
 @pytest.mark.parametrize("inside", ["", "masks", "masks/heads_mlps"])
 def test_a_folder_without_masks(tmp_path, store, inside):
     (tmp_path / "empty" / inside).mkdir(parents=True)
@@ -355,10 +318,13 @@ def test_a_folder_without_masks(tmp_path, store, inside):
         with pytest.raises(LotteryError, match=f"no masks in {folder}: .*heads_mlps/<TASK>/seed_"):
             import_masks(folder, store)
     assert not store.root.exists()
+    assert load_imported(store.root) == {}
 
 
-@pytest.mark.parametrize("file", ["good.safetensors", "config.json", "manifest.json"])
-@pytest.mark.parametrize("how", ["changed", "gone"])
+@pytest.mark.parametrize(
+    ("file", "how"),
+    [("good.safetensors", "changed"), ("config.json", "gone"), ("manifest.json", "changed")],
+)
 def test_a_damaged_import_is_refused_and_mended_by_importing_again(repository, store, file, how):
     imported = import_masks(repository, store)
     path = store.root / imported[3].key.path / file

@@ -7,12 +7,11 @@ import pandas as pd
 import pytest
 from scipy.stats import pearsonr
 
-from lotterylib.errors import LotteryError
 from lotterylib.overlap import TaskOverlap
 from lotterylib.patterns import PATTERNS
 from lotterylib.report import overview, paper
 from lotterylib.report.findings import spell_interval
-from lotterylib.report.published import check_overview, load_patterns, load_subnetworks
+from lotterylib.report.published import load_patterns, load_subnetworks
 from lotterylib.report.results import load_results
 
 RAW, NORMED = "fine-tuned, raw", "fine-tuned, normed"
@@ -91,17 +90,6 @@ def test_tasks_are_compared_in_the_seeds_that_all_have(subnetworks):
     three = overview.overlap_of(subnetworks, "heads")
     assert three.tasks == ("cola", "rte", "entailment")
     np.testing.assert_allclose(three.mean, [[3, 1, 2], [1, 2, 0], [2, 0, 2]])
-
-
-def test_the_order_of_a_tasks_seeds_does_not_matter(subnetworks):
-    two = {task: subnetworks[task] for task in ("cola", "entailment")}
-    turned = {
-        task: {"structured": dict(reversed(found["structured"].items()))}
-        for task, found in two.items()
-    }
-    for part in ("heads", "mlps"):
-        one, other = overview.overlap_of(two, part), overview.overlap_of(turned, part)
-        np.testing.assert_allclose(one.mean, other.mean)
 
 
 def test_super_survivors_are_compared_once(subnetworks):
@@ -185,15 +173,6 @@ def test_overlaps_stand_beside_the_papers(subnetworks):
     assert overview.overlap_beside_paper({"heads": None}).empty
 
 
-def test_no_survivors_no_row(patterns, subnetworks):
-    apart = dict(subnetworks)
-    masks = subnetworks["cola"]["structured"]
-    apart["cola"] = {"structured": {1: masks[1], 2: masks[1].complement()}}
-    table = overview.patterns_over_tasks(patterns, apart, RAW)
-    found = [name for name in table.index if name.startswith("CoLA")]
-    assert found == ["CoLA, all heads", "CoLA, all heads (paper)"]
-
-
 def test_every_head_of_every_task_is_a_point(patterns, subnetworks):
     survival, share = overview.survival_and_heterogeneity(patterns, subnetworks, RAW)
     by_task = {  # in the order of the task table
@@ -224,22 +203,8 @@ def test_sentences_hold_the_numbers(pages, patterns, subnetworks):
         line = next(line for line in told.splitlines() if f"({kind} maps)" in line)
         assert "over 12 heads of tasks" in line
         within = [(z - z.mean(1, keepdims=True)).ravel() for z in (x, y)]
-        assert f"r = {pearsonr(*within).statistic:.3f} (95% interval" in line
+        assert f": {pearsonr(*within).statistic:.3f} (95% interval" in line
     assert len(told.splitlines()) == 4
-
-
-def test_one_task_has_no_pairs(pages, patterns, subnetworks):
-    only = {"cola": subnetworks["cola"]}
-    results = load_results(pages)
-    told = overview.describe(
-        results[results["task"] == "cola"],
-        only,
-        patterns[patterns["task"] == "cola"],
-        overview.overlap_of(only, "heads"),
-    )
-    assert "Two tasks share" not in told
-    assert told.startswith("* 1 task")
-    assert "over 4 heads of tasks" in told
 
 
 def test_survival_without_any_difference_is_not_correlated(patterns, subnetworks):
@@ -248,7 +213,7 @@ def test_survival_without_any_difference_is_not_correlated(patterns, subnetworks
     flat = {task: {"structured": {1: everything, 42: everything}} for task in subnetworks}
     results = pd.DataFrame({"task": ["entailment", "cola", "rte"]})
     told = overview.describe(results, flat, patterns, overview.overlap_of(flat, "heads"))
-    assert told.count(f"r = {spell_interval(np.nan, np.nan, np.nan)}.") == 2
+    assert told.count(f": {spell_interval(np.nan, np.nan, np.nan)}.") == 2
 
 
 def test_tasks_of_one_seed_leave_a_table_without_rows(subnetworks):
@@ -266,23 +231,8 @@ def test_what_could_not_be_computed_is_left_out_of_the_sentences(pages, patterns
     )
     first, *others = told.splitlines()
     assert first == "* 1 task."
+    assert "Two tasks share" not in told
     assert [line.split(" (")[0] for line in others] == [
-        "* Survival and heterogeneous attention"
+        "* Correlation of survival with heterogeneous attention"
     ] * 2
     assert "nan" not in told
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"encodr": "minilm"}, "Unknown parameter 'encodr'. Did you mean 'encoder'"),
-        ({"page": "here"}, "Unknown parameter 'page'. Did you mean 'pages'"),
-        ({"encoder": "miniml"}, "Unknown encoder.*Did you mean 'minilm'"),
-        ({"pages": "nowhere"}, "folder of pages nowhere does not exist"),
-    ],
-)
-def test_parameters_are_checked_first(pages, change, message):
-    names = {"encoder": "minilm", "pages": str(pages), "__name__": "__main__"}
-    assert check_overview(names) == pages
-    with pytest.raises(LotteryError, match=message):
-        check_overview(names | change)

@@ -149,7 +149,13 @@ def test_the_same_run_publishes_the_same_bytes(run, tmp_path):
     folder = pages / "tiny" / "similarity"
     publish([(made, PAGES)], tmp_path / "a" / "b")
     names = {path.name for path in folder.iterdir()}
-    tables = {"results.csv", "predictions.parquet", "subnetworks.json", "patterns.csv"}
+    tables = {
+        "results.csv",
+        "predictions.parquet",
+        "subnetworks.json",
+        "patterns.csv",
+        "importance.csv",
+    }
     tables |= {"searches.json"}
     assert names == tables | {"request.json"}
     for name in tables:

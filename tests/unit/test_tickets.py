@@ -246,7 +246,10 @@ def test_a_part_of_the_tickets_is_told_as_a_sample(table):
     assert "4 in a random order and 1 chosen" in said
     table.loc[6, "retrained"] = np.nan
     text = told.describe_retrained(table, MARKS)
-    assert "retrained:** none of half the units has a score on the search's way." in text
+    assert (
+        "retrained:** it has not been retrained yet. The 4 tickets of its size with a score so"
+        in text
+    )
     assert "2 of 4 retrained tickets (50%; of all, by a 95% interval, 15% to 85%)" in text
     table["retrained"] = np.nan
     assert told.describe_retrained(table, MARKS) == "Too few tickets have been retrained yet."

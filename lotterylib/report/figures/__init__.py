@@ -4,30 +4,32 @@ Every function returns a matplotlib figure and shows nothing. Colours are seabor
 palette; heatmaps use cividis, which reads the same with any kind of colour vision.
 """
 
-from lotterylib.report.figures.masks import (
+from lotterylib.report.figures.attention import (
     confusion_heatmap,
-    importance_and_ablation,
-    importance_evolution,
-    importance_histogram,
-    kept_by_seeds,
     map_gallery,
-    overlap_heatmap,
     pattern_bars,
     survival_and_pattern,
-    survival_heatmap,
-    units_of_best_and_worst,
 )
 from lotterylib.report.figures.scores import (
     overview_bars,
     printed_beside_true,
     recovery,
-    retrained_by_highest,
     score_dots,
-    search_curves,
     seen_and_unseen,
     shares_of_way,
     subnetwork_bars,
-    ticket_distribution,
+)
+from lotterylib.report.figures.searches import (
+    importance_and_ablation,
+    importance_evolution,
+    importance_histogram,
+    search_curves,
     training_curves,
+)
+from lotterylib.report.figures.survival import kept_by_seeds, overlap_heatmap, survival_heatmap
+from lotterylib.report.figures.tickets import (
+    retrained_by_highest,
+    ticket_distribution,
+    units_of_best_and_worst,
 )
 from lotterylib.tasks import METRIC_NAMES

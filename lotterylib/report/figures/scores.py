@@ -1,10 +1,10 @@
-"""Figures of scores: training, searches, the paper's Figure 2, and the whole lottery."""
+"""Figures of scores: the paper's Figure 2, and rows of scores side by side."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,45 +15,6 @@ from lotterylib.report import paper
 from lotterylib.report.figures.style import COLOURS, legend_below, new_axes
 from lotterylib.runs.methods import ALL_METHODS, KINDS, METHODS, PHASES
 from lotterylib.tasks import METRIC_NAMES, in_order, title_of
-
-if TYPE_CHECKING:
-    from lotterylib.report.lottery import Marks
-
-
-def training_curves(losses: Mapping[int, Sequence[float]], window: int = 20) -> Figure:
-    """Training loss against steps, a line per seed, averaged over a moving window of steps."""
-    figure, (axes,) = new_axes(1, 6.4, 3.4)
-    for colour, (seed, values) in zip(COLOURS, losses.items(), strict=False):
-        smooth = pd.Series(values).rolling(window, min_periods=1).mean()
-        axes.plot(range(1, len(values) + 1), smooth, color=colour, label=f"seed {seed}")
-    axes.set(xlabel="training step", ylabel="loss", ylim=(0, None))
-    axes.legend(frameon=False)
-    return figure
-
-
-def search_curves(
-    states: Mapping[int, pd.DataFrame], metric: str, threshold: float, majority: float
-) -> Figure:
-    """The score of every state that a search tried, against the share of the encoder left.
-
-    Args:
-        states: by seed, what `tables.search_states` gives.
-        metric: the metric's name.
-        threshold: the share of each seed's full score at which its search stops.
-        majority: the score of the majority class.
-    """
-    figure, (axes,) = new_axes(1, 6.8, 3.9)
-    for colour, (seed, trace) in zip(COLOURS, states.items(), strict=False):
-        held, undone = trace[trace["held"]], trace[~trace["held"]]
-        axes.plot(100 * held["left"], held["score"], "o-", color=colour, ms=4, label=f"seed {seed}")
-        axes.plot(100 * undone["left"], undone["score"], "o", color=colour, ms=6, mfc="white")
-        axes.axhline(threshold * held["score"].iloc[0], color=colour, linestyle="--", linewidth=1)
-    axes.plot([], [], "o", color="0.3", ms=6, mfc="white", label="undone")
-    axes.axhline(majority, color="0.45", linestyle=":", label="majority class")
-    axes.set(xlabel="encoder left (% of dense parameters)", ylabel=METRIC_NAMES[metric])
-    axes.invert_xaxis()
-    axes.legend(frameon=False)
-    return figure
 
 
 def subnetwork_bars(results: pd.DataFrame, method: str) -> Figure:
@@ -72,9 +33,23 @@ def subnetwork_bars(results: pd.DataFrame, method: str) -> Figure:
     return figure
 
 
-def _cell(table: pd.DataFrame, method: str, kind: str, phase: str) -> pd.DataFrame:
-    chosen = (table["method"] == method) & (table["subnetwork"] == kind) & (table["phase"] == phase)
-    return table[chosen]
+def overview_bars(results: pd.DataFrame, encoder: str, method: str) -> Figure:
+    """The paper's Figure 2 for one method: a panel of `subnetwork_bars` for each task that has it.
+
+    There must be one.
+    """
+    part = results[(results["encoder"] == encoder) & results["reported"]]
+    tasks = in_order(part.loc[part["method"] == method, "task"])
+    columns = min(2, len(tasks))
+    rows = math.ceil(len(tasks) / columns)
+    figure, panels = new_axes(columns, 4.4 * columns, 3.6 * rows + 0.6, rows=rows)
+    for axes in panels[len(tasks) :]:
+        axes.set_axis_off()
+    for axes, task in zip(panels, tasks, strict=False):
+        _draw_bars(axes, part[part["task"] == task], method)
+        axes.set_title(f"{title_of(task)}\n{axes.get_title().rsplit(', ', 1)[1]}")
+    legend_below(figure, panels[0], 3)
+    return figure
 
 
 def _draw_bars(axes: Axes, reported: pd.DataFrame, method: str) -> None:
@@ -104,23 +79,9 @@ def _draw_bars(axes: Axes, reported: pd.DataFrame, method: str) -> None:
     axes.set(ylabel=METRIC_NAMES[metric], title=f"{name}, {kept:.0%} of the encoder")
 
 
-def overview_bars(results: pd.DataFrame, encoder: str, method: str) -> Figure:
-    """The paper's Figure 2 for one method: a panel of `subnetwork_bars` for each task that has it.
-
-    There must be one.
-    """
-    part = results[(results["encoder"] == encoder) & results["reported"]]
-    tasks = in_order(part.loc[part["method"] == method, "task"])
-    columns = min(2, len(tasks))
-    rows = math.ceil(len(tasks) / columns)
-    figure, panels = new_axes(columns, 4.4 * columns, 3.6 * rows + 0.6, rows=rows)
-    for axes in panels[len(tasks) :]:
-        axes.set_axis_off()
-    for axes, task in zip(panels, tasks, strict=False):
-        _draw_bars(axes, part[part["task"] == task], method)
-        axes.set_title(f"{title_of(task)}\n{axes.get_title().rsplit(', ', 1)[1]}")
-    legend_below(figure, panels[0], 3)
-    return figure
+def _cell(table: pd.DataFrame, method: str, kind: str, phase: str) -> pd.DataFrame:
+    chosen = (table["method"] == method) & (table["subnetwork"] == kind) & (table["phase"] == phase)
+    return table[chosen]
 
 
 def score_dots(results: pd.DataFrame, rows: Sequence[tuple[str, str, str, str]]) -> Figure:
@@ -152,12 +113,6 @@ def score_dots(results: pd.DataFrame, rows: Sequence[tuple[str, str, str, str]])
     return figure
 
 
-def _name_rows(axes: Axes, names: Sequence[str]) -> None:
-    axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
-    axes.grid(axis="y", visible=False)
-
-
 def seen_and_unseen(table: pd.DataFrame, metric: str) -> Figure:
     """What a search's own examples are worth: scores on examples it saw and on others.
 
@@ -184,13 +139,20 @@ def seen_and_unseen(table: pd.DataFrame, metric: str) -> Figure:
     return figure
 
 
+def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+
+
 def printed_beside_true() -> Figure:
     """The bar that the paper's Figure 2a prints for random subnetworks, retrained, beside the true.
 
     Per task: the printed bar, which is that of the good subnetworks, and the released score of the
     random ones; lines at each bar's end are standard deviations over five seeds.
     """
-    tasks = list(paper.scores()["task"].unique())
+    known = paper.scores().query("method == 'structured' and phase == 'retrained'")
+    tasks = known["task"].unique()
     figure, (axes,) = new_axes(1, 7.2, 4.0)
     bars = (
         ("good", "printed as random: the score of the good ones", COLOURS[7]),
@@ -198,19 +160,15 @@ def printed_beside_true() -> Figure:
     )
     ends = {"elinewidth": 1, "ecolor": "0.2", "capsize": 2}
     for side, (kind, label, colour) in enumerate(bars):
-        known = [paper.score(task, "structured", kind, "retrained") for task in tasks]
-        means, deviations = zip(*known, strict=True)
+        own = known[known["subnetwork"] == kind].set_index("task").loc[tasks]
         places = np.arange(len(tasks)) - 0.2 + 0.4 * side
         look: dict[str, Any] = {"color": colour, "label": label, "error_kw": ends}
-        axes.bar(places, means, width=0.38, yerr=deviations, **look)
+        axes.bar(places, own["mean"], width=0.38, yerr=own["sd"], **look)
     axes.set_xticks(range(len(tasks)), [title_of(task) for task in tasks])
     axes.grid(axis="x", visible=False)
     axes.set(ylabel="score, as reported for each task", ylim=(0, 1.05))
     figure.legend(loc="outside lower center", ncols=1, frameon=False)
     return figure
-
-
-# The landing page
 
 
 def recovery(ours: pd.DataFrame, encoder: str) -> Figure:
@@ -262,68 +220,3 @@ def shares_of_way(scores: pd.DataFrame) -> pd.DataFrame:
     learnt = full > majority
     shares = means[learnt].sub(majority[learnt], axis=0).div((full - majority)[learnt], axis=0)
     return shares.melt(ignore_index=False, value_name="share").reset_index().dropna()
-
-
-# The whole lottery
-
-_PICKED: dict[str, Any] = {"marker": "v", "linestyle": "", "color": "0.1", "ms": 9} | {
-    "label": "the search's ticket"
-}
-
-
-def ticket_distribution(scores: Mapping[str, pd.Series], marks: Marks, metric: str) -> Figure:
-    """How the tickets of half the units score.
-
-    Args:
-        scores: "pruned" and "retrained", each indexed by ticket.
-        marks: scores that are drawn as lines, and the ticket that is marked.
-        metric: the metric's name.
-    """
-    figure, panels = new_axes(1, 7.0, 5.2, rows=len(scores), sharex=True)
-    every = np.concatenate([*scores.values(), [marks.full, marks.frozen, marks.majority]])
-    bins = np.linspace(every.min(), every.max(), 46).tolist()
-    for axes, (phase, values), colour in zip(panels, scores.items(), COLOURS, strict=False):
-        axes.hist(values, bins=bins, color=colour, alpha=0.75)
-        for score, style in _lines(marks):
-            axes.axvline(score, **style)
-        picked, height = values[values.index == marks.half], axes.get_xaxis_transform()
-        axes.plot(picked, [0.06] * len(picked), transform=height, **_PICKED)
-        axes.set(ylabel="tickets", title=f"{phase}: {len(values)} tickets")
-    panels[-1].set_xlabel(METRIC_NAMES[metric])
-    legend_below(figure, panels[-1], 2)
-    return figure
-
-
-def retrained_by_highest(
-    scores: pd.Series, highest: np.ndarray, layers: int, marks: Marks, metric: str
-) -> Figure:
-    """The scores of retrained tickets, by the highest layer that keeps its attention block.
-
-    Args:
-        scores: indexed by ticket.
-        highest: int[tickets], of each that layer, 0 for none.
-        layers: of the encoder.
-        marks, metric: as for `ticket_distribution`.
-    """
-    figure, (axes,) = new_axes(1, 7.0, 4.4)
-    places = highest + np.random.default_rng(0).uniform(-0.28, 0.28, len(scores))
-    axes.scatter(places, scores, s=14, color=COLOURS[1], alpha=0.6, linewidths=0)
-    for score, style in _lines(marks):
-        axes.axhline(score, **style)
-    picked = scores.index == marks.half
-    axes.plot(places[picked], scores[picked], **_PICKED)
-    axes.set_xticks(range(layers + 1), ["none", *map(str, range(1, layers + 1))])
-    axes.set_xlim(-0.5, layers + 0.5)
-    axes.grid(axis="x", visible=False)
-    axes.set_xlabel("highest layer that keeps its attention block")
-    axes.set_ylabel(METRIC_NAMES[metric])
-    legend_below(figure, axes, 2)
-    return figure
-
-
-def _lines(marks: Marks) -> list[tuple[float, dict[str, Any]]]:
-    return [
-        (marks.full, {"color": "0.25", "linewidth": 1.2, "label": "full model"}),
-        (marks.frozen, {"color": "0.45", "ls": "-.", "label": "linear layer, frozen encoder"}),
-        (marks.majority, {"color": "0.45", "ls": ":", "label": "majority class"}),
-    ]

@@ -10,6 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 COLOURS = sns.color_palette("colorblind")
+SHARES: dict[str, Any] = {"vmin": 0, "vmax": 1, "cmap": "cividis"}
+"""How heatmaps draw shares."""
+
 _STYLE = {"axes.spines.right": False, "axes.spines.top": False, "figure.dpi": 110}
 
 

@@ -1,0 +1,103 @@
+"""Figures of attention: maps, their patterns, and which heads survive."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from lotterylib.patterns import PATTERNS
+from lotterylib.report.figures.style import COLOURS, SHARES, new_axes
+
+
+def map_gallery(maps: Mapping[str, Sequence[np.ndarray]]) -> Figure:
+    """Example maps, a row per pattern (the paper's Figure 4a) or per kind of map.
+
+    Args:
+        maps: by the name to print, equally many float[n, n]; rows attend to columns.
+    """
+    columns = max(len(row) for row in maps.values())
+    figure, panels = new_axes(columns, 1.35 * columns + 1.5, 1.4 * len(maps), rows=len(maps))
+    for axes in panels:
+        axes.set_axis_off()
+    for number, (name, row) in enumerate(maps.items()):
+        line = panels[number * columns :]
+        for axes, weights in zip(line, row, strict=False):
+            axes.imshow(weights, cmap="cividis", vmin=0, vmax=np.quantile(weights, 0.99))
+        line[0].set_axis_on()
+        line[0].grid(visible=False)
+        line[0].set(xticks=[], yticks=[])
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        sns.despine(ax=line[0], left=True, bottom=True)
+    return figure
+
+
+def pattern_bars(shares: pd.DataFrame) -> Figure:
+    """The paper's Figure 4b and 4c: stacked shares of the patterns, a bar per row of the table.
+
+    Args:
+        shares: a row per bar; its index is printed; a column per pattern, shares from 0 to 1.
+    """
+    figure, (axes,) = new_axes(1, 7.6, 0.46 * len(shares) + 1.5)
+    left, hatches = np.zeros(len(shares)), ("", "//", "..", "xx", "")
+    box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.85}
+    text: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8, "bbox": box}
+    for pattern, colour, hatch in zip(PATTERNS, COLOURS, hatches, strict=False):
+        width = 100 * shares[pattern].to_numpy()
+        look: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": "white"}
+        axes.barh(range(len(shares)), width, left=left, label=pattern, **look)
+        for place, (start, value) in enumerate(zip(left, width, strict=True)):
+            if value >= 7:
+                axes.text(start + value / 2, place, f"{value:.0f}", **text)
+        left = left + width
+    axes.set_yticks(range(len(shares)), [str(name) for name in shares.index])
+    axes.invert_yaxis()
+    axes.grid(visible=False)
+    axes.set(xlabel="% of attention maps", xlim=(0, 100))
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def confusion_heatmap(tables: Mapping[str, np.ndarray]) -> Figure:
+    """Confusion matrices, a panel each: rows are labels, columns what a classifier said.
+
+    Args:
+        tables: int[patterns, patterns] by title.
+    """
+    count = len(tables)
+    columns = min(2, count)
+    rows = -(-count // columns)
+    figure, panels = new_axes(columns, 4.5 * columns, 3.9 * rows, rows=rows)
+    short = [name.replace("vertical+diagonal", "vert.+diag.") for name in PATTERNS]
+    look = SHARES | {"fmt": "d", "cbar": False, "xticklabels": short, "yticklabels": short}
+    for axes in panels[count:]:
+        axes.set_axis_off()
+    for axes, (title, counts) in zip(panels, tables.items(), strict=False):
+        share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        sns.heatmap(share, ax=axes, annot=counts, **look)
+        axes.set(title=title, xlabel="classifier says", ylabel="label")
+        axes.tick_params(axis="x", rotation=40)
+        axes.tick_params(axis="y", rotation=0)
+    return figure
+
+
+def survival_and_pattern(survival: np.ndarray, share: np.ndarray) -> Figure:
+    """Each head's survival against the share of its maps that are heterogeneous.
+
+    Args:
+        survival: float[points], the share of seeds that keep the head.
+        share: float[points], from 0 to 1.
+    """
+    figure, (axes,) = new_axes(1, 6.2, 3.8)
+    places = survival + np.random.default_rng(0).uniform(-0.02, 0.02, len(survival))
+    axes.scatter(places, 100 * share, s=26, color=COLOURS[0], alpha=0.6, edgecolors="0.2")
+    for level in np.unique(survival):
+        mean = 100 * share[survival == level].mean()
+        axes.plot([level - 0.04, level + 0.04], [mean, mean], color="0.1", lw=2.5)
+    axes.set(xlabel="share of seeds that keep the head", ylabel="heterogeneous maps (%)")
+    axes.set_ylim(-3, 103)
+    return figure
