@@ -148,6 +148,30 @@ def test_text_stands_out_from_its_ground(site, pages, chromium, scheme):
     assert not problems
 
 
+@pytest.mark.parametrize(
+    ("chapter", "name"),
+    [
+        ("lottery", "hunt"),
+        ("search", "film"),
+        ("patterns", "words"),
+        ("evidence", "comparison"),
+    ],
+)
+def test_a_picture_to_act_on_is_in_its_chapter_and_without_script_a_table(
+    site, chromium, chapter, name
+):
+    address = (site / "chapters" / f"{chapter}.html").as_uri()
+    picture = watched(chromium, []).locator(f"[data-picture={name}]")
+    picture.page.goto(address)
+    assert picture.locator("button:visible, input:visible, select:visible").count() > 2
+    assert len(picture.locator("script").text_content().encode()) < 150 * 1024
+    plain = watched(chromium, [], java_script_enabled=False).locator(f"[data-picture={name}]")
+    plain.page.goto(address)
+    assert plain.locator("table caption").is_visible()
+    assert plain.locator("tbody td").count() > 20
+    assert plain.locator("button, input, select").count() == 0
+
+
 def test_a_table_that_does_not_fit_becomes_a_card_a_row(site, chromium, address):
     page = watched(chromium, [], viewport={"width": 390, "height": 900})
     page.goto(f"{address}/chapters/differ.html")
