@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from lotterylib.runs.methods import ALL_METHODS
-from lotterylib.runs.settings import describe
 
 if TYPE_CHECKING:  # pages that only need a table should not wait for torch
     from lotterylib.importance import Importance
@@ -62,17 +61,17 @@ def _spelt(value: float, digits: int) -> str:
 
 def describe_run(experiment: Experiment) -> pd.DataFrame:
     """Encoder, data, preset, budget and seeds of a run, one a row."""
-    settings, encoder, recipe = describe(experiment.settings), experiment.encoder, experiment.recipe
+    settings, encoder, recipe = experiment.settings, experiment.encoder, experiment.recipe
     named = f"{encoder.name}, from {encoder.origin}"
     described = {
         "encoder": named if encoder.directory else encoder.origin,
         "task": experiment.task.title,
         "data": experiment.data.origin,
-        "preset": settings["preset"],
-        "budget": f"{settings['budget']}, {recipe.epochs} epochs",
-        "seeds": settings["seeds"],
+        "preset": settings.preset,
+        "budget": f"{settings.budget}, {recipe.epochs} epochs",
+        "seeds": ", ".join(map(str, settings.seeds)),
         "learning rate": f"{recipe.learning_rate:g}",
-        "batches": f"{recipe.batch_size} examples, in {settings['batch_order']} order",
+        "batches": f"{recipe.batch_size} examples, in {settings.batch_order} order",
     }
     return pd.DataFrame({"this run": described})
 

@@ -6,7 +6,7 @@ same artefacts, several at once, with progress and time left.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,46 +51,60 @@ class Job:
     @property
     def label(self) -> str:
         """The job in a few words."""
-        draw = f"draw {self.number}" if self.number else ""
-        return " ".join(part for part in (self.stage, self.method, self.kind, draw) if part)
+        unit = "draw" if self.kind in ("random", "bad") else "half"
+        number = f"{unit} {self.number}" if self.number else ""
+        return " ".join(part for part in (self.stage, self.method, self.kind, number) if part)
 
 
-def jobs_of(settings: Settings, pages: Collection[str] = CORE) -> Iterator[Job]:
+def jobs_of(settings: Settings, pages: Collection[str] = CORE) -> list[Job]:
     """All work behind these pages of a task, in the order in which it is done.
 
     Args:
         settings: of one task.
         pages: names of templates, without `.ipynb`.
     """
-    yield Job("baseline", 0, kind="frozen")
-    if "09_how_bad_is_bad" in pages:
-        yield from (Job("baseline", 0, kind=kind) for kind in ("bag", "bilstm"))
-        if settings.task.is_regression:
-            yield Job("baseline", 0, kind="guess")
-    if "07_attention_patterns" in pages:
-        yield Job("classifier", 0)
     scored = list(dict.fromkeys(s for page, grid in GRIDS.items() if page in pages for s in grid))
     methods = dict.fromkeys(method for method, _, _ in scored)
-    if "07_attention_patterns" in pages:
+    jobs = [Job("baseline", 0, kind="frozen")]
+    if "09_how_bad_is_bad" in pages:
+        more = ("bag", "bilstm", *(["guess"] if settings.task.is_regression else []))
+        jobs += [Job("baseline", 0, kind=kind) for kind in more]
+    conditions = CONDITIONS if "07_attention_patterns" in pages else ()
+    if conditions:
+        jobs.append(Job("classifier", 0))
         methods |= dict.fromkeys(("structured", "super"))
     for seed in settings.seeds:
-        yield Job("finetune", seed)
+        jobs.append(Job("finetune", seed))
         for method in methods:
             if method != "super":
-                for number in range(settings.draws_of(method, "good", "pruned")):
-                    yield Job("search", seed, method, number=number)
-                yield from _scores(settings, seed, method, scored)
-        yield from _measurements(seed, pages)
+                halves = range(settings.draws_of(method, "good", "pruned"))
+                jobs += [Job("search", seed, method, number=number) for number in halves]
+                jobs += _scores(settings, seed, method, scored)
+        if "02_structured_pruning" in pages:
+            for accumulation in ("example", "batch", "cumulative"):
+                jobs.append(Job("importance", seed, kind=accumulation))
+        jobs += [Job("patterns", seed, kind=condition) for condition in conditions]
+        if "11_extensions" in pages:
+            jobs.append(Job("ablation", seed))
     if "super" in methods and len(settings.seeds) > 1:
-        inside = settings.attention_in_subnetwork and "07_attention_patterns" in pages
+        inside = conditions if settings.attention_in_subnetwork else ()
         for seed in settings.seeds:
-            yield Job("search", seed, "super")
-            yield from _scores(settings, seed, "super", scored)
-            for condition in CONDITIONS if inside else ():
-                yield Job("patterns", seed, "super", condition)
+            jobs.append(Job("search", seed, "super"))
+            jobs += _scores(settings, seed, "super", scored)
+            jobs += [Job("patterns", seed, "super", condition) for condition in inside]
+    return jobs
 
 
-def ticket_jobs(settings: Settings, tickets: Sequence[int]) -> Iterator[Job]:
+def _scores(settings: Settings, seed: int, method: str, scored: Sequence[Scored]) -> list[Job]:
+    return [
+        Job(phase, seed, method, kind, number)
+        for name, kind, phase in scored
+        if name == method
+        for number in range(settings.draws_of(method, kind, phase))
+    ]
+
+
+def ticket_jobs(settings: Settings, tickets: Sequence[int]) -> list[Job]:
     """The work behind the page on the whole lottery: all tickets as pruned, with the search on the
     first seed, and some of them retrained on every seed.
 
@@ -99,27 +113,9 @@ def ticket_jobs(settings: Settings, tickets: Sequence[int]) -> Iterator[Job]:
         tickets: those to retrain, in the order in which that is done.
     """
     first = settings.seeds[0]
-    yield Job("baseline", 0, kind="frozen")
-    yield from (Job(each, first) for each in ("finetune", "tickets pruned", "tickets search"))
-    for ticket in tickets:
-        yield from (Job("ticket", seed, kind=str(ticket)) for seed in settings.seeds)
-
-
-def _scores(settings: Settings, seed: int, method: str, scored: Sequence[Scored]) -> Iterator[Job]:
-    for name, kind, phase in scored:
-        for number in range(settings.draws_of(name, kind, phase) if name == method else 0):
-            yield Job(phase, seed, method, kind, number)
-
-
-def _measurements(seed: int, pages: Collection[str]) -> Iterator[Job]:
-    if "02_structured_pruning" in pages:
-        for accumulation in ("example", "batch", "cumulative"):
-            yield Job("importance", seed, kind=accumulation)
-    if "07_attention_patterns" in pages:
-        for condition in CONDITIONS:
-            yield Job("patterns", seed, kind=condition)
-    if "11_extensions" in pages:
-        yield Job("ablation", seed)
+    jobs = [Job(each, first) for each in ("finetune", "tickets pruned", "tickets search")]
+    retrained = [Job("ticket", s, kind=str(t)) for t in tickets for s in settings.seeds]
+    return [Job("baseline", 0, kind="frozen"), *jobs, *retrained]
 
 
 def needs_of(job: Job, settings: Settings) -> list[Job]:

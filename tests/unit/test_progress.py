@@ -8,11 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from lotterylib.runs import progress
 from lotterylib.runs.jobs import Job, Piece, needs_of
 from lotterylib.runs.plan import Pace, expected_seconds, kind_of
-from lotterylib.runs.progress import Board, TimeLeft
-from lotterylib.runs.schedule import Schedule
+from lotterylib.runs.schedule import Board, Schedule, TimeLeft
 from lotterylib.runs.settings import parse_settings
 
 RECORD = json.loads(Path(__file__).with_name("recorded_seconds.json").read_text())
@@ -130,10 +128,10 @@ class Terminal(io.StringIO):
 @pytest.mark.parametrize("kind", [Terminal, io.StringIO])
 def test_the_board_says_what_goes_on(kind, monkeypatch):
     now = iter(range(0, 1000, 2))
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
-    monkeypatch.setattr(progress.Board, "_tick", lambda self: None)
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    monkeypatch.setattr(Board, "_tick", lambda self: None)
     said = kind()
-    monkeypatch.setattr(progress.sys, "stderr", said)
+    monkeypatch.setattr("sys.stderr", said)
     clock = TimeLeft(NEEDS, {"a": 10.0, "b": 60.0, "c": 60.0}, KINDS, 2)
     with Board(clock, {name: f"CoLA, seed 7: {name}" for name in NEEDS}) as board:
         report = board.start("a")

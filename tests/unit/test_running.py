@@ -35,7 +35,7 @@ def test_a_failed_job_stops_only_those_that_need_it(tmp_path, capsys):
     needing = [failure for failure in failures if not failure.itself]
     assert len(needing) == 6  # good, random and bad, pruned and retrained
     assert all("seed 3" in f.name and "which failed" in f.reason for f in needing)
-    jobs = list(jobs_of(mine.settings, ("04_subnetworks",)))
+    jobs = jobs_of(mine.settings, ("04_subnetworks",))
     assert sum(is_done(mine, job) for job in jobs) == len(jobs) - 7
     assert capsys.readouterr().err.count("FAILED") == 1
     plan = [(mine, ("01_finetune", "03_magnitude_pruning", "05_stability", "11_extensions"))]
@@ -89,7 +89,7 @@ def test_training_that_fails_is_tried_once_for_all_that_need_it(tmp_path, monkey
         f"Acceptability (generated), seed {seed}: finetune" for seed in (3, 1)
     ]
     assert all("no longer a number" in failure.reason for failure in failures)
-    assert len(failures) == len(list(jobs_of(mine.settings, ("04_subnetworks",)))) - 1
+    assert len(failures) == len(jobs_of(mine.settings, ("04_subnetworks",))) - 1
     assert len(tries) == 2
 
 
@@ -97,6 +97,7 @@ def test_pages_that_are_there_stay_wanted(tmp_path):
     assert pages_wanted([], tmp_path) == list(CORE)
     (tmp_path / "10_variants.ipynb").touch()
     assert pages_wanted(["extensions"], tmp_path) == [*CORE, "10_variants", "11_extensions"]
+    assert pages_wanted(["extensions"], None) == [*CORE, "11_extensions"]
 
 
 def test_what_cannot_be_made_is_known_beforehand(tmp_path):
