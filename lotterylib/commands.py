@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lotterylib.data.files import home
+from lotterylib.data.files import home, write_whole
 from lotterylib.data.pretrained import ENCODERS, find_encoder, folder_of
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.runs.methods import CORE, EXTRAS
@@ -27,7 +27,7 @@ from lotterylib.runs.request import (
     pages_folder,
     pages_wanted,
 )
-from lotterylib.runs.settings import names, parse_settings, reference
+from lotterylib.runs.settings import given_by, names, parse_settings, reference
 from lotterylib.tasks import BUNDLED, TASKS
 
 if TYPE_CHECKING:
@@ -227,12 +227,12 @@ def tickets(options: argparse.Namespace) -> int:
         raise LotteryError(f"The option --only is {options.only!r}: give tickets, such as 63,455.")
     if options.first < 0:
         raise LotteryError(f"The option --first is {options.first}: it must not be negative.")
-    from lotterylib.report.pages import TICKETS, find_template
+    from lotterylib.report.pages import TICKETS, find_template, render
 
-    templates = [] if options.no_pages else _templates(Path(options.notebooks))
-    template = None if options.no_pages else find_template(templates, TICKETS)
+    template = None
+    if not options.no_pages:
+        template = find_template(_templates(Path(options.notebooks)), TICKETS)
     _check_places(options, everything[0])
-    from lotterylib.data.files import write_whole
     from lotterylib.report import identity
     from lotterylib.runs import lottery
     from lotterylib.runs.experiment import open_experiment
@@ -269,9 +269,6 @@ def tickets(options: argparse.Namespace) -> int:
             write_whole(place, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
             print(f"What is known of all tickets is in {place}.", file=sys.stderr)
     if not failures:
-        from lotterylib.report.pages import render
-        from lotterylib.runs.settings import given_by
-
         render(template, page, given_by(experiment.settings))
         print(f"Rendered {page}", file=sys.stderr)
     return _tell(failures)

@@ -405,7 +405,13 @@ class Experiment:
 def use_threads(settings: Settings, processes: int) -> None:
     """Let PyTorch take the threads that each of so many processes has; sums depend on it."""
     if settings.threads or processes > 1:
-        torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) // processes))
+        torch.set_num_threads(settings.threads or max(1, processors() // processes))
+
+
+def processors() -> int:
+    """How many processors this process may use: a cluster may lend it a part of the machine's."""
+    allowed = getattr(os, "sched_getaffinity", None)  # not everywhere
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def open_experiment(settings: Settings) -> Experiment:

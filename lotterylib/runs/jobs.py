@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from lotterylib.finetuning import Progress, silent
 from lotterylib.runs import lottery, pattern_counts
 from lotterylib.runs.experiment import Experiment
 from lotterylib.runs.methods import ALL_METHODS, CORE, EXTRAS, GRIDS, Scored
-from lotterylib.runs.pattern_counts import CONDITIONS, classifier_key, count_patterns, counts_key
+from lotterylib.runs.pattern_counts import CONDITIONS
 from lotterylib.runs.settings import Settings
 from lotterylib.runs.store import Key
 from lotterylib.scoring import Score
@@ -193,90 +193,81 @@ def lacking(pieces: Mapping[Path, Piece]) -> dict[Path, Piece]:
     return {p: each for p, each in pieces.items() if not each.experiment.store.is_whole(each.key)}
 
 
-def _tell_score(experiment: Experiment, score: Score) -> str:
-    metric = experiment.task.metric
-    constant = ", a constant predictor" if score.constant else ""
-    return f"{metric} {score.metrics[metric]:.3f}{constant}"
+def _work(
+    made: Experiment, job: Job
+) -> tuple[Key, Callable[[Progress], Any], Callable[[Any], str]]:
+    """Where the store keeps what a job computes, what computes it, and what is said of that."""
+    seed, method, kind, number = job.seed, job.method, job.kind, job.number
 
+    def told(score: Score) -> str:
+        constant = ", a constant predictor" if score.constant else ""
+        return f"{made.task.metric} {score.metrics[made.task.metric]:.3f}{constant}"
 
-class Stage(NamedTuple):
-    """What is done for a job: where its result is kept, what computes it, what is said of it."""
-
-    key: Callable[[Experiment, Job], Key]
-    result: Callable[[Experiment, Job, Progress], Any]
-    words: Callable[[Experiment, Any], str] = _tell_score
-
-
-STAGES = {
-    "baseline": Stage(
-        lambda made, job: made.baseline_key(job.kind),
-        lambda made, job, report: made.baseline(job.kind, report),
-    ),
-    "classifier": Stage(
-        lambda made, job: classifier_key(),
-        lambda made, job, report: pattern_counts.classifier(made.store),
-        lambda made, cnn: "trained",
-    ),
-    "finetune": Stage(
-        lambda made, job: made.finetuned_key(job.seed),
-        lambda made, job, report: made.full_score(job.seed, report),
-    ),
-    "search": Stage(
-        lambda made, job: made.search_key(job.seed, job.method, job.number),
-        lambda made, job, report: made.subnetwork(job.seed, job.method, "good", report, job.number),
-        lambda made, good: f"keeps {good.density(made.shape):.0%} of the encoder",
-    ),
-    "importance": Stage(
-        lambda made, job: made.importance_key(job.seed, job.kind),
-        lambda made, job, report: made.importance(job.seed, job.kind),  # type: ignore[arg-type]
-        lambda made, scores: "measured",
-    ),
-    "ablation": Stage(
-        lambda made, job: made.ablation_key(job.seed),
-        lambda made, job, report: made.ablation(job.seed, report),
-        lambda made, scores: f"without the head that matters most {scores.min():.3f}",
-    ),
-    "patterns": Stage(
-        lambda made, job: counts_key(made, job.seed, job.kind, job.method or "full"),
-        lambda made, job, report: count_patterns(
-            made, job.seed, job.kind, report, job.method or "full"
-        ),
-        lambda made, counts: f"{counts.sum():,} maps classified",
-    ),
-    "tickets pruned": Stage(
-        lambda made, job: lottery.pruned_key(made, job.seed),
-        lambda made, job, report: lottery.pruned(made, job.seed, report),
-        lambda made, found: f"{len(found['score']):,} scored",
-    ),
-    "tickets search": Stage(
-        lambda made, job: lottery.search_key(made, job.seed),
-        lambda made, job, report: lottery.searched(made, job.seed, report),
-        lambda made, states: "leaves " + ", ".join(str(state["ticket"]) for state in states),
-    ),
-    "ticket": Stage(
-        lambda made, job: lottery.retrained_key(made, job.seed, int(job.kind)),
-        lambda made, job, report: lottery.retrained(made, job.seed, int(job.kind), report),
-    ),
-}
-"""All stages but the phases, in which subnetworks are scored."""
-
-_PHASE = Stage(
-    lambda made, job: made.score_key(job.seed, job.method, job.kind, job.stage, job.number),
-    lambda made, job, report: made.score(
-        job.seed, job.method, job.kind, job.stage, report, job.number
-    ),
-)
+    match job.stage:
+        case "baseline":
+            return made.baseline_key(kind), lambda report: made.baseline(kind, report), told
+        case "classifier":
+            return (
+                pattern_counts.classifier_key(),
+                lambda _: pattern_counts.classifier(made.store),
+                lambda _: "trained",
+            )
+        case "finetune":
+            return made.finetuned_key(seed), lambda report: made.full_score(seed, report), told
+        case "search":
+            return (
+                made.search_key(seed, method, number),
+                lambda report: made.subnetwork(seed, method, "good", report, number),
+                lambda good: f"keeps {good.density(made.shape):.0%} of the encoder",
+            )
+        case "importance":
+            return (
+                made.importance_key(seed, kind),
+                lambda _: made.importance(seed, kind),  # type: ignore[arg-type]
+                lambda _: "measured",
+            )
+        case "ablation":
+            return (
+                made.ablation_key(seed),
+                lambda report: made.ablation(seed, report),
+                lambda scores: f"without the head that matters most {scores.min():.3f}",
+            )
+        case "patterns":
+            within = method or "full"
+            return (
+                pattern_counts.counts_key(made, seed, kind, within),
+                lambda report: pattern_counts.count_patterns(made, seed, kind, report, within),
+                lambda counts: f"{counts.sum():,} maps classified",
+            )
+        case "tickets pruned":
+            return (
+                lottery.pruned_key(made, seed),
+                lambda report: lottery.pruned(made, seed, report),
+                lambda found: f"{len(found['score']):,} scored",
+            )
+        case "tickets search":
+            return (
+                lottery.search_key(made, seed),
+                lambda report: lottery.searched(made, seed, report),
+                lambda states: "leaves " + ", ".join(str(state["ticket"]) for state in states),
+            )
+        case "ticket":
+            key = lottery.retrained_key(made, seed, int(kind))
+            return key, lambda report: lottery.retrained(made, seed, int(kind), report), told
+        case phase:
+            key = made.score_key(seed, method, kind, phase, number)
+            return key, lambda report: made.score(seed, method, kind, phase, report, number), told
 
 
 def compute(experiment: Experiment, job: Job, report: Progress = silent) -> str:
     """Compute a job unless it is in the store, and say what was found in a few words."""
-    stage = STAGES.get(job.stage, _PHASE)
-    return stage.words(experiment, stage.result(experiment, job, report))
+    _, result, words = _work(experiment, job)
+    return words(result(report))
 
 
 def key_of(experiment: Experiment, job: Job) -> Key:
     """Where the store keeps what a job computes."""
-    return STAGES.get(job.stage, _PHASE).key(experiment, job)
+    return _work(experiment, job)[0]
 
 
 def is_done(experiment: Experiment, job: Job) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ import torch
 
 from lotterylib.errors import LotteryError, reason_of
 from lotterylib.finetuning import Progress, silent
-from lotterylib.runs.experiment import Experiment, open_experiment, use_threads
+from lotterylib.runs.experiment import Experiment, open_experiment, processors, use_threads
 from lotterylib.runs.jobs import Job, Piece, Plan, compute, key_of, lacking, pieces_of
 from lotterylib.runs.plan import Pace, Standing, describe, kind_of, measure, seconds_left
 from lotterylib.runs.pool import Alone, Workers, why_alone
@@ -249,4 +248,4 @@ def without_failures(
 
 def processes() -> int:
     """How many processes to run at once; each takes a processor, or the GPU, and 1 or 2 GB."""
-    return 1 if torch.cuda.is_available() else max(1, min(4, os.cpu_count() or 1))
+    return 1 if torch.cuda.is_available() else min(4, processors())

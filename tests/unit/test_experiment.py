@@ -45,11 +45,11 @@ def silent(share, found):
     pass
 
 
-@pytest.fixture(scope="module", params=["paper", "official"])
-def done(request, tmp_path_factory):
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
     """An experiment of which every job of the core pages has been computed."""
     root = tmp_path_factory.mktemp("runs")
-    made = small_experiment(root, preset=request.param, seeds=[3, 1])
+    made = small_experiment(root, seeds=[3, 1])
     found = [compute(made, job, silent) for job in jobs_of(made.settings)]
     return made, found
 
@@ -80,7 +80,7 @@ def test_the_jobs_are_the_whole_grid_in_order(tmp_path):
 def test_nothing_is_computed_twice(done, monkeypatch):
     made, found = done
     assert all(is_done(made, job) for job in jobs_of(made.settings))
-    again = small_experiment(made.settings.store, preset=made.settings.preset, seeds=[3, 1])
+    again = small_experiment(made.settings.store, seeds=[3, 1])
 
     def fail(*_, **__):
         raise AssertionError("computed again")

@@ -11,7 +11,7 @@ from lotterylib.finetuning import train
 from lotterylib.runs.jobs import is_done, jobs_of, key_of
 from lotterylib.runs.methods import CORE
 from lotterylib.runs.request import impossible, pages_wanted
-from lotterylib.runs.run import compute_all, without_failures
+from lotterylib.runs.run import compute_all, processes, without_failures
 from tests.small import small_experiment
 
 
@@ -124,3 +124,12 @@ def test_what_two_parts_of_a_run_share_is_computed_once(tmp_path, capsys):
     assert said.count("seed 3: rewound structured good: ") == 1
     assert "seed 1: rewound" not in said
     assert len(jobs) > len(keys)
+
+
+def test_processors_that_others_have_are_not_counted(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {5, 7}, raising=False)
+    assert processes() == 2
+    monkeypatch.delattr("os.sched_getaffinity")
+    assert processes() == 4
