@@ -82,12 +82,13 @@ def time_taken(experiment: Experiment, *labels: str) -> pd.DataFrame:
     Returns:
         One row per seed and label.
     """
-    from lotterylib.runs.jobs import ALL, is_done, jobs_of, provenance
+    from lotterylib.runs.jobs import ALL, jobs_of, key_of
 
     rows, jobs = [], jobs_of(experiment.settings, ALL)
     for label, seed in itertools.product(labels, experiment.settings.seeds):
         own = [j for j in jobs if f"{j.label} ".startswith(f"{label} ") and j.seed == seed]
-        made = [provenance(experiment, job) for job in own if is_done(experiment, job)]
+        keys = [key for job in own if experiment.store.has(key := key_of(experiment, job))]
+        made = [experiment.store.provenance(key) for key in keys]
         if made:
             row = {"what": label, "seed": seed, "seconds": round(sum(e["seconds"] for e in made))}
             row["device"] = f"{made[0]['device']}, {made[0]['threads']} threads"

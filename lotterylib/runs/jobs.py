@@ -273,8 +273,3 @@ def key_of(experiment: Experiment, job: Job) -> Key:
 def is_done(experiment: Experiment, job: Job) -> bool:
     """Whether the store has what a job computes."""
     return experiment.store.has(key_of(experiment, job))
-
-
-def provenance(experiment: Experiment, job: Job) -> dict[str, Any]:
-    """Versions, device and seconds of a job that is done."""
-    return experiment.store.provenance(key_of(experiment, job))

@@ -84,13 +84,7 @@ def compute_pieces(pieces: Mapping[Path, Piece], jobs: int = 0) -> list[Failure]
 
 
 class _Run:
-    """The jobs that the store lacks, and what became of them.
-
-    Args:
-        pieces: by their place in the store.
-        seconds: what each is expected to take.
-        jobs: how many are computed at once.
-    """
+    """The jobs that the store lacks, computed so many at once, and what became of them."""
 
     def __init__(
         self, pieces: Mapping[Path, Piece], seconds: Mapping[Path, float], jobs: int

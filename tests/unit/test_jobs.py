@@ -18,7 +18,6 @@ from lotterylib.runs.jobs import (
     key_of,
     needs_of,
     pieces_of,
-    provenance,
 )
 from lotterylib.runs.methods import CORE, EXTRAS, GRIDS, METHODS, PHASES
 from lotterylib.runs.pattern_counts import shares_table, survival_and_shares
@@ -267,7 +266,7 @@ def test_the_results_table_says_what_the_store_says(done):
         subnetwork = alone.subnetwork(3, job.method, job.kind)
         assert row["value"] == score.metrics["pearson"]
         assert row["density"] == subnetwork.density(alone.shape)
-        assert row["seconds"] == provenance(alone, job)["seconds"]
+        assert row["seconds"] == alone.store.provenance(key_of(alone, job))["seconds"]
 
 
 def test_the_default_page_is_figure_2(done):

@@ -61,6 +61,15 @@ def test_steps_and_passes_are_timed_and_leave_no_artefact_but_tokens(order, tmp_
     assert [path.parts[-3].split("-")[0] for path in tmp_path.rglob("config.json")] == ["word"]
 
 
+def test_a_model_that_does_not_fit_is_a_sentence(made, monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("CUDA error: out of memory\nCompile with this and that")
+
+    monkeypatch.setattr(made, "pretrained", refuse)
+    with pytest.raises(LotteryError, match=r"can be computed here: .*of memory$"):
+        measure(made)
+
+
 def standings(made, pages=PAGES):
     return {place: standing_of(piece) for place, piece in pieces_of([(made, pages)]).items()}
 
