@@ -60,46 +60,50 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lotterylib {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(name: str, *parents: _Parser, **told: Any) -> _Parser:
-        made = subparsers.add_parser(name, parents=parents, **told)
-        made.set_defaults(parser=made)
+    def option(*name: str, **told: Any) -> _Parser:
+        """An option that several commands share."""
+        made = _Parser(add_help=False)
+        made.add_argument(*name, **told)
         return made
 
-    request, further, notebooks, replace, placed, pages, none = (
-        _Parser(add_help=False) for _ in range(7)
-    )
+    def add(name: str, handler: Any, *parents: _Parser, **told: Any) -> _Parser:
+        made = subparsers.add_parser(name, parents=parents, **told)
+        made.set_defaults(parser=made, handler=handler)
+        return made
+
+    request = _Parser(add_help=False)
     _add_settings(request)
     request.add_argument(
         "--jobs", type=int, default=0, help="processes at once (default: one a processor, up to 4)"
     )
-    further.add_argument(
+    further = option(
         "--with",
         dest="extras",
         default="",
         help=f"further pages, separated by commas: {', '.join(EXTRAS)}, or all",
     )
-    notebooks.add_argument(
+    notebooks = option(
         "--notebooks",
         default=str(at_home("notebooks")),
         help="where the templates are (default: notebooks)",
     )
-    replace.add_argument(
+    replace = option(
         "--replace",
         action="store_true",
         help="replace pages that were made with other settings, seeds, weights or data",
     )
-    placed.add_argument(
+    placed = option(
         "--pages",
         default="",
         help=f"where pages go (default: {BOOK}, or {TRIALS} for a run that only tries things out)",
     )
-    pages.add_argument(
+    pages = option(
         "--pages", default=str(at_home(BOOK)), help=f"where the pages are (default: {BOOK})"
     )
-    none.add_argument("--no-pages", action="store_true", help="compute only, render nothing")
+    none = option("--no-pages", action="store_true", help="compute only, render nothing")
 
     run = add(
-        *("run", request, placed, none, further, notebooks, replace),
+        *("run", commands.run, request, placed, none, further, notebooks, replace),
         help="fine-tune, prune, retrain, and render the pages of one or more tasks",
         description="Run the experiment on tasks, then render their pages of the book.",
         epilog=_EXAMPLES,
@@ -111,16 +115,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="run as jobs of a cluster, with Snakemake: local, slurm, or the folder of a profile "
         "(default: compute here)",
     )
-    run.set_defaults(handler=commands.run)
-    planned = add(
-        *("plan", request, placed, none, further),
+    add(
+        *("plan", commands.plan, request, placed, none, further),
         help="tell how long a run will take on this machine, without starting it",
         description="Time a few batches of the tasks' texts and tell which jobs are left and how "
         "long they will take. Takes the same requests as 'lottery run'.",
     )
-    planned.set_defaults(handler=commands.plan)
     tickets = add(
-        *("tickets", request, placed, none, notebooks, replace),
+        *("tickets", commands.tickets, request, placed, none, notebooks, replace),
         help="the whole lottery: score all subnetworks of whole blocks, retrain those of half size",
         description="Score every subnetwork of whole attention blocks and MLPs as pruned, and "
         "retrain those of half size, in a random but fixed order. Takes the same settings as "
@@ -128,9 +130,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     tickets.add_argument("--first", type=int, default=0, help="retrain only so many (default: all)")
     tickets.add_argument("--only", default="", help="retrain only these, such as 63,455")
-    tickets.set_defaults(handler=commands.tickets)
     rates = add(
-        *("rates", request),
+        *("rates", commands.rates, request),
         help="try learning rates, scored on a slice of the training rows",
         description="Fine-tune under several learning rates and score each on a slice of the "
         "training rows that is not trained on. Takes the same settings as 'lottery run', but no "
@@ -142,17 +143,15 @@ def build_parser() -> argparse.ArgumentParser:
         default=str(at_home("book/learning_rates.csv")),
         help="where the table is kept, with older rows",
     )
-    rates.set_defaults(handler=commands.rates)
-    status = add(
-        *("status", request, placed, none, further),
+    add(
+        *("status", commands.status, request, placed, none, further),
         help="show how far a run has come: done, running, failed, missing",
         description="Show how far a run has come, from the store's own record. Takes the same "
         "requests as 'lottery run'. The exit status is 0 if all is done, 1 if something failed, "
         "3 if something is still missing.",
     )
-    status.set_defaults(handler=commands.status)
     imported = add(
-        *("import-masks", pages, none, notebooks, replace),
+        *("import-masks", commands.import_masks, pages, none, notebooks, replace),
         help="read the authors' own subnetworks and audit them",
         description="Read the masks of a copy of sai-prasanna/bert-experiments into the run store, "
         "then render the page that analyses them.",
@@ -161,17 +160,13 @@ def build_parser() -> argparse.ArgumentParser:
     imported.add_argument(
         "--store", default=str(at_home("runs")), help="the run store (default: runs)"
     )
-    imported.set_defaults(handler=commands.import_masks)
     overview = add(
-        *("overview", pages, notebooks),
+        *("overview", commands.overview, pages, notebooks),
         help="render the page over all tasks again, from what runs have published",
     )
     overview.add_argument("--encoder", default="minilm", help="whose runs (default: minilm)")
-    overview.set_defaults(handler=commands.overview)
-    shown = add("list", help="list tasks, encoders, presets and budgets")
-    shown.set_defaults(handler=commands.show_choices)
-    results = add("results", pages, help="show what was found, as a table")
-    results.set_defaults(handler=commands.results)
+    add("list", commands.show_choices, help="list tasks, encoders, presets and budgets")
+    add("results", commands.results, pages, help="show what was found, as a table")
     return parser
 
 
@@ -195,12 +190,10 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="a parameter by its name, such as threshold=0.95; may be given several times",
     )
-    groups = {}
+    groups = {name: parser.add_argument_group(title) for name, title in GROUPS.items()}
     for row in reference():
         if row["name"] == "task":
             continue
-        if row["group"] not in groups:
-            groups[row["group"]] = parser.add_argument_group(GROUPS[row["group"]])
         accepted = f": {row['accepted']}" if row["accepted"] not in row["about"] else ""
         default = f" (default: {row['default']})" if row["default"] else ""
         groups[row["group"]].add_argument(

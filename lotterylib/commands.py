@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lotterylib.data.files import home
+from lotterylib.data.files import home, write_whole
 from lotterylib.data.pretrained import ENCODERS, find_encoder, folder_of
 from lotterylib.errors import LotteryError, unknown
 from lotterylib.runs.methods import CORE, EXTRAS
@@ -27,7 +27,7 @@ from lotterylib.runs.request import (
     pages_folder,
     pages_wanted,
 )
-from lotterylib.runs.settings import names, parse_settings, reference
+from lotterylib.runs.settings import given_by, names, parse_settings, reference
 from lotterylib.tasks import BUNDLED, TASKS
 
 if TYPE_CHECKING:
@@ -38,12 +38,19 @@ if TYPE_CHECKING:
     from lotterylib.runs.settings import Settings
 
 
+STORE_FOLDERS = (".claims", ".partial")
+"""The folders in a run store that every run writes to."""
+
+
 def run(options: argparse.Namespace) -> int:
     """Compute what tasks need, then render their pages; with a profile, as jobs of a cluster."""
     everything = _settings(options)
-    profile = _profile(options, everything[0].store)
-    pages = Path(options.pages)
-    templates = [] if options.no_pages else _templates(Path(options.notebooks))
+    store, pages, notebooks = everything[0].store, Path(options.pages), Path(options.notebooks)
+    if options.profile:
+        from lotterylib.runs.grid import find_profile
+
+        profile = find_profile(options.profile, notebooks, store)
+    templates = [] if options.no_pages else _templates(notebooks)
     _check_places(options, everything[0])
     plan = _open(options, everything)
     import pandas as pd
@@ -53,20 +60,19 @@ def run(options: argparse.Namespace) -> int:
     from lotterylib.report.results import collect
     from lotterylib.runs import run as running
 
-    experiments = [experiment for experiment, wanted in plan if CORE[0] in wanted]
-    encoder = experiments[0].encoder
-    for experiment in experiments:
+    encoder = plan[0][0].encoder
+    for experiment, _ in plan:
         print(f"{experiment.task.title}: {experiment.data.origin}", file=sys.stderr)
     print(f"Encoder {encoder.name}: {encoder.origin}", file=sys.stderr)
     if home() != Path.cwd():
         there = "" if options.no_pages else f", pages go to {pages}"
-        print(f"Work is kept in {everything[0].store}{there}.", file=sys.stderr)
+        print(f"Work is kept in {store}{there}.", file=sys.stderr)
     if not options.no_pages:
         identity.refuse_others(identity.requests_of(plan, pages), replace=options.replace)
-    if profile:
+    if options.profile:
         from lotterylib.runs.grid import compute_as_jobs
 
-        failures = compute_as_jobs(plan, profile, Path(options.notebooks), options.jobs)
+        failures = compute_as_jobs(plan, profile, notebooks, options.jobs)
     else:
         failures = running.compute_all(plan, options.jobs)
     plan, lost = running.without_failures(plan, failures)
@@ -78,14 +84,6 @@ def run(options: argparse.Namespace) -> int:
         failures += try_overview(encoder.name, templates, pages)
         results(options)
     return _tell(failures, [*options.not_made, *lost])
-
-
-def _profile(options: argparse.Namespace, store: Path) -> Path | None:
-    if not options.profile:
-        return None
-    from lotterylib.runs.grid import find_profile
-
-    return find_profile(options.profile, Path(options.notebooks), store)
 
 
 def overview(options: argparse.Namespace) -> int:
@@ -126,27 +124,26 @@ def _open(options: argparse.Namespace, everything: Sequence[Settings]) -> list:
 
 def _tell(failures: Sequence[Failure], not_made: Sequence[str] = ()) -> int:
     """Say what failed and which pages there are not; the exit status is 1 if there is anything."""
-    if not failures:
-        for line in not_made:
-            print(f"lottery: {line}.", file=sys.stderr)
-        return 1 if not_made else 0
     own = [failure for failure in failures if failure.itself]
-    others = len(failures) - len(own)
-    needing = f"; {others} jobs that need them were left out" if others else ""
-    print(f"lottery: {len(own)} failed{needing}.", file=sys.stderr)
+    if failures:
+        others = len(failures) - len(own)
+        needing = f"; {others} jobs that need them were left out" if others else ""
+        print(f"lottery: {len(own)} failed{needing}.", file=sys.stderr)
     for failure in own:
         print(f"  {failure.name}: {failure.reason}", file=sys.stderr)
     for line in not_made:
-        print(f"  {line}", file=sys.stderr)
-    print("What was finished is kept; give the same command again to go on.", file=sys.stderr)
-    return 1
+        print(f"  {line}" if failures else f"lottery: {line}.", file=sys.stderr)
+    if failures:
+        print("What was finished is kept; give the same command again to go on.", file=sys.stderr)
+    return 1 if failures or not_made else 0
 
 
 def _settings(options: argparse.Namespace) -> list[Settings]:
     """What is asked for, by task; the options for pages are settled too, where there are any."""
     if not 0 <= options.jobs <= 1024:
         raise LotteryError(f"The option --jobs is {options.jobs}: it goes from 0 to 1024.")
-    given = given_by_options(options)
+    texts = {name: getattr(options, name) for name in names() if name != "task"}
+    given = options.given = given_from_outside(options.config, options.assignments, texts)
     if {"task", "tasks"} <= given.keys():
         raise LotteryError("Give task or tasks, not both.")
     tasks = given.pop("tasks", given.pop("task", None)) or []
@@ -170,18 +167,12 @@ def _settings(options: argparse.Namespace) -> list[Settings]:
     return everything
 
 
-def given_by_options(options: argparse.Namespace) -> dict[str, Any]:
-    """The parameters that a command line gives, in its file, its assignments and its options."""
-    texts = {name: getattr(options, name) for name in names() if name != "task"}
-    return given_from_outside(options.config, options.assignments, texts)
-
-
 def _wanted(
     options: argparse.Namespace, settings: Settings, encoder: str, dev_rows: int
 ) -> list[str]:
     """The pages that are wanted of a task and can be made; of the others it is said why not."""
-    place = Path() if options.no_pages else Path(options.pages) / encoder / settings.task.name
-    wanted, lost = pages_wanted(options.extras, place), impossible(settings, dev_rows)
+    there = None if options.no_pages else Path(options.pages) / encoder / settings.task.name
+    wanted, lost = pages_wanted(options.extras, there), impossible(settings, dev_rows)
     for page in (page for page in wanted if page in lost):
         line = f"{settings.task.title}: no page {page}, since {lost[page]}"
         print(f"{line}.", file=sys.stderr)
@@ -190,12 +181,17 @@ def _wanted(
     return [page for page in wanted if page not in lost]
 
 
+def _list(text: str) -> list[str]:
+    """What an option lists, separated by commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def _extras(text: str) -> list[str]:
-    names = [part.strip() for part in text.split(",") if part.strip()]
-    for name in names:
+    asked = _list(text)
+    for name in asked:
         if name != "all" and name not in EXTRAS:
             raise unknown("page", name, [*EXTRAS, "all"])
-    return list(EXTRAS) if "all" in names else names
+    return list(EXTRAS) if "all" in asked else asked
 
 
 def plan(options: argparse.Namespace) -> int:
@@ -226,17 +222,17 @@ def tickets(options: argparse.Namespace) -> int:
     everything = _settings(options)
     if len(everything) > 1:
         raise LotteryError("The whole lottery is drawn for one task: name one.")
-    only = [part.strip() for part in options.only.split(",") if part.strip()]
+    only = _list(options.only)
     if not all(part.isdecimal() and len(part) < 10 for part in only):
         raise LotteryError(f"The option --only is {options.only!r}: give tickets, such as 63,455.")
     if options.first < 0:
         raise LotteryError(f"The option --first is {options.first}: it must not be negative.")
-    from lotterylib.report.pages import TICKETS, find_template
+    from lotterylib.report.pages import TICKETS, find_template, render
 
-    templates = [] if options.no_pages else _templates(Path(options.notebooks))
-    template = None if options.no_pages else find_template(templates, TICKETS)
+    template = None
+    if not options.no_pages:
+        template = find_template(_templates(Path(options.notebooks)), TICKETS)
     _check_places(options, everything[0])
-    from lotterylib.data.files import write_whole
     from lotterylib.report import identity
     from lotterylib.runs import lottery
     from lotterylib.runs.experiment import open_experiment
@@ -273,9 +269,6 @@ def tickets(options: argparse.Namespace) -> int:
             write_whole(place, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
             print(f"What is known of all tickets is in {place}.", file=sys.stderr)
     if not failures:
-        from lotterylib.report.pages import render
-        from lotterylib.runs.settings import given_by
-
         render(template, page, given_by(experiment.settings))
         print(f"Rendered {page}", file=sys.stderr)
     return _tell(failures)
@@ -285,11 +278,10 @@ def rates(options: argparse.Namespace) -> int:
     """Try learning rates on a slice of the training rows."""
     everything = _settings(options)
     for name in ("learning_rate", "dev_split"):
-        if name in given_by_options(options):
+        if name in options.given:
             raise LotteryError(f"'lottery rates' sets {name} itself: do not give it.")
-    given = [part.strip() for part in options.rates.split(",") if part.strip()]
     try:
-        values = [float(part) for part in given]
+        values = [float(part) for part in _list(options.rates)]
     except ValueError:
         raise LotteryError(
             f"The option --rates is {options.rates!r}: give numbers, such as 5e-5,1e-4."
@@ -298,7 +290,8 @@ def rates(options: argparse.Namespace) -> int:
         raise LotteryError(f"The option --rates is {options.rates!r}: rates lie between 0 and 1.")
     if os.path.isdir(options.csv):
         raise LotteryError(f"The option --csv is {options.csv!r}: it must be a file, not a folder.")
-    _check_writable(everything[0].store, Path(options.csv).parent)
+    _check_writable("run store", everything[0].store, *STORE_FOLDERS)
+    _check_writable("folder of the table", Path(options.csv).parent)
     from lotterylib.runs.rates import RATES, best_rates, keep, sweep
 
     table = sweep(everything, values or RATES, options.jobs)
@@ -336,7 +329,9 @@ def import_masks(options: argparse.Namespace) -> int:
     masks = read_masks(folder)
     if not options.no_pages:
         check_auditable(mask.subnetwork for mask in masks)
-    _check_writable(Path(options.store), *([] if options.no_pages else [Path(options.pages)]))
+    _check_writable("run store", Path(options.store), *STORE_FOLDERS)
+    if not options.no_pages:
+        _check_writable("folder of pages", Path(options.pages))
     found = read_into(folder, RunStore(Path(options.store)))
     for family, count in Counter(mask.family for mask in found).items():
         tasks = len({mask.task for mask in found if mask.family == family})
@@ -384,35 +379,31 @@ def _templates(folder: Path) -> list[Path]:
 
 
 def _check_places(options: argparse.Namespace, settings: Settings) -> None:
-    pages = [] if options.no_pages else [Path(options.pages)]
-    _check_writable(settings.store, *pages, encoder=folder_of(settings.encoder))
+    encoder = folder_of(settings.encoder)
+    _check_writable("run store", settings.store, *STORE_FOLDERS, encoder)
+    if not options.no_pages:
+        _check_writable("folder of pages", Path(options.pages), encoder)
 
 
-def _check_writable(store: Path, *pages: Path, encoder: str = "") -> None:
-    """Refuse folders that cannot be made or written to, or those in them that a run needs."""
-    inside = [".claims", ".partial", *([encoder] if encoder else [])]
-    for folder, what in [(store, "run store"), *((each, "folder of pages") for each in pages)]:
-        places = [folder / name for name in (inside if folder is store else inside[2:])]
-        for place in (folder, *places):
-            there = next(p for p in (place, *place.absolute().parents) if os.path.exists(p))
-            if not os.path.isdir(there):  # Path's own raises on some
-                raise LotteryError(
-                    f"The {what} {folder} cannot be made: {there} is not a directory."
-                )
-            if not os.access(there, os.W_OK):
-                raise LotteryError(f"The {what} {folder} cannot be written to.")
-        made = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
-        except (OSError, ValueError) as error:
-            raise LotteryError(
-                f"The {what} {folder} cannot be written to: {getattr(error, 'strerror', error)}."
-            ) from None
-        finally:
-            for place in made:
-                with suppress(OSError, ValueError):
-                    place.rmdir()
+def _check_writable(what: str, folder: Path, *inside: str) -> None:
+    """Refuse a folder that cannot be made or written to, or in which a run could not make these."""
+    for place in (folder, *(folder / name for name in inside)):
+        there = next(p for p in (place, *place.absolute().parents) if os.path.exists(p))
+        if not os.path.isdir(there):  # Path's own raises on some
+            raise LotteryError(f"The {what} {folder} cannot be made: {there} is not a directory.")
+        if not os.access(there, os.W_OK):
+            raise LotteryError(f"The {what} {folder} cannot be written to.")
+    made = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", error)
+        raise LotteryError(f"The {what} {folder} cannot be written to: {reason}.") from None
+    finally:
+        for place in made:
+            with suppress(OSError, ValueError):
+                place.rmdir()
 
 
 def show_choices(_options: argparse.Namespace) -> int:

@@ -28,8 +28,7 @@ from lotterylib.agreement import PARTS, Part
 from lotterylib.data.files import read_json
 from lotterylib.encoder import Shape
 from lotterylib.errors import LotteryError, unknown
-from lotterylib.runs.artefacts import load_subnetwork, save_subnetwork
-from lotterylib.runs.store import Key, RunStore
+from lotterylib.runs.store import Key, RunStore, load_subnetwork, save_subnetwork
 from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.tasks import TASKS
 

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from lotterylib.runs.methods import ALL_METHODS
-from lotterylib.runs.settings import describe
 
 if TYPE_CHECKING:  # pages that only need a table should not wait for torch
     from lotterylib.importance import Importance
@@ -68,17 +67,17 @@ def _spelt(value: float, digits: int) -> str:
 
 def describe_run(experiment: Experiment) -> pd.DataFrame:
     """Encoder, data, preset, budget and seeds of a run, one a row."""
-    settings, encoder, recipe = describe(experiment.settings), experiment.encoder, experiment.recipe
+    settings, encoder, recipe = experiment.settings, experiment.encoder, experiment.recipe
     named = f"{encoder.name}, from {encoder.origin}"
     described = {
         "encoder": named if encoder.directory else encoder.origin,
         "task": experiment.task.title,
         "data": experiment.data.origin,
-        "preset": settings["preset"],
-        "budget": f"{settings['budget']}, {recipe.epochs} epochs",
-        "seeds": settings["seeds"],
+        "preset": settings.preset,
+        "budget": f"{settings.budget}, {recipe.epochs} epochs",
+        "seeds": ", ".join(map(str, settings.seeds)),
         "learning rate": f"{recipe.learning_rate:g}",
-        "batches": f"{recipe.batch_size} examples, in {settings['batch_order']} order",
+        "batches": f"{recipe.batch_size} examples, in {settings.batch_order} order",
     }
     return pd.DataFrame({"this run": described})
 
@@ -89,12 +88,13 @@ def time_taken(experiment: Experiment, *labels: str) -> pd.DataFrame:
     Returns:
         One row per seed and label.
     """
-    from lotterylib.runs.jobs import ALL, is_done, jobs_of, provenance
+    from lotterylib.runs.jobs import ALL, jobs_of, key_of
 
     rows, jobs = [], jobs_of(experiment.settings, ALL)
     for label, seed in itertools.product(labels, experiment.settings.seeds):
         own = [j for j in jobs if f"{j.label} ".startswith(f"{label} ") and j.seed == seed]
-        made = [provenance(experiment, job) for job in own if is_done(experiment, job)]
+        keys = [key for job in own if experiment.store.has(key := key_of(experiment, job))]
+        made = [experiment.store.provenance(key) for key in keys]
         if made:
             row = {"what": label, "seed": seed, "seconds": round(sum(e["seconds"] for e in made))}
             row["device"] = _all("{device}, {threads} threads", made)

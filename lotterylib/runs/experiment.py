@@ -6,9 +6,9 @@ predecessors, so asking for a late one computes what it needs and nothing that i
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,18 @@ from lotterylib.fast.gpu import computed_on, find_device, name_of, set_precision
 from lotterylib.finetuning import Progress, Recipe, silent, train
 from lotterylib.gates import remove, zero_pruned_weights
 from lotterylib.importance import Accumulation, Importance, measure
-from lotterylib.runs.artefacts import load_subnetwork, read_score, save_subnetwork, write_score
 from lotterylib.runs.methods import ALL_METHODS
 from lotterylib.runs.request import load_task_data
 from lotterylib.runs.searches import configuration, find_good, ranking_of
 from lotterylib.runs.settings import Settings
-from lotterylib.runs.store import Key, RunStore
+from lotterylib.runs.store import (
+    Key,
+    RunStore,
+    load_subnetwork,
+    read_score,
+    save_subnetwork,
+    write_score,
+)
 from lotterylib.scoring import Score, evaluate
 from lotterylib.subnetworks import (
     StructuredSubnetwork,
@@ -83,29 +89,37 @@ class Experiment:
         """The device, with the type of products where that is not float32, for the provenance."""
         return computed_on(self.device, self.settings.precision)
 
+    def key(self, stage: str, config: Mapping[str, Any], seed: int) -> Key:
+        """Where the store keeps a stage of this encoder on this task."""
+        return Key(self.encoder.name, self.task.name, stage, config, seed)
+
+    def fetch_json(
+        self, key: Key, name: str, make: Callable[[], object], device: str | None = None
+    ) -> Any:
+        """The plain values that `make` returns, which the store keeps as a file of this name."""
+
+        def write(folder: Path) -> None:
+            write_json(folder / name, make())
+
+        return read_json(self.store.fetch(key, write, device or self.computed_on) / name)
+
     @cached_property
     def splits(self) -> tuple[Encoded, Encoded]:
         """The training and dev examples as tokens."""
-        tokenizer = load_tokenizer(self.encoder)
-        parts = {"train": self.data.train, "dev": self.data.dev}
+        tokenizer, files = load_tokenizer(self.encoder), ("train.safetensors", "dev.safetensors")
 
         def make(folder: Path) -> None:
-            for name, part in parts.items():
-                save_encoded(
-                    encode(part, self.task, tokenizer, self.settings.max_length),
-                    folder / f"{name}.safetensors",
-                )
+            for name, part in zip(files, (self.data.train, self.data.dev), strict=True):
+                tokens = encode(part, self.task, tokenizer, self.settings.max_length)
+                save_encoded(tokens, folder / name)
 
         config = {
             "data": self.data.fingerprint,
             "tokenizer": self.encoder.tokenizer_sha256,
             "max_length": self.settings.max_length,
         }
-        key = Key(self.encoder.name, self.task.name, "word-pieces", config, seed=0)
-        folder = self.store.fetch(key, make)
-        train_split, dev_split = (
-            load_encoded(folder / f"{name}.safetensors", tokenizer) for name in parts
-        )
+        folder = self.store.fetch(self.key("word-pieces", config, seed=0), make)
+        train_split, dev_split = (load_encoded(folder / name, tokenizer) for name in files)
         return train_split, dev_split
 
     @cached_property
@@ -130,13 +144,16 @@ class Experiment:
         }
         if self.settings.precision != "auto":
             config["precision"] = self.settings.precision
-        return Key(self.encoder.name, self.task.name, "finetune", config, seed)
+        return self.key("finetune", config, seed)
 
     def _finetuned(self, seed: int, report: Progress = silent) -> Path:
         def make(folder: Path) -> None:
             model, split = self.pretrained(seed), self.splits[0]
             losses = train(model, split, self.task, self.recipe, seed, progress=report)
-            self.keep(folder, model, losses, "finetune")
+            write_json(folder / "losses.json", losses)
+            write_score(folder, evaluate(model, self.splits[1], self.task))
+            state = {name: value.contiguous() for name, value in model.state_dict().items()}
+            save_file(state, folder / "model.safetensors")
 
         return self.store.fetch(self.finetuned_key(seed), make, self.computed_on)
 
@@ -169,10 +186,14 @@ class Experiment:
 
     def baseline_key(self, name: str) -> Key:
         """Where the store keeps a baseline."""
-        config = {"version": RESULTS_VERSION, "data": self.data.fingerprint}
-        config |= {"weights": self.encoder.sha256, "max_length": self.settings.max_length}
-        config["chosen_by"] = self.task.metric
-        return Key(self.encoder.name, self.task.name, name, config, seed=0)
+        config = {
+            "version": RESULTS_VERSION,
+            "data": self.data.fingerprint,
+            "weights": self.encoder.sha256,
+            "max_length": self.settings.max_length,
+            "chosen_by": self.task.metric,
+        }
+        return self.key(name, config, seed=0)
 
     def baseline(self, name: str, report: Progress = silent) -> Score:
         """The score of a baseline that does not fine-tune the encoder.
@@ -199,7 +220,7 @@ class Experiment:
     def search_key(self, seed: int, method: str, number: int = 0) -> Key:
         """Where the store keeps what a method found; `number` as in `subnetwork`."""
         config = configuration(self, seed, ALL_METHODS[method], number)
-        return Key(self.encoder.name, self.task.name, f"search-{method}", config, seed)
+        return self.key(f"search-{method}", config, seed)
 
     def _searched(self, seed: int, method: str, report: Progress = silent, number: int = 0) -> Path:
         def make(folder: Path) -> None:
@@ -218,19 +239,18 @@ class Experiment:
     def importance_key(self, seed: int, accumulation: str) -> Key:
         """Where the store keeps the full model's importance scores."""
         config = {"finetuned": self.finetuned_key(seed).digest, "accumulation": accumulation}
-        return Key(self.encoder.name, self.task.name, f"importance-{accumulation}", config, seed)
+        return self.key(f"importance-{accumulation}", config, seed)
 
     def importance(self, seed: int, accumulation: Accumulation) -> Importance:
         """The importance scores of the full model on the dev set, before normalisation."""
 
-        def make(folder: Path) -> None:
+        def make() -> object:
             full = full_subnetwork(self.shape)
             scores, _ = measure(self.finetuned(seed), self.splits[1], self.task, full, accumulation)
-            arrays = {"heads": scores.heads.tolist(), "mlps": scores.mlps.tolist()}
-            write_json(folder / "importance.json", arrays)
+            return {"heads": scores.heads.tolist(), "mlps": scores.mlps.tolist()}
 
         key = self.importance_key(seed, accumulation)
-        arrays = read_json(self.store.fetch(key, make, self.computed_on) / "importance.json")
+        arrays = self.fetch_json(key, "importance.json", make)
         return Importance(np.array(arrays["heads"]), np.array(arrays["mlps"]))
 
     # Ablation of single heads (Michel et al., 2019)
@@ -238,19 +258,17 @@ class Experiment:
     def ablation_key(self, seed: int) -> Key:
         """Where the store keeps the scores without each head."""
         config = {"finetuned": self.finetuned_key(seed).digest}
-        return Key(self.encoder.name, self.task.name, "ablation", config, seed)
+        return self.key("ablation", config, seed)
 
     def ablation(self, seed: int, report: Progress = silent) -> np.ndarray:
         """The full model's dev score with one head's gate closed, float64[layers, heads], in the
         metric that the paper reports.
         """
 
-        def make(folder: Path) -> None:
-            scores = ablate_heads(self.finetuned(seed), self.splits[1], self.task, report)
-            write_json(folder / "scores.json", scores.tolist())
+        def make() -> object:
+            return ablate_heads(self.finetuned(seed), self.splits[1], self.task, report).tolist()
 
-        folder = self.store.fetch(self.ablation_key(seed), make, self.computed_on)
-        return np.array(read_json(folder / "scores.json"))
+        return np.array(self.fetch_json(self.ablation_key(seed), "scores.json", make))
 
     # Good, random and bad subnetworks (section 4.2)
 
@@ -265,7 +283,7 @@ class Experiment:
         config: dict[str, Any] = {"search": search.digest, "kind": kind, "option": option}
         if drawn and number:
             config["draw"] = number
-        return Key(self.encoder.name, self.task.name, f"{kind}-{method}", config, seed)
+        return self.key(f"{kind}-{method}", config, seed)
 
     def subnetwork(
         self, seed: int, method: str, kind: str, report: Progress = silent, number: int = 0
@@ -321,8 +339,7 @@ class Experiment:
             config["embeddings"] = "kept"
         if phase == "rewound":
             config["after"] = self.settings.rewind_share
-        stage = f"{phase.replace(' ', '-')}-{method}-{kind}"
-        return Key(self.encoder.name, self.task.name, stage, config, seed)
+        return self.key(f"{phase.replace(' ', '-')}-{method}-{kind}", config, seed)
 
     def score(
         self,
@@ -355,25 +372,14 @@ class Experiment:
                 remove(model, subnetwork, self.settings.empty_layer_bias == "dropped")
             else:
                 zero_pruned_weights(model, subnetwork)
-            losses: list[float] = []
             if phase != "pruned":
                 split = self.splits[0]
                 losses = train(model, split, self.task, recipe, seed, weights, report, part)
-            self.keep(folder, model, losses, phase)
+                write_json(folder / "losses.json", losses)
+            write_score(folder, evaluate(model, self.splits[1], self.task))
 
         key = self.score_key(seed, method, kind, phase, number)
         return read_score(self.store.fetch(key, make, self.computed_on))
-
-    def keep(self, folder: Path, model: PreTrainedModel, losses: list[float], phase: str) -> None:
-        """Write into an artefact's folder a model's score, the losses of its training, and the
-        weights if it is a full one.
-        """
-        if phase != "pruned":
-            write_json(folder / "losses.json", losses)
-        write_score(folder, evaluate(model, self.splits[1], self.task))
-        if phase == "finetune":
-            state = {name: value.contiguous() for name, value in model.state_dict().items()}
-            save_file(state, folder / "model.safetensors")
 
     def start(self, seed: int, phase: str) -> tuple[PreTrainedModel, Recipe, tuple[float, float]]:
         """The weights that a phase or "finetune" starts from, and the training that it gets."""
@@ -387,7 +393,7 @@ class Experiment:
             tuned = self.finetuned(seed).base_model.embeddings  # type: ignore[union-attr]
             model.base_model.embeddings.load_state_dict(tuned.state_dict())  # type: ignore[union-attr]
         if phase == "longer":
-            longer = dataclasses.replace(self.recipe, epochs=2 * self.recipe.epochs)
+            longer = replace(self.recipe, epochs=2 * self.recipe.epochs)
             return model, longer, whole
         if phase == "rewound":
             step = self.settings.rewind_share
@@ -399,7 +405,13 @@ class Experiment:
 def use_threads(settings: Settings, processes: int) -> None:
     """Let PyTorch take the threads that each of so many processes has; sums depend on it."""
     if settings.threads or processes > 1:
-        torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) // processes))
+        torch.set_num_threads(settings.threads or max(1, processors() // processes))
+
+
+def processors() -> int:
+    """How many processors this process may use: a cluster may lend it a part of the machine's."""
+    allowed = getattr(os, "sched_getaffinity", None)  # not everywhere
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def open_experiment(settings: Settings) -> Experiment:

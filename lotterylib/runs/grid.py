@@ -66,7 +66,7 @@ def find_profile(name: str, notebooks: Path, store: Path) -> Path:
     named = {path.parent.name: path.parent for path in notebooks.glob("profiles/*/config.yaml")}
     folder = named.get(name, Path(name))
     if not (folder / "config.yaml").is_file():
-        raise unknown("profile", name, [*sorted(named), "or the path of a profile"])
+        raise unknown("profile", name, sorted(named), ", or the path of a profile")
     return folder
 
 

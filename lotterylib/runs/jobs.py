@@ -6,16 +6,16 @@ same artefacts, several at once, with progress and time left.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from lotterylib.finetuning import Progress, silent
 from lotterylib.runs import lottery, pattern_counts
 from lotterylib.runs.experiment import Experiment
 from lotterylib.runs.methods import ALL_METHODS, CORE, EXTRAS, GRIDS, Scored
-from lotterylib.runs.pattern_counts import CONDITIONS, classifier_key, count_patterns, counts_key
+from lotterylib.runs.pattern_counts import CONDITIONS
 from lotterylib.runs.settings import Settings
 from lotterylib.runs.store import Key
 from lotterylib.scoring import Score
@@ -51,46 +51,60 @@ class Job:
     @property
     def label(self) -> str:
         """The job in a few words."""
-        draw = f"draw {self.number}" if self.number else ""
-        return " ".join(part for part in (self.stage, self.method, self.kind, draw) if part)
+        unit = "draw" if self.kind in ("random", "bad") else "half"
+        number = f"{unit} {self.number}" if self.number else ""
+        return " ".join(part for part in (self.stage, self.method, self.kind, number) if part)
 
 
-def jobs_of(settings: Settings, pages: Collection[str] = CORE) -> Iterator[Job]:
+def jobs_of(settings: Settings, pages: Collection[str] = CORE) -> list[Job]:
     """All work behind these pages of a task, in the order in which it is done.
 
     Args:
         settings: of one task.
         pages: names of templates, without `.ipynb`.
     """
-    yield Job("baseline", 0, kind="frozen")
-    if "09_how_bad_is_bad" in pages:
-        yield from (Job("baseline", 0, kind=kind) for kind in ("bag", "bilstm"))
-        if settings.task.is_regression:
-            yield Job("baseline", 0, kind="guess")
-    if "07_attention_patterns" in pages:
-        yield Job("classifier", 0)
     scored = list(dict.fromkeys(s for page, grid in GRIDS.items() if page in pages for s in grid))
     methods = dict.fromkeys(method for method, _, _ in scored)
-    if "07_attention_patterns" in pages:
+    jobs = [Job("baseline", 0, kind="frozen")]
+    if "09_how_bad_is_bad" in pages:
+        more = ("bag", "bilstm", *(["guess"] if settings.task.is_regression else []))
+        jobs += [Job("baseline", 0, kind=kind) for kind in more]
+    conditions = CONDITIONS if "07_attention_patterns" in pages else ()
+    if conditions:
+        jobs.append(Job("classifier", 0))
         methods |= dict.fromkeys(("structured", "super"))
     for seed in settings.seeds:
-        yield Job("finetune", seed)
+        jobs.append(Job("finetune", seed))
         for method in methods:
             if method != "super":
-                for number in range(settings.draws_of(method, "good", "pruned")):
-                    yield Job("search", seed, method, number=number)
-                yield from _scores(settings, seed, method, scored)
-        yield from _measurements(seed, pages)
+                halves = range(settings.draws_of(method, "good", "pruned"))
+                jobs += [Job("search", seed, method, number=number) for number in halves]
+                jobs += _scores(settings, seed, method, scored)
+        if "02_structured_pruning" in pages:
+            for accumulation in ("example", "batch", "cumulative"):
+                jobs.append(Job("importance", seed, kind=accumulation))
+        jobs += [Job("patterns", seed, kind=condition) for condition in conditions]
+        if "11_extensions" in pages:
+            jobs.append(Job("ablation", seed))
     if "super" in methods and len(settings.seeds) > 1:
-        inside = settings.attention_in_subnetwork and "07_attention_patterns" in pages
+        inside = conditions if settings.attention_in_subnetwork else ()
         for seed in settings.seeds:
-            yield Job("search", seed, "super")
-            yield from _scores(settings, seed, "super", scored)
-            for condition in CONDITIONS if inside else ():
-                yield Job("patterns", seed, "super", condition)
+            jobs.append(Job("search", seed, "super"))
+            jobs += _scores(settings, seed, "super", scored)
+            jobs += [Job("patterns", seed, "super", condition) for condition in inside]
+    return jobs
 
 
-def ticket_jobs(settings: Settings, tickets: Sequence[int]) -> Iterator[Job]:
+def _scores(settings: Settings, seed: int, method: str, scored: Sequence[Scored]) -> list[Job]:
+    return [
+        Job(phase, seed, method, kind, number)
+        for name, kind, phase in scored
+        if name == method
+        for number in range(settings.draws_of(method, kind, phase))
+    ]
+
+
+def ticket_jobs(settings: Settings, tickets: Sequence[int]) -> list[Job]:
     """The work behind the page on the whole lottery: all tickets as pruned, with the search on the
     first seed, and some of them retrained on every seed.
 
@@ -99,27 +113,9 @@ def ticket_jobs(settings: Settings, tickets: Sequence[int]) -> Iterator[Job]:
         tickets: those to retrain, in the order in which that is done.
     """
     first = settings.seeds[0]
-    yield Job("baseline", 0, kind="frozen")
-    yield from (Job(each, first) for each in ("finetune", "tickets pruned", "tickets search"))
-    for ticket in tickets:
-        yield from (Job("ticket", seed, kind=str(ticket)) for seed in settings.seeds)
-
-
-def _scores(settings: Settings, seed: int, method: str, scored: Sequence[Scored]) -> Iterator[Job]:
-    for name, kind, phase in scored:
-        for number in range(settings.draws_of(name, kind, phase) if name == method else 0):
-            yield Job(phase, seed, method, kind, number)
-
-
-def _measurements(seed: int, pages: Collection[str]) -> Iterator[Job]:
-    if "02_structured_pruning" in pages:
-        for accumulation in ("example", "batch", "cumulative"):
-            yield Job("importance", seed, kind=accumulation)
-    if "07_attention_patterns" in pages:
-        for condition in CONDITIONS:
-            yield Job("patterns", seed, kind=condition)
-    if "11_extensions" in pages:
-        yield Job("ablation", seed)
+    jobs = [Job(each, first) for each in ("finetune", "tickets pruned", "tickets search")]
+    retrained = [Job("ticket", s, kind=str(t)) for t in tickets for s in settings.seeds]
+    return [Job("baseline", 0, kind="frozen"), *jobs, *retrained]
 
 
 def needs_of(job: Job, settings: Settings) -> list[Job]:
@@ -197,97 +193,83 @@ def lacking(pieces: Mapping[Path, Piece]) -> dict[Path, Piece]:
     return {p: each for p, each in pieces.items() if not each.experiment.store.is_whole(each.key)}
 
 
-def _tell_score(experiment: Experiment, score: Score) -> str:
-    metric = experiment.task.metric
-    constant = ", a constant predictor" if score.constant else ""
-    return f"{metric} {score.metrics[metric]:.3f}{constant}"
+def _work(
+    made: Experiment, job: Job
+) -> tuple[Key, Callable[[Progress], Any], Callable[[Any], str]]:
+    """Where the store keeps what a job computes, what computes it, and what is said of that."""
+    seed, method, kind, number = job.seed, job.method, job.kind, job.number
 
+    def told(score: Score) -> str:
+        constant = ", a constant predictor" if score.constant else ""
+        return f"{made.task.metric} {score.metrics[made.task.metric]:.3f}{constant}"
 
-class Stage(NamedTuple):
-    """What is done for a job: where its result is kept, what computes it, what is said of it."""
-
-    key: Callable[[Experiment, Job], Key]
-    result: Callable[[Experiment, Job, Progress], Any]
-    words: Callable[[Experiment, Any], str] = _tell_score
-
-
-STAGES = {
-    "baseline": Stage(
-        lambda made, job: made.baseline_key(job.kind),
-        lambda made, job, report: made.baseline(job.kind, report),
-    ),
-    "classifier": Stage(
-        lambda made, job: classifier_key(),
-        lambda made, job, report: pattern_counts.classifier(made.store),
-        lambda made, cnn: "trained",
-    ),
-    "finetune": Stage(
-        lambda made, job: made.finetuned_key(job.seed),
-        lambda made, job, report: made.full_score(job.seed, report),
-    ),
-    "search": Stage(
-        lambda made, job: made.search_key(job.seed, job.method, job.number),
-        lambda made, job, report: made.subnetwork(job.seed, job.method, "good", report, job.number),
-        lambda made, good: f"keeps {good.density(made.shape):.0%} of the encoder",
-    ),
-    "importance": Stage(
-        lambda made, job: made.importance_key(job.seed, job.kind),
-        lambda made, job, report: made.importance(job.seed, job.kind),  # type: ignore[arg-type]
-        lambda made, scores: "measured",
-    ),
-    "ablation": Stage(
-        lambda made, job: made.ablation_key(job.seed),
-        lambda made, job, report: made.ablation(job.seed, report),
-        lambda made, scores: f"without the head that matters most {scores.min():.3f}",
-    ),
-    "patterns": Stage(
-        lambda made, job: counts_key(made, job.seed, job.kind, job.method or "full"),
-        lambda made, job, report: count_patterns(
-            made, job.seed, job.kind, report, job.method or "full"
-        ),
-        lambda made, counts: f"{counts.sum():,} maps classified",
-    ),
-    "tickets pruned": Stage(
-        lambda made, job: lottery.pruned_key(made, job.seed),
-        lambda made, job, report: lottery.pruned(made, job.seed, report),
-        lambda made, found: f"{len(found['score']):,} scored",
-    ),
-    "tickets search": Stage(
-        lambda made, job: lottery.search_key(made, job.seed),
-        lambda made, job, report: lottery.searched(made, job.seed, report),
-        lambda made, states: "leaves " + ", ".join(str(state["ticket"]) for state in states),
-    ),
-    "ticket": Stage(
-        lambda made, job: lottery.retrained_key(made, job.seed, int(job.kind)),
-        lambda made, job, report: lottery.retrained(made, job.seed, int(job.kind), report),
-    ),
-}
-"""All stages but the phases, in which subnetworks are scored."""
-
-_PHASE = Stage(
-    lambda made, job: made.score_key(job.seed, job.method, job.kind, job.stage, job.number),
-    lambda made, job, report: made.score(
-        job.seed, job.method, job.kind, job.stage, report, job.number
-    ),
-)
+    match job.stage:
+        case "baseline":
+            return made.baseline_key(kind), lambda report: made.baseline(kind, report), told
+        case "classifier":
+            return (
+                pattern_counts.classifier_key(),
+                lambda _: pattern_counts.classifier(made.store),
+                lambda _: "trained",
+            )
+        case "finetune":
+            return made.finetuned_key(seed), lambda report: made.full_score(seed, report), told
+        case "search":
+            return (
+                made.search_key(seed, method, number),
+                lambda report: made.subnetwork(seed, method, "good", report, number),
+                lambda good: f"keeps {good.density(made.shape):.0%} of the encoder",
+            )
+        case "importance":
+            return (
+                made.importance_key(seed, kind),
+                lambda _: made.importance(seed, kind),  # type: ignore[arg-type]
+                lambda _: "measured",
+            )
+        case "ablation":
+            return (
+                made.ablation_key(seed),
+                lambda report: made.ablation(seed, report),
+                lambda scores: f"without the head that matters most {scores.min():.3f}",
+            )
+        case "patterns":
+            within = method or "full"
+            return (
+                pattern_counts.counts_key(made, seed, kind, within),
+                lambda report: pattern_counts.count_patterns(made, seed, kind, report, within),
+                lambda counts: f"{counts.sum():,} maps classified",
+            )
+        case "tickets pruned":
+            return (
+                lottery.pruned_key(made, seed),
+                lambda report: lottery.pruned(made, seed, report),
+                lambda found: f"{len(found['score']):,} scored",
+            )
+        case "tickets search":
+            return (
+                lottery.search_key(made, seed),
+                lambda report: lottery.searched(made, seed, report),
+                lambda states: "leaves " + ", ".join(str(state["ticket"]) for state in states),
+            )
+        case "ticket":
+            key = lottery.retrained_key(made, seed, int(kind))
+            return key, lambda report: lottery.retrained(made, seed, int(kind), report), told
+        case phase:
+            key = made.score_key(seed, method, kind, phase, number)
+            return key, lambda report: made.score(seed, method, kind, phase, report, number), told
 
 
 def compute(experiment: Experiment, job: Job, report: Progress = silent) -> str:
     """Compute a job unless it is in the store, and say what was found in a few words."""
-    stage = STAGES.get(job.stage, _PHASE)
-    return stage.words(experiment, stage.result(experiment, job, report))
+    _, result, words = _work(experiment, job)
+    return words(result(report))
 
 
 def key_of(experiment: Experiment, job: Job) -> Key:
     """Where the store keeps what a job computes."""
-    return STAGES.get(job.stage, _PHASE).key(experiment, job)
+    return _work(experiment, job)[0]
 
 
 def is_done(experiment: Experiment, job: Job) -> bool:
     """Whether the store has what a job computes."""
     return experiment.store.has(key_of(experiment, job))
-
-
-def provenance(experiment: Experiment, job: Job) -> dict[str, Any]:
-    """Versions, device and seconds of a job that is done."""
-    return experiment.store.provenance(key_of(experiment, job))

@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lotterylib.data.files import read_json, write_json
 from lotterylib.finetuning import Progress, silent, train
 from lotterylib.gates import remove
-from lotterylib.runs.artefacts import read_score, write_score
 from lotterylib.runs.experiment import Experiment
-from lotterylib.runs.store import Key
+from lotterylib.runs.store import Key, read_score, write_score
 from lotterylib.scoring import Score, evaluate
 from lotterylib.tickets import score_all, search_tickets, subnetwork_of, tickets_of_size
 
@@ -31,7 +29,7 @@ ORDER_SEED = 20200560
 def pruned_key(experiment: Experiment, seed: int) -> Key:
     """Where the store keeps the scores of all tickets as pruned."""
     config = {"finetuned": experiment.finetuned_key(seed).digest} | _bias(experiment)
-    return Key(experiment.encoder.name, experiment.task.name, "tickets-pruned", config, seed)
+    return experiment.key("tickets-pruned", config, seed)
 
 
 def _bias(experiment: Experiment) -> dict[str, Any]:
@@ -45,29 +43,27 @@ def _drops_bias(experiment: Experiment) -> bool:
 def pruned(experiment: Experiment, seed: int, report: Progress = silent) -> dict[str, list[Any]]:
     """The reported metric of every ticket as pruned (`score`) and whether it is `constant`."""
 
-    def make(folder: Path) -> None:
+    def make() -> object:
         model, dev = experiment.finetuned(seed), experiment.splits[1]
         scores = score_all(model, dev, experiment.task, report, _drops_bias(experiment))
         found = [each.metrics[experiment.task.metric] for each in scores]
-        constant = [each.constant for each in scores]
-        write_json(folder / "tickets.json", {"score": found, "constant": constant})
+        return {"score": found, "constant": [each.constant for each in scores]}
 
-    key = pruned_key(experiment, seed)
-    return read_json(experiment.store.fetch(key, make, experiment.computed_on) / "tickets.json")
+    return experiment.fetch_json(pruned_key(experiment, seed), "tickets.json", make)
 
 
 def search_key(experiment: Experiment, seed: int) -> Key:
     """Where the store keeps the states of the search over tickets."""
     config = {"finetuned": experiment.finetuned_key(seed).digest}
-    return Key(experiment.encoder.name, experiment.task.name, "tickets-search", config, seed)
+    return experiment.key("tickets-search", config, seed)
 
 
 def searched(experiment: Experiment, seed: int, report: Progress = silent) -> list[dict[str, Any]]:
     """The states of the search over tickets, as plain values."""
 
-    def make(folder: Path) -> None:
+    def make() -> object:
         model, dev = experiment.finetuned(seed), experiment.splits[1]
-        states = [
+        return [
             {
                 "ticket": state.ticket,
                 "attention": state.attention.tolist(),
@@ -76,10 +72,8 @@ def searched(experiment: Experiment, seed: int, report: Progress = silent) -> li
             }
             for state in search_tickets(model, dev, experiment.task, report)
         ]
-        write_json(folder / "search.json", states)
 
-    key = search_key(experiment, seed)
-    return read_json(experiment.store.fetch(key, make, experiment.computed_on) / "search.json")
+    return experiment.fetch_json(search_key(experiment, seed), "search.json", make)
 
 
 def retrained_key(experiment: Experiment, seed: int, ticket: int) -> Key:
@@ -88,7 +82,7 @@ def retrained_key(experiment: Experiment, seed: int, ticket: int) -> Key:
     config |= _bias(experiment)
     if experiment.settings.embeddings == "kept":
         config["embeddings"] = "kept"
-    return Key(experiment.encoder.name, experiment.task.name, "ticket-retrained", config, seed)
+    return experiment.key("ticket-retrained", config, seed)
 
 
 def retrained(experiment: Experiment, seed: int, ticket: int, report: Progress = silent) -> Score:

@@ -6,7 +6,8 @@ the super-survivors or any other set of heads show is then a sum over heads.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,8 @@ import pandas as pd
 from transformers import PreTrainedModel
 
 from lotterylib.attention import Slices, maps_of
-from lotterylib.data.files import read_json, write_json
 from lotterylib.fast.gpu import name_of
-from lotterylib.finetuning import Progress
+from lotterylib.finetuning import Progress, silent
 from lotterylib.gates import gate_values, gated
 from lotterylib.heterogeneity import heterogeneous_share, pattern_shares
 from lotterylib.pattern_cnn import (
@@ -65,28 +65,27 @@ def classifier_key() -> Key:
 
 def counts_key(experiment: Experiment, seed: int, condition: str, within: str = "full") -> Key:
     """Where the store keeps the counts of `count_patterns`."""
-    preset = experiment.settings
-    tuned = condition.startswith("fine-tuned")
+    settings, tuned = experiment.settings, condition.startswith("fine-tuned")
     config = {
         "weights": experiment.finetuned_key(seed).digest if tuned else experiment.encoder.sha256,
         "data": experiment.data.fingerprint,
         "classifier": classifier_key().digest,
         "examples": EXAMPLES,
-        "token_types": preset.attention_token_types,
+        "token_types": settings.attention_token_types,
     }
     if condition.endswith("normed"):
-        config["slices"] = preset.attention_slices
+        config["slices"] = settings.attention_slices
     if within != "full":
         config["within"] = experiment.search_key(seed, within).digest
     name = condition.replace(", ", "-") + ("" if within == "full" else f"-in-{within}")
-    return Key(experiment.encoder.name, experiment.task.name, f"patterns-{name}", config, seed)
+    return experiment.key(f"patterns-{name}", config, seed)
 
 
 def count_patterns(
     experiment: Experiment,
     seed: int,
     condition: str,
-    report: Progress | None = None,
+    report: Progress = silent,
     within: str = "full",
 ) -> np.ndarray:
     """How many maps of each head show each pattern.
@@ -103,54 +102,47 @@ def count_patterns(
         int64[layers, heads, patterns], in the order of `patterns.PATTERNS`.
     """
 
-    def make(folder: Path) -> None:
+    def make() -> object:
         tuned = condition.startswith("fine-tuned")
         model = experiment.finetuned(seed) if tuned else experiment.pretrained(seed)
-        network = None
+        gates: AbstractContextManager[None] = nullcontext()
         if within != "full":
             network = experiment.subnetwork(seed, within, "good")
-        counts = _count(experiment, model, seed, condition, network, report)  # type: ignore[arg-type]
-        write_json(folder / "counts.json", counts.tolist())
+            gates = gated(model, *gate_values(network, model.device))  # type: ignore[arg-type]
+        cnn, shape, rows = classifier(experiment.store), experiment.shape, len(experiment.splits[1])
+        chosen = np.random.default_rng([seed, 3]).permutation(rows)[:EXAMPLES].tolist()
+        counts = np.zeros((shape.layers, shape.heads, len(PATTERNS)), dtype=np.int64)
+        with gates:
+            for start in range(0, len(chosen), 20):
+                some = chosen[start : start + 20]
+                for maps in _maps_of(experiment, model, some, condition):
+                    codes = _classify(cnn, maps)
+                    counts += np.eye(len(PATTERNS), dtype=np.int64)[codes].reshape(counts.shape)
+                report((start + len(some)) / len(chosen), condition)
+        return counts.tolist()
 
     key = counts_key(experiment, seed, condition, within)
-    return np.array(
-        read_json(experiment.store.fetch(key, make, name_of(experiment.device)) / "counts.json"),
-        dtype=np.int64,
+    counts = experiment.fetch_json(key, "counts.json", make, name_of(experiment.device))
+    return np.array(counts, dtype=np.int64)
+
+
+def _maps_of(
+    experiment: Experiment, model: PreTrainedModel, rows: Sequence[int], condition: str
+) -> list[np.ndarray]:
+    """The maps of dev examples, as the settings have them measured."""
+    return maps_of(
+        model,
+        experiment.splits[1],
+        rows,
+        norm_weighted=condition.endswith("normed"),
+        slices=experiment.settings.attention_slices,
+        token_types=experiment.settings.attention_token_types,
     )
 
 
-def _count(
-    experiment: Experiment,
-    model: PreTrainedModel,
-    seed: int,
-    condition: str,
-    network: StructuredSubnetwork | None,
-    report: Progress | None,
-) -> np.ndarray:
-    dev = experiment.splits[1]
-    chosen = np.random.default_rng([seed, 3]).permutation(len(dev))[:EXAMPLES]
-    shape, preset = experiment.shape, experiment.settings
-    cnn = classifier(experiment.store)
-    counts = np.zeros((shape.layers, shape.heads, len(PATTERNS)), dtype=np.int64)
-    with ExitStack() as gates:
-        if network is not None:
-            gates.enter_context(gated(model, *gate_values(network, model.device)))
-        for start in range(0, len(chosen), 20):
-            rows = chosen[start : start + 20].tolist()
-            maps = maps_of(
-                model,
-                dev,
-                rows,
-                norm_weighted=condition.endswith("normed"),
-                slices=preset.attention_slices,
-                token_types=preset.attention_token_types,
-            )
-            for example in maps:
-                codes = classify_by_cnn(cnn, list(example.reshape(-1, *example.shape[2:])))
-                counts += np.eye(len(PATTERNS), dtype=np.int64)[codes].reshape(counts.shape)
-            if report is not None:
-                report((start + len(rows)) / len(chosen), condition)
-    return counts
+def _classify(cnn: PatternCNN, maps: np.ndarray) -> np.ndarray:
+    """The pattern of every head's map of an example."""
+    return classify_by_cnn(cnn, list(maps.reshape(-1, *maps.shape[2:])))
 
 
 def shares_table(experiment: Experiment) -> pd.DataFrame:
@@ -215,7 +207,7 @@ def detail_effects(experiment: Experiment, seed: int, examples: int = 20) -> pd.
 
     def look(slices: Slices = "columns", token_types: bool = True) -> np.ndarray:
         found = maps_of(model, experiment.splits[1], rows, True, slices, token_types)
-        codes = [classify_by_cnn(cnn, list(m.reshape(-1, *m.shape[2:]))) for m in found]
+        codes = [_classify(cnn, maps) for maps in found]
         return np.stack(codes).reshape(len(codes), *found[0].shape[:2])
 
     plain = look()
@@ -256,13 +248,6 @@ def example_maps(experiment: Experiment, seed: int) -> dict[str, list[np.ndarray
     places = [(round(step * (shape.layers - 1) / 5), (5 * step) % shape.heads) for step in range(6)]
     found = {}
     for kind in ("raw", "normed"):
-        (maps,) = maps_of(
-            model,
-            dev,
-            [row],
-            norm_weighted=kind == "normed",
-            slices=experiment.settings.attention_slices,
-            token_types=experiment.settings.attention_token_types,
-        )
+        (maps,) = _maps_of(experiment, model, [row], kind)
         found[kind] = [maps[layer, head] for layer, head in places]
     return found

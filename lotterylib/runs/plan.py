@@ -89,18 +89,18 @@ def measure(experiment: Experiment) -> Pace:
         LotteryError: there is too little memory, or whatever else keeps a step from being computed.
     """
     (train_split, dev_split), recipe = experiment.splits, experiment.recipe
-    began = time.perf_counter()
-    model = experiment.pretrained(seed=0)
-    opening = time.perf_counter() - began
     rows = _typical(train_split, 2 * recipe.batch_size)
+    read = _typical(dev_split, 2 * EVALUATION_BATCH)
 
     def steps(epochs: int) -> float:
         some = replace(recipe, learning_rate=1e-6, epochs=epochs)
         return _seconds(lambda: train(model, rows, experiment.task, some, seed=0))
 
-    read = _typical(dev_split, 2 * EVALUATION_BATCH)
-    more = 10 if on_gpu(model.device) else 1
     try:
+        began = time.perf_counter()
+        model = experiment.pretrained(seed=0)
+        opening = time.perf_counter() - began
+        more = 10 if on_gpu(model.device) else 1
         steps(1)  # the first time everything takes longer
         training = steps(1 + more) / (1 + more)
         evaluate(model, read, experiment.task)

@@ -1,8 +1,7 @@
-"""Requests: what the command line asks for, as settings with the pages that are wanted of each.
+"""Requests: what the command line asks for, as parameters and the pages that are wanted of a task.
 
-A task may stand in a request twice, with all seeds for some pages and with fewer for others. What
-is given from outside comes, the later the stronger, from a file, from `--set` and from options.
-Nothing here imports torch.
+Parameters come, the later the stronger, from a file, from `--set` and from options. Nothing here
+imports torch.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from lotterylib.runs.settings import Settings, names, read_text
 
 if TYPE_CHECKING:
     from lotterylib.data.glue import TaskData
+
 BOOK, TRIALS = "book/results", "trial"
 """The folders of pages: of the book, and of runs whose scores mean nothing."""
 
@@ -34,19 +34,17 @@ def pages_folder(settings: Settings) -> str:
     return str(at_home(TRIALS if settings.budget == "smoke" or few or random else BOOK))
 
 
-def pages_wanted(extras: Sequence[str], there: Path) -> list[str]:
+def pages_wanted(extras: Sequence[str], there: Path | None) -> list[str]:
     """The pages to make: those of every run, those asked for, and those that are there already.
 
     Args:
         extras: names in `methods.EXTRAS`.
-        there: the folder of the task's pages.
+        there: the folder of the task's pages; None if there are to be no pages.
     """
-    asked = [
-        page
-        for name, page in EXTRAS.items()
-        if name in extras or (there / f"{page}.ipynb").is_file()
-    ]
-    return [*CORE, *asked]
+    asked = {EXTRAS[name] for name in extras}
+    if there is not None:
+        asked |= {page for page in EXTRAS.values() if (there / f"{page}.ipynb").is_file()}
+    return [*CORE, *(page for page in EXTRAS.values() if page in asked)]
 
 
 def impossible(settings: Settings, dev_rows: int) -> dict[str, str]:
@@ -83,14 +81,11 @@ def read_file(path: Path) -> dict[str, Any]:
         try:
             if name not in accepted:
                 raise unknown("parameter", str(name), accepted)
-            values[name] = read_text(name, value) if _is_text(name, value) else value
+            is_text = isinstance(value, str) and name != "tasks"
+            values[name] = read_text(name, value) if is_text else value
         except LotteryError as error:
             raise LotteryError(f"{path}, line {lines.get(name, 1)}: {error}") from None
     return values
-
-
-def _is_text(name: str, value: object) -> bool:
-    return isinstance(value, str) and name not in ("task", "tasks")
 
 
 def given_from_outside(
@@ -107,6 +102,7 @@ def given_from_outside(
         LotteryError: as `read_file`; an assignment without a name or a value.
     """
     found = read_file(Path(config)) if config else {}
+    texts = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
@@ -114,6 +110,6 @@ def given_from_outside(
                 f"The option --set is {assignment!r}: give a name and a value, such as "
                 "threshold=0.95."
             )
-        found[name.strip()] = read_text(name.strip(), text.strip())
-    given = {name: text for name, text in options.items() if text is not None}
-    return found | {name: read_text(name, text) for name, text in given.items()}
+        texts[name.strip()] = text.strip()
+    texts |= {name: text for name, text in options.items() if text is not None}
+    return found | {name: read_text(name, text) for name, text in texts.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -16,19 +15,11 @@ import torch
 
 from lotterylib.errors import LotteryError, reason_of
 from lotterylib.finetuning import Progress, silent
-from lotterylib.runs.experiment import Experiment, open_experiment, use_threads
+from lotterylib.runs.experiment import Experiment, open_experiment, processors, use_threads
 from lotterylib.runs.jobs import Job, Piece, Plan, compute, key_of, lacking, pieces_of
-from lotterylib.runs.plan import (
-    Pace,
-    Standing,
-    describe,
-    kind_of,
-    measure,
-    seconds_left,
-)
-from lotterylib.runs.pool import Workers, why_alone
-from lotterylib.runs.progress import Board, TimeLeft
-from lotterylib.runs.schedule import Schedule
+from lotterylib.runs.plan import Pace, Standing, describe, kind_of, measure, seconds_left
+from lotterylib.runs.pool import Alone, Workers, why_alone
+from lotterylib.runs.schedule import Board, Schedule, TimeLeft
 from lotterylib.runs.settings import Settings
 from lotterylib.runs.stopping import raise_if_stopped
 
@@ -80,28 +71,20 @@ def compute_pieces(pieces: Mapping[Path, Piece], jobs: int = 0) -> list[Failure]
         place: Standing(piece, "missing" if place in missing else "done")
         for place, piece in pieces.items()
     }
-    pace = measure(first) if missing else Pace()
-    seconds = seconds_left(found, pace)
+    seconds = seconds_left(found, measure(first) if missing else Pace())
     print(describe(found, seconds, jobs), file=sys.stderr)
     if not missing:
         return []
     run = _Run(missing, seconds, jobs)
     try:
-        with run.board:
-            run.here() if jobs == 1 or len(missing) == 1 else run.apart(jobs)
+        run.compute()
     finally:  # what was begun by a process that was killed
         first.store.tidy()
     return run.failures
 
 
 class _Run:
-    """The jobs that the store lacks, and what became of them.
-
-    Args:
-        pieces: by their place in the store.
-        seconds: what each is expected to take.
-        jobs: how many are computed at once.
-    """
+    """The jobs that the store lacks, computed so many at once, and what became of them."""
 
     def __init__(
         self, pieces: Mapping[Path, Piece], seconds: Mapping[Path, float], jobs: int
@@ -109,64 +92,46 @@ class _Run:
         needs = {place: piece.needs for place, piece in pieces.items()}
         kinds = {place: kind_of(piece.job) for place, piece in pieces.items()}
         names = {place: piece.name for place, piece in pieces.items()}
-        self.pieces, self.began = pieces, time.time()
+        self.pieces, self.began, self.jobs = pieces, time.time(), jobs
         self.failures: list[Failure] = []
         self.schedule = Schedule(needs, seconds)
         self.board = Board(TimeLeft(needs, seconds, kinds, jobs), names)
+        self._running: dict[Future, Path] = {}
         self._given_up: set[Path] = set()
 
-    def here(self) -> None:
-        """Compute the jobs one after another."""
-        while self.schedule:
-            if (place := self._next()) is None:
-                time.sleep(0.2)
-                continue
-            piece, show = self.pieces[place], self.board.start(place)
-            piece.experiment.store.failed_since = self.began
-
-            def report(share: float, found: str, show: Progress = show) -> None:
+    def compute(self) -> None:
+        """Compute the jobs, each as soon as what it needs is done and a process is free."""
+        alone = self.jobs == 1 or len(self.pieces) == 1
+        with self.board, Alone() if alone else Workers(self.jobs) as workers:
+            while self.schedule or self._running:
                 raise_if_stopped()
-                show(share, found)
-
-            try:
-                found = _compute(piece.experiment, piece.job, report)
-            except Exception as error:
-                raise_if_stopped()
-                self._fail(place, error)
-            else:
-                self._end(place, *found)
-
-    def apart(self, jobs: int) -> None:
-        """Compute the jobs in processes, each as soon as what it needs is done."""
-        running: dict[Future, Path] = {}
-        with Workers(jobs) as workers:
-            while self.schedule or running:
-                raise_if_stopped()
-                while len(running) < jobs and (place := self._next()) is not None:
-                    piece = self.pieces[place]
-                    try:
-                        future = workers.submit(
-                            _compute_apart,
-                            piece.experiment.settings,
-                            piece.job,
-                            jobs,
-                            self.began,
-                        )
-                    except BrokenProcessPool:  # while it had nothing to do, or just now
-                        self.schedule.add(place)
-                        if not running:
-                            workers.replace()
-                        break
-                    running[future] = place
-                    self.board.start(place)
-                if not running:  # other runs are at all that could be computed
+                self._fill(workers)
+                if not self._running:  # other runs are at all that could be computed
                     time.sleep(0.2)
-                ended, _ = wait(running, 0.5, FIRST_COMPLETED)
+                ended, _ = wait(self._running, 0.5, FIRST_COMPLETED)
                 if any(isinstance(future.exception(), BrokenProcessPool) for future in ended):
-                    self._go_on(running, workers.replace())
+                    self._go_on(workers)
                     continue
                 for future in ended:
-                    self._settle(running.pop(future), future)
+                    self._settle(self._running.pop(future), future)
+
+    def _fill(self, workers: Alone | Workers) -> None:
+        """Give every process something to do, as far as there is anything."""
+        while len(self._running) < self.jobs and (place := self._next()) is not None:
+            experiment, job = self.pieces[place].experiment, self.pieces[place].job
+            show = self.board.start(place)
+            try:
+                if isinstance(workers, Alone):
+                    future = workers.submit(_compute, experiment, job, self.began, show)
+                else:
+                    given = experiment.settings, job, self.began, self.jobs
+                    future = workers.submit(_compute_apart, *given)
+            except BrokenProcessPool:  # while it had nothing to do, or just now
+                self._give_back(place)
+                if not self._running:
+                    self._go_on(workers)
+                return
+            self._running[future] = place
 
     def _next(self) -> Path | None:
         """The next job that no other run is making just now; None if there is none."""
@@ -183,30 +148,32 @@ class _Run:
             for place in claimed:
                 self.schedule.add(place)
 
+    def _give_back(self, place: Path) -> None:
+        self.board.drop(place)
+        self.schedule.add(place)
+
     def _settle(self, place: Path, future: Future) -> None:
         if error := future.exception():
             self._fail(place, error)
         else:
-            self._end(place, *future.result())
+            self.schedule.done(place)
+            self.board.end(place, *future.result())
 
-    def _go_on(self, running: dict[Future, Path], killed: Sequence[Future]) -> None:
+    def _go_on(self, workers: Alone | Workers) -> None:
         """After a process was killed, and the others with it."""
-        for future, place in running.items():
+        assert isinstance(workers, Workers)
+        killed = workers.replace()
+        for future, place in self._running.items():
             if future in killed:
                 error = LotteryError("The process was killed: was there too little memory?")
                 piece = self.pieces[place]
                 piece.experiment.store.record_failure(piece.key, error)
                 self._fail(place, error)
             elif isinstance(future.exception(), BrokenProcessPool):
-                self.board.drop(place)
-                self.schedule.add(place)
+                self._give_back(place)
             else:
                 self._settle(place, future)
-        running.clear()
-
-    def _end(self, place: Path, found: str, took: float | None) -> None:
-        self.schedule.done(place)
-        self.board.end(place, found, took)
+        self._running.clear()
 
     def _fail(self, place: Path, error: BaseException) -> None:
         """Give up a job, and those that need it."""
@@ -222,28 +189,29 @@ class _Run:
 
 
 def _compute(
-    experiment: Experiment, job: Job, report: Progress = silent
+    experiment: Experiment, job: Job, failed_since: float, show: Progress = silent
 ) -> tuple[str, float | None]:
     """Compute a job: what was found, and its seconds; None if another run had done it."""
+
+    def report(share: float, found: str) -> None:
+        raise_if_stopped()
+        show(share, found)
+
+    experiment.store.failed_since = failed_since
     there, since = experiment.store.has(key_of(experiment, job)), time.monotonic()
     found = compute(experiment, job, report)
     return found, None if there else time.monotonic() - since
 
 
 def _compute_apart(
-    settings: Settings, job: Job, jobs: int, failed_since: float
+    settings: Settings, job: Job, failed_since: float, jobs: int
 ) -> tuple[str, float | None]:
     """In a process of its own, one of so many."""
     use_threads(settings, jobs)
-    experiment = _opened(settings)
-    experiment.store.failed_since = failed_since
-    return _compute(experiment, job)
+    return _compute(_opened(settings), job, failed_since)
 
 
-@lru_cache(maxsize=4)
-def _opened(settings: Settings) -> Experiment:
-    """The experiment of these settings, opened once per process."""
-    return open_experiment(settings)
+_opened = lru_cache(maxsize=4)(open_experiment)
 
 
 def without_failures(
@@ -274,4 +242,4 @@ def without_failures(
 
 def processes() -> int:
     """How many processes to run at once; each takes a processor, or the GPU, and 1 or 2 GB."""
-    return 1 if torch.cuda.is_available() else max(1, min(4, os.cpu_count() or 1))
+    return 1 if torch.cuda.is_available() else min(4, processors())

@@ -7,7 +7,6 @@ torch.
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,19 +46,17 @@ GROUPS = {
 }
 """The parts of the experiment that parameters belong to, in words."""
 
-_TOO_LARGE = 2**63
-
 
 def _parse_seeds(seeds: object) -> tuple[int, ...]:
     if isinstance(seeds, str):
-        seeds = seeds.split(",")
+        seeds = [part for part in seeds.split(",") if part.strip()]
     elif isinstance(seeds, int) and not isinstance(seeds, bool):
         seeds = [seeds]
     if not isinstance(seeds, Iterable) or isinstance(seeds, dict):
         raise LotteryError(
             f"The parameter seeds is {seeds!r}: give whole numbers, such as 1337,42."
         )
-    numbers = tuple(_parse_seed(part) for part in seeds if not _is_blank(part))
+    numbers = tuple(map(_parse_seed, seeds))
     if not numbers:
         raise LotteryError("The list of seeds is empty: give at least one whole number.")
     if len(set(numbers)) < len(numbers):
@@ -68,19 +65,16 @@ def _parse_seeds(seeds: object) -> tuple[int, ...]:
 
 
 def _parse_seed(part: object) -> int:
-    text = "" if isinstance(part, int) and abs(part) >= _TOO_LARGE else str(part).strip()
-    if text and (isinstance(part, bool | float) or not text.isdecimal()):
+    try:
+        text = str(part).strip()
+        number = int(text) if text.isdecimal() else -1
+    except ValueError:  # Python refuses to print or read thousands of digits
+        raise LotteryError(f"A seed is too long: seeds end at {2**32 - 1}.") from None
+    if number < 0:
         raise LotteryError(f"The seed {part!r} is not a whole number from 0 up.")
-    if not 0 < len(text) <= 20:  # Python refuses to print or read thousands of digits
-        raise LotteryError(f"A seed is too long: seeds end at {2**32 - 1}.")
-    number = int(text)
     if number >= 2**32:
         raise LotteryError(f"The seed {number} is too large: seeds end at {2**32 - 1}.")
     return number
-
-
-def _is_blank(part: object) -> bool:
-    return isinstance(part, str) and not part.strip()
 
 
 def _parse_draws(draws: object) -> tuple[tuple[str, int], ...]:
@@ -90,17 +84,16 @@ def _parse_draws(draws: object) -> tuple[tuple[str, int], ...]:
     )
     if isinstance(draws, bool) or not isinstance(draws, int | str):
         raise wrong
-    parts = [part.partition("=") for part in str(draws).split(",")]
-    if len(parts) == 1 and not parts[0][1]:
-        parts = [(method, "=", parts[0][0]) for method in METHODS]
-    found = {}
-    for method, _, text in parts:
-        if method.strip() not in METHODS:
-            raise unknown("method in draws", method.strip(), METHODS)
-        number = text.strip()
+    text, found = str(draws), {}
+    if not {",", "="} & set(text):
+        text = ",".join(f"{method}={text}" for method in METHODS)
+    for part in text.split(","):
+        method, _, number = (each.strip() for each in part.partition("="))
+        if method not in METHODS:
+            raise unknown("method in draws", method, METHODS)
         if not (number.isdecimal() and len(number) < 5 and 1 <= int(number) <= MOST_DRAWS):
             raise wrong
-        found[method.strip()] = int(number)
+        found[method] = int(number)
     return tuple(sorted(found.items()))
 
 
@@ -116,7 +109,9 @@ class Settings(BaseModel):
     The description of a field says what it is; `reference` lists all of them.
     """
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, validate_default=True
+    )
 
     # What is run
     task: InstanceOf[Task] = Field(
@@ -271,39 +266,37 @@ def parse_settings(task: str, **given: Any) -> Settings:
     Raises:
         LotteryError: the first thing that is wrong, with what would be accepted.
     """
-    for name in given:
-        if name not in Settings.model_fields:
-            raise unknown("parameter", name, names())
+    check_names(given)
     values: dict[str, Any] = {"task": task, "preset": "paper", "budget": "laptop"}
     values |= {name: value for name, value in given.items() if value is not None}
     for name, value in values.items():
-        if isinstance(value, int) and abs(value) >= _TOO_LARGE:  # Python refuses to print some
+        if isinstance(value, int) and abs(value) >= 2**63:  # Python refuses to print some
             raise LotteryError(f"The parameter {name} is too large a number.")
-        if name in ("task", "store") and not isinstance(value, str):
+        if name in _TEXTS and not isinstance(value, str):
             raise _wrong_type(name, value, "a text")
-    preset, budget = values["preset"], values["budget"]
+        if name in ("encoder", "data_dir", "store") and value.startswith("~/"):
+            values[name] = os.path.expanduser(value)  # a shell leaves it after "="
     for name, table in (("preset", PRESETS), ("budget", BUDGETS)):
-        if not isinstance(values[name], str):
-            raise _wrong_type(name, values[name], "a text")
         if values[name] not in table:
             raise unknown(name, values[name], table)
-    amounts = BUDGETS[budget]
     neutral = {"seeds": BUDGET_SEEDS, "train_rows": 0, "dev_rows": 0, "epochs": 0}
     for name, value in neutral.items():
         asked = values.get(name, value)
         if type(asked) is type(value) and asked == value:
-            values[name] = amounts[name]
-    merged: dict[str, Any] = PRESETS[preset] | values
-    for name in ("encoder", "data_dir", "store"):
-        text = merged.get(name)
-        if isinstance(text, str) and text.startswith("~/"):  # a shell leaves it after "="
-            merged[name] = os.path.expanduser(text)
-    _check_places(merged)
-    merged["task"] = TASKS["cola"]  # for now: a task's own data are read last
-    merged["store"] = Path(merged["store"]) if "store" in merged else at_home("runs")
-    merged.setdefault("draws", 1)
+            values[name] = BUDGETS[values["budget"]][name]
+    if "encoder" in values:
+        check_name(values["encoder"])
+    values.setdefault("store", str(at_home("runs")))
+    if not values["store"]:
+        raise LotteryError("The parameter store is empty: name the folder for the run store.")
+    if not _is_path(values["store"]):
+        raise LotteryError(
+            f"The parameter store is {values['store']!r}, which cannot be a folder's path."
+        )
+    values["store"] = Path(values["store"])
+    values["task"] = TASKS["cola"]  # for now: a task's own data are read last
     try:
-        settings = Settings(**merged)
+        settings = Settings(**(PRESETS[values["preset"]] | values))
     except ValidationError as error:
         raise _sentence(error.errors()[0]) from None
     found = resolve(task)
@@ -311,17 +304,18 @@ def parse_settings(task: str, **given: Any) -> Settings:
     return settings.but(task=found)
 
 
-def _check_places(values: Mapping[str, Any]) -> None:
-    encoder, data_dir = values.get("encoder", "minilm"), values.get("data_dir", "")
-    store = values.get("store", "runs")
-    for name, value in (("encoder", encoder), ("data_dir", data_dir)):
-        if not isinstance(value, str):
-            raise _wrong_type(name, value, "a text")
-    check_name(encoder)
-    if not store:
-        raise LotteryError("The parameter store is empty: name the folder for the run store.")
-    if not _is_path(store):
-        raise LotteryError(f"The parameter store is {store!r}, which cannot be a folder's path.")
+_TEXTS = ("task", "encoder", "preset", "budget", "data_dir", "store")
+
+
+def check_names(given: Iterable[str]) -> None:
+    """Refuse a name that is no parameter's.
+
+    Raises:
+        LotteryError: naming the nearest parameter.
+    """
+    for name in given:
+        if name not in Settings.model_fields:
+            raise unknown("parameter", name, names())
 
 
 def _is_path(text: str) -> bool:
@@ -352,9 +346,7 @@ def _sentence(error: Any) -> LotteryError:
         if isinstance(value, str):
             return unknown(name, value, get_args(kind))
         return _wrong_type(name, value, "a text")
-    if error["type"] in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
-        return LotteryError(f"The parameter {name} is {value}: it must {_range(field)}.")
-    if error["type"] == "finite_number" or (isinstance(value, float) and not math.isfinite(value)):
+    if error["type"].startswith(("greater_than", "less_than", "finite_number")):
         return LotteryError(f"The parameter {name} is {value}: it must {_range(field)}.")
     return _wrong_type(name, value, _WORDS.get(kind, "a text"))  # type: ignore[arg-type]
 
@@ -377,8 +369,7 @@ def read_text(name: str, text: str) -> Any:
     Raises:
         LotteryError: no such parameter, or a text that is no value of its type.
     """
-    if name not in Settings.model_fields:
-        raise unknown("parameter", name, names())
+    check_names([name])
     kind: Any = Settings.model_fields[name].annotation
     if kind not in (int, float, bool):
         return text
@@ -394,47 +385,23 @@ def given_by(settings: Settings) -> dict[str, Any]:
     """The settings as the plain parameters that lead to them: those that tell a run from others
     always, the rest where they are not what preset and defaults say.
     """
-    found: dict[str, Any] = {
+    texts = {
         "task": settings.task.file or settings.task.name,
         "seeds": ",".join(map(str, settings.seeds)),
         "store": str(settings.store),
+        "draws": ",".join(f"{method}={count}" for method, count in settings.draws),
     }
-    always = ("encoder", "preset", "budget", "train_rows", "dev_rows", "epochs", "data_dir")
-    row = PRESETS[settings.preset]
+    usual = PRESETS[settings.preset] | {"draws": "magnitude=1,structured=1"}
+    found: dict[str, Any] = {}
     for name, field in Settings.model_fields.items():
-        value = getattr(settings, name)
-        if name == "draws":
-            text = ",".join(f"{method}={count}" for method, count in value)
-            found |= {} if text == "magnitude=1,structured=1" else {"draws": text}
-        elif name not in found and (name in always or value != row.get(name, field.default)):
+        value = texts.get(name, getattr(settings, name))
+        if name in _ALWAYS_GIVEN or value != usual.get(name, field.default):
             found[name] = value
-    return {name: found[name] for name in Settings.model_fields if name in found}
+    return found
 
 
-def check_names(given: Iterable[str], accepted: Iterable[str]) -> None:
-    """Refuse a parameter that a notebook does not have, which papermill would only warn about.
-
-    Raises:
-        LotteryError: naming the nearest accepted one.
-    """
-    known = list(accepted)
-    for name in given:
-        if name not in known:
-            raise unknown("parameter", name, known)
-
-
+_ALWAYS_GIVEN = (*_TEXTS, "seeds", "train_rows", "dev_rows", "epochs")
 _ASSIGNED = re.compile(r"^(\w+)\s*(?::[^=]+)?=", re.M)
-
-
-def injected_names(namespace: Mapping[str, Any]) -> list[str]:
-    """What papermill put into a notebook: the names that its cell of parameters assigns.
-
-    Args:
-        namespace: the notebook's `globals()`, with the cells that have run under `In`.
-    """
-    cells = namespace.get("In", [])
-    sources = [cell for cell in cells if isinstance(cell, str) and cell.startswith("# Parameters")]
-    return [name for source in sources for name in _ASSIGNED.findall(source)]
 
 
 def check_parameters(namespace: Mapping[str, Any], least_seeds: int = 1) -> Settings:
@@ -453,7 +420,9 @@ def check_parameters(namespace: Mapping[str, Any], least_seeds: int = 1) -> Sett
     """
     if "task" not in namespace:
         raise LotteryError("The parameter task is missing.")
-    check_names(injected_names(namespace), names())
+    for cell in namespace.get("In", []):
+        if cell.startswith("# Parameters"):  # as papermill begins what it injects
+            check_names(_ASSIGNED.findall(cell))
     refuse_misspelt(namespace, names())
     given = {name: namespace[name] for name in names() if name in namespace}
     settings = parse_settings(**{name: _placed(name, value) for name, value in given.items()})
@@ -488,46 +457,6 @@ def refuse_misspelt(namespace: Iterable[str], names: Sequence[str]) -> None:
         near = get_close_matches(variable, names, n=1, cutoff=0.75)
         if near and variable not in names and not variable.startswith("_"):
             raise LotteryError(f"Unknown parameter {variable!r}. Did you mean {near[0]!r}?")
-
-
-def describe(settings: Settings) -> dict[str, str]:
-    """The settings as short texts, for a page: what tells a run from others, and what is not as
-    preset and defaults have it.
-    """
-    given = {name: str(value) for name, value in given_by(settings).items()}
-    given["task"], given["seeds"] = settings.task.title, ", ".join(map(str, settings.seeds))
-    rate = settings.learning_rate
-    given["learning_rate"] = f"{rate:g}" if rate else "encoder's"
-    given["batch_order"] = settings.batch_order
-    for name in ("train_rows", "dev_rows"):
-        given[name] = "all" if given[name] == "0" else given[name]
-    return {name: given[name] for name in names() if name in given and name not in _PLACES}
-
-
-_PLACES = ("store", "data_dir")
-
-
-def parameter_cell() -> str:
-    """The source of the notebooks' cell of parameters: each typed, with its default and what it is.
-
-    What a preset may set is None there, so that the preset's value holds unless another is given.
-    """
-    by_preset = {name for row in PRESETS.values() for name in row}
-    lines = []
-    for row in reference():
-        kind = {"whole number": "int", "number": "float", "true or false": "bool"}.get(row["type"])
-        default = {"": "None"}.get(row["default"], row["default"])
-        if not kind:
-            default = f'"{row["default"]}"'
-        if row["name"] == "task":
-            default = '"acceptability"'
-        if row["name"] in by_preset:
-            default = "None"
-        about = row["about"]
-        if row["accepted"] and not all(word in about for word in row["accepted"].split(", ")):
-            about += f": {row['accepted']}"
-        lines.append(f"{row['name']}: {kind or 'str'} = {default}  # {about}")
-    return "\n".join(lines)
 
 
 def reference() -> list[dict[str, str]]:

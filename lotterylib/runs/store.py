@@ -21,20 +21,32 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save_file
 
 from lotterylib.data.files import MANIFEST, checksums, damage_of, read_json, write_json
 from lotterylib.errors import LotteryError, reason_of
 from lotterylib.runs.stopping import raise_if_stopped
+from lotterylib.subnetworks import (
+    StructuredSubnetwork,
+    Subnetwork,
+    WeightSubnetwork,
+    natural_order,
+)
+
+if TYPE_CHECKING:  # subnetworks can be read without waiting for torch
+    from lotterylib.scoring import Score
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{,99}")
+_SIZE = re.compile(r"[0-9]{1,18}")
 
 
 @dataclass(frozen=True)
@@ -91,15 +103,14 @@ class RunStore:
 
     def is_whole(self, key: Key) -> bool:
         """Whether the artefact is there and matches its checksums."""
-        return self.has(key) and not damage_of(self.root / key.path)
+        return not damage_of(self.root / key.path)
 
     def is_claimed(self, key: Key) -> bool:
         """Whether some process is making the artefact now."""
-        lock = FileLock(self._claim(key))
-        if not Path(lock.lock_file).is_file():
+        if not (claim := self._claim(key)).is_file():
             return False
         try:
-            with lock.acquire(blocking=False):
+            with FileLock(claim).acquire(blocking=False):
                 return False
         except Timeout:
             return True
@@ -141,11 +152,15 @@ class RunStore:
                 `failed_since`; also whatever `make` raises. The reason is kept for `failure`.
         """
         folder = self.root / key.path
-        if folder.is_dir() and not damage_of(folder):
+        if self.is_whole(key):
             return folder
         try:
             with self._claimed(key):
-                if not self._is_sound(key):
+                if folder.is_dir() and (damage := damage_of(folder)):
+                    told = f"{folder} is damaged ({damage}); it is computed again."
+                    warnings.warn(told, stacklevel=2)
+                    self._discard(key)
+                if not folder.is_dir():
                     self._refuse_if_failed(key)
                     self._make(key, make, device)
                     self._failure(key).unlink(missing_ok=True)
@@ -157,15 +172,6 @@ class RunStore:
             error.add_note(f"while computing {key.path}")
             raise
         return folder
-
-    def _is_sound(self, key: Key) -> bool:
-        """Whether the artefact, which this process has claimed, is there; damage is set aside."""
-        folder = self.root / key.path
-        damage = damage_of(folder) if folder.is_dir() else ""
-        if damage:
-            warnings.warn(f"{folder} is damaged ({damage}); it is computed again.", stacklevel=3)
-            self._discard(key)
-        return folder.is_dir()
 
     def _make(self, key: Key, make: Callable[[Path], None], device: str) -> None:
         started = time.perf_counter()
@@ -282,3 +288,62 @@ def _commit() -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def write_score(folder: Path, score: Score) -> None:
+    """Write a score into a folder."""
+    write_json(folder / "score.json", asdict(score))
+
+
+def read_score(folder: Path) -> Score:
+    """Read what `write_score` wrote; equal to what was written."""
+    from lotterylib.scoring import Score
+
+    values = read_json(folder / "score.json")
+    return Score(values["metrics"], values["constant"], tuple(values["predictions"]))
+
+
+def save_subnetwork(subnetwork: Subnetwork, path: Path) -> None:
+    """Write a subnetwork as safetensors; booleans of weight subnetworks are packed eight a byte."""
+    if isinstance(subnetwork, StructuredSubnetwork):
+        save_file({"heads": subnetwork.heads, "mlps": subnetwork.mlps}, path)
+        return
+    packed = {name: np.packbits(kept) for name, kept in subnetwork.weights.items()}
+    shapes = {name: ",".join(map(str, kept.shape)) for name, kept in subnetwork.weights.items()}
+    # One entry: the order of several in the file is random, and equal subnetworks are equal files.
+    save_file(packed, path, metadata={"shapes": json.dumps(shapes, sort_keys=True)})
+
+
+def load_subnetwork(path: Path) -> Subnetwork:
+    """Read what `save_subnetwork` wrote; the result equals what was saved.
+
+    Raises:
+        LotteryError: the file is missing, damaged, or holds something else.
+    """
+    try:
+        arrays = load_file(path)
+        with safe_open(path, "numpy") as file:
+            shapes = file.metadata() or {}
+        if "shapes" in shapes:  # older stores have an entry per parameter
+            shapes = dict(json.loads(shapes["shapes"]))
+    except (
+        *(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError),
+        SafetensorError,
+    ) as error:  # the last ones come of types that NumPy lacks, and of JSON
+        raise LotteryError(f"{path} is not a readable subnetwork: {error}.") from None
+    if arrays.keys() == {"heads", "mlps"}:
+        return StructuredSubnetwork(arrays["heads"], arrays["mlps"])
+    if not arrays or arrays.keys() != shapes.keys():
+        raise LotteryError(f"{path} holds no subnetwork.")
+    weights = {}
+    for name in sorted(arrays, key=natural_order):
+        sizes = str(shapes[name]).split(",")
+        numbers = [name.split(".")[0], *sizes]
+        if arrays[name].dtype != np.uint8 or not all(map(_SIZE.fullmatch, numbers)):
+            raise LotteryError(f"{path} holds no subnetwork: {name} is not a packed mask.")
+        shape = tuple(map(int, sizes))
+        if arrays[name].shape != ((math.prod(shape) + 7) // 8,):
+            raise LotteryError(f"{path} holds no subnetwork: {name} has the wrong size.")
+        bits = np.unpackbits(arrays[name], count=math.prod(shape))
+        weights[name] = bits.astype(bool).reshape(shape)
+    return WeightSubnetwork(weights)

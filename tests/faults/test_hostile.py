@@ -22,9 +22,8 @@ from lotterylib.data.pretrained import Encoder, find_encoder, folder_of
 from lotterylib.errors import LotteryError
 from lotterylib.pattern_cnn import PatternCNN, load_cnn, save_cnn
 from lotterylib.report.imported import read_masks
-from lotterylib.runs.artefacts import load_subnetwork, save_subnetwork
 from lotterylib.runs.settings import Settings, parse_settings
-from lotterylib.runs.store import Key, RunStore
+from lotterylib.runs.store import Key, RunStore, load_subnetwork, save_subnetwork
 from lotterylib.subnetworks import StructuredSubnetwork, Subnetwork, WeightSubnetwork
 from lotterylib.tasks import find_task
 

@@ -31,8 +31,8 @@ from lotterylib.report.published import publish
 from lotterylib.runs.experiment import open_experiment
 from lotterylib.runs.jobs import ALL
 from lotterylib.runs.lottery import retrained, tickets_in_order
-from lotterylib.runs.presets import PAPER_SEEDS
-from lotterylib.runs.settings import given_by, names, parameter_cell, parse_settings
+from lotterylib.runs.presets import PAPER_SEEDS, PRESETS
+from lotterylib.runs.settings import given_by, names, parse_settings, reference
 from lotterylib.runs.store import RunStore
 from lotterylib.tasks import TASKS
 
@@ -129,6 +129,27 @@ def test_every_parameter_is_typed_and_explained(template):
     for name, parameter in described.items():
         assert parameter["inferred_type_name"] in ("str", "int", "float", "bool"), name
         assert len(parameter["help"]) >= 8, name
+
+
+def parameter_cell():
+    """The source of the cell of parameters: each typed, with its default and what it is. What a
+    preset may set is None, so that the preset's value holds unless another is given.
+    """
+    by_preset = {name for row in PRESETS.values() for name in row}
+    lines = []
+    for row in reference():
+        kinds = {"whole number": "int", "number": "float", "true or false": "bool"}
+        kind, default, about = kinds.get(row["type"], "str"), row["default"], row["about"]
+        if row["name"] == "task":
+            default = "acceptability"
+        if kind == "str":
+            default = f'"{default}"'
+        if row["name"] in by_preset:
+            default = "None"
+        if row["accepted"] and not all(word in about for word in row["accepted"].split(", ")):
+            about += f": {row['accepted']}"
+        lines.append(f"{row['name']}: {kind} = {default}  # {about}")
+    return "\n".join(lines)
 
 
 def test_the_cell_of_parameters_is_what_the_declaration_gives(template):

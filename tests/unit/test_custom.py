@@ -21,7 +21,7 @@ from lotterylib.errors import LotteryError
 from lotterylib.report.results import collect, format_verdicts, verdicts
 from lotterylib.runs import grid
 from lotterylib.runs.experiment import open_experiment
-from lotterylib.runs.settings import describe, given_by, parse_settings
+from lotterylib.runs.settings import given_by, parse_settings
 from lotterylib.tasks import TASKS, in_order, title_of
 
 GERMAN = ["Der Film war großartig.", 'Sie sagte: "öde, ja"', "Mäßig, sehr mäßig", "Ein\tTab, nein"]
@@ -395,7 +395,6 @@ def test_settings_lead_to_the_file_and_name_the_task(smoke):
     settings = parse_settings(**smoke)
     assert given_by(settings)["task"] == "mood.yml"
     assert parse_settings(**given_by(settings)) == settings
-    assert describe(settings)["task"] == "mood"
     assert custom.title_of_given("mood.yml") == title_of("mood") == "mood"
     with pytest.raises(LotteryError, match="mood takes no data directory: it is described by mood"):
         parse_settings(**smoke, data_dir=".")

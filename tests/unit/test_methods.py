@@ -13,7 +13,6 @@ from lotterylib.runs.methods import (
     METHODS,
     PHASES,
     SEVERAL_SEEDS,
-    Method,
 )
 
 EVERY_KIND = {*KINDS, "inverted"}
@@ -35,11 +34,6 @@ def test_every_method_kind_and_phase_is_scored_somewhere():
     assert methods == set(ALL_METHODS)
     assert kinds == EVERY_KIND
     assert phases == EVERY_PHASE
-
-
-def test_no_page_scores_the_same_twice():
-    for grid in GRIDS.values():
-        assert len(set(grid)) == len(grid)
 
 
 def test_figure_2_is_methods_times_kinds_times_phases():
@@ -67,23 +61,10 @@ def test_a_row_says_all_that_makes_a_method_its_own():
         )
 
 
-@pytest.mark.parametrize(
-    ("prunes", "structured"),
-    [(("heads", "mlps"), True), (("heads",), True), (("mlps",), True), (("weights",), False)],
-)
-def test_weights_alone_are_not_structured(prunes, structured):
-    assert Method("some", prunes, "some").is_structured is structured
-
-
 def test_super_survivors_are_scored_on_a_page_of_several_seeds_only():
     pages = {page for page, method, _, _ in SCORED if ALL_METHODS[method].way == "agreement"}
     assert pages
     assert pages <= set(SEVERAL_SEEDS) <= set(CORE)
-
-
-def test_what_was_not_searched_is_not_inverted():
-    searched = {method for _, method, kind, _ in SCORED if kind == "inverted"}
-    assert {ALL_METHODS[method].way for method in searched} == {"search"}
 
 
 def test_subnetworks_of_pre_trained_weights_are_never_scored_with_fine_tuned_ones():

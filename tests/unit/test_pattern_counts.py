@@ -13,7 +13,6 @@ from lotterylib.runs import pattern_counts
 from lotterylib.runs.experiment import open_experiment
 from lotterylib.runs.pattern_counts import (
     CONDITIONS,
-    EXAMPLES,
     classifier,
     count_patterns,
     counts_key,
@@ -129,12 +128,6 @@ def test_the_official_preset_takes_rows_and_no_token_types(opened, condition):
     assert not close(count_patterns(opened(), 3, condition), count_patterns(made, 3, condition))
 
 
-def test_each_of_the_two_alone_makes_a_difference(opened):
-    base = count_patterns(opened(), 3, "fine-tuned, normed")
-    for fields in ({"attention_slices": "rows"}, {"attention_token_types": False}):
-        assert not close(count_patterns(opened(**fields), 3, "fine-tuned, normed"), base)
-
-
 def test_inside_a_subnetwork_the_maps_are_those_of_the_gated_model(opened):
     made = opened()
     survivors = made.subnetwork(3, "super", "good")
@@ -180,22 +173,6 @@ def test_the_table_is_of_all_heads_and_super_survivors_where_the_preset_says(ope
         assert sum(means) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("preset", ["paper", "official"])
-def test_only_the_official_preset_measures_inside_and_only_super_survivors(
-    opened, preset, monkeypatch
-):
-    asked = []
-
-    def count(made, seed, condition, report=None, within="full"):
-        asked.append(within)
-        return np.ones((3, 4, 5), dtype=int)
-
-    monkeypatch.setattr(pattern_counts, "count_patterns", count)
-    shares_table(opened(preset))
-    of_super = "super" if preset == "official" else "full"
-    assert asked == ["full", "full", of_super, of_super] * 4
-
-
 def test_one_seed_has_no_super_survivors(opened):
     assert shares_table(opened(seeds=[3]))["heads"].tolist() == ["all"] * 4
 
@@ -238,7 +215,3 @@ def test_the_classifier_is_trained_once_per_store(tmp_path, monkeypatch):
     store = RunStore(tmp_path)
     assert [classifier(store) for _ in range(3)] == ["a classifier"] * 3
     assert trained == [pattern_counts.CNN_SEED]
-
-
-def test_the_paper_takes_a_hundred_examples():
-    assert EXAMPLES == 100

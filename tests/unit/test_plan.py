@@ -61,6 +61,15 @@ def test_steps_and_passes_are_timed_and_leave_no_artefact_but_tokens(order, tmp_
     assert [path.parts[-3].split("-")[0] for path in tmp_path.rglob("config.json")] == ["word"]
 
 
+def test_a_model_that_does_not_fit_is_a_sentence(made, monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("CUDA error: out of memory\nCompile with this and that")
+
+    monkeypatch.setattr(made, "pretrained", refuse)
+    with pytest.raises(LotteryError, match=r"can be computed here: .*of memory$"):
+        measure(made)
+
+
 def standings(made, pages=PAGES):
     return {place: standing_of(piece) for place, piece in pieces_of([(made, pages)]).items()}
 
@@ -71,7 +80,7 @@ def counts(made):
 
 
 def test_every_job_is_in_one_state(made):
-    jobs = list(jobs_of(made.settings, PAGES))
+    jobs = jobs_of(made.settings, PAGES)
     assert counts(made) == {"done": 0, "running": 0, "failed": 0, "missing": len(jobs)}
     compute(made, Job("finetune", 3), silent)
     compute(made, Job("search", 3, "magnitude"), silent)
@@ -133,6 +142,8 @@ def test_the_commands_tell_it(tmp_path, monkeypatch, capsys):
     request = ["acceptability", "--encoder", "tiny", "--budget", "smoke", "--seeds", "7"]
     request += ["--train-rows", "16", "--dev-rows", "16", "--store", str(tmp_path), "--no-pages"]
     request += ["--jobs", "1"]
+    (tmp_path / "10_variants.ipynb").touch()  # a page that nobody asked for
+    monkeypatch.chdir(tmp_path)
     assert main(["plan", *request]) == 0
     told = capsys.readouterr().out
     assert "0 of 24 jobs are done. The rest will take about 0" in told

@@ -11,7 +11,7 @@ from lotterylib.finetuning import train
 from lotterylib.runs.jobs import is_done, jobs_of, key_of
 from lotterylib.runs.methods import CORE
 from lotterylib.runs.request import impossible, pages_wanted
-from lotterylib.runs.run import compute_all, without_failures
+from lotterylib.runs.run import compute_all, processes, without_failures
 from tests.small import small_experiment
 
 
@@ -35,7 +35,7 @@ def test_a_failed_job_stops_only_those_that_need_it(tmp_path, capsys):
     needing = [failure for failure in failures if not failure.itself]
     assert len(needing) == 6  # good, random and bad, pruned and retrained
     assert all("seed 3" in f.name and "which failed" in f.reason for f in needing)
-    jobs = list(jobs_of(mine.settings, ("04_subnetworks",)))
+    jobs = jobs_of(mine.settings, ("04_subnetworks",))
     assert sum(is_done(mine, job) for job in jobs) == len(jobs) - 7
     assert capsys.readouterr().err.count("FAILED") == 1
     plan = [(mine, ("01_finetune", "03_magnitude_pruning", "05_stability", "11_extensions"))]
@@ -89,7 +89,7 @@ def test_training_that_fails_is_tried_once_for_all_that_need_it(tmp_path, monkey
         f"Acceptability (generated), seed {seed}: finetune" for seed in (3, 1)
     ]
     assert all("no longer a number" in failure.reason for failure in failures)
-    assert len(failures) == len(list(jobs_of(mine.settings, ("04_subnetworks",)))) - 1
+    assert len(failures) == len(jobs_of(mine.settings, ("04_subnetworks",))) - 1
     assert len(tries) == 2
 
 
@@ -97,6 +97,7 @@ def test_pages_that_are_there_stay_wanted(tmp_path):
     assert pages_wanted([], tmp_path) == list(CORE)
     (tmp_path / "10_variants.ipynb").touch()
     assert pages_wanted(["extensions"], tmp_path) == [*CORE, "10_variants", "11_extensions"]
+    assert pages_wanted(["extensions"], None) == [*CORE, "11_extensions"]
 
 
 def test_what_cannot_be_made_is_known_beforehand(tmp_path):
@@ -123,3 +124,12 @@ def test_what_two_parts_of_a_run_share_is_computed_once(tmp_path, capsys):
     assert said.count("seed 3: rewound structured good: ") == 1
     assert "seed 1: rewound" not in said
     assert len(jobs) > len(keys)
+
+
+def test_processors_that_others_have_are_not_counted(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {5, 7}, raising=False)
+    assert processes() == 2
+    monkeypatch.delattr("os.sched_getaffinity")
+    assert processes() == 4

@@ -1,10 +1,8 @@
 """The run store: an artefact is whole and true, or it is made again."""
 
 import errno
-import json
 import multiprocessing
 import os
-import threading
 import time
 import warnings
 from pathlib import Path
@@ -67,23 +65,7 @@ def leftovers(store):
 
 @pytest.mark.parametrize("field", ["encoder", "task", "stage"])
 @pytest.mark.parametrize(
-    "name",
-    [
-        "",
-        ".",
-        "..",
-        "../x",
-        "a/b",
-        "/etc",
-        "a\\b",
-        ".hidden",
-        "-rf",
-        "a b",
-        "a\n",
-        "a\0",
-        "ä",
-        "a:b",
-    ],
+    "name", ["", "..", "../x", "/etc", "a\\b", "-rf", "a b", "a\n", "ä", "a:b"]
 )
 def test_names_that_could_leave_the_store_are_refused(field, name):
     with pytest.raises(LotteryError, match="cannot name a folder"):
@@ -161,13 +143,6 @@ def test_a_second_fetch_computes_nothing(store):
     assert leftovers(store) == []
 
 
-def test_another_configuration_seed_or_place_is_another_artefact(store):
-    make = Maker()
-    for other in ({}, {"seed": 1}, {"config": {}}, {"task": "x"}, {"stage": "x"}, {"encoder": "x"}):
-        store.fetch(key(**other), make)
-    assert make.calls == 6
-
-
 def test_whoever_may_read_the_store_may_read_every_file_of_it(store):
     def make(folder):
         save_file({"a": np.zeros(2)}, folder / "a.safetensors")
@@ -198,10 +173,10 @@ def test_provenance_without_a_repository(monkeypatch):
     assert provenance("CPU")["commit"] == ""
 
 
-def damage_flip(folder, name, position, mask):
-    data = bytearray((folder / name).read_bytes())
+def flip(file, position, mask):
+    data = bytearray(file.read_bytes())
     data[int(position * (len(data) - 1))] ^= mask
-    (folder / name).write_bytes(bytes(data))
+    file.write_bytes(bytes(data))
 
 
 def is_made_again(store, damage):
@@ -221,33 +196,25 @@ def is_made_again(store, damage):
     return artefact.items() <= content(folder).items()
 
 
-@pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize(("position", "mask"), [(0, 0xFF), (0.5, 0x01), (1, 0x80)])
-def test_a_flipped_byte_is_never_returned(name, position, mask, store):
-    assert is_made_again(store, lambda folder: damage_flip(folder, name, position, mask))
+DAMAGE = {
+    "first byte": lambda file: flip(file, 0, 0xFF),
+    "a bit": lambda file: flip(file, 0.5, 0x01),
+    "last byte": lambda file: flip(file, 1, 0x80),
+    "missing": Path.unlink,
+    "cut short": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
+    "empty": lambda file: file.write_bytes(b""),
+}
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_missing_file_is_noticed(name, store):
-    assert is_made_again(store, lambda folder: (folder / name).unlink())
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_file_is_noticed(name, kind, store):
+    assert is_made_again(store, lambda folder: DAMAGE[kind](folder / name))
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_a_file_cut_short_is_noticed(name, store):
-    def cut(folder):
-        data = (folder / name).read_bytes()
-        (folder / name).write_bytes(data[: len(data) // 2])
-
-    assert is_made_again(store, cut)
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_an_empty_file_is_noticed(name, store):
-    assert is_made_again(store, lambda folder: (folder / name).write_bytes(b""))
-
-
-def test_an_extra_file_is_noticed(store):
+def test_what_does_not_belong_there_is_noticed(store):
     assert is_made_again(store, lambda folder: (folder / "more.json").write_text("{}"))
+    assert is_made_again(RunStore(store.root / "2"), lambda folder: (folder / "more").mkdir())
 
 
 def test_swapped_files_are_noticed(store):
@@ -257,18 +224,6 @@ def test_swapped_files_are_noticed(store):
         (folder / "x").rename(folder / "good.safetensors")
 
     assert is_made_again(store, swap)
-
-
-def test_an_empty_folder_is_noticed(store):
-    def empty(folder):
-        for file in folder.iterdir():
-            file.unlink()
-
-    assert is_made_again(store, empty)
-
-
-def test_an_extra_folder_is_noticed(store):
-    assert is_made_again(store, lambda folder: (folder / "more").mkdir())
 
 
 @pytest.mark.parametrize("text", ["null", "5", "[]", "true"])
@@ -305,39 +260,6 @@ def test_a_failure_while_repairing_does_not_bring_the_damage_back(store):
     with pytest.warns(UserWarning, match="score.json"), pytest.raises(ZeroDivisionError):
         store.fetch(key(), fail)
     assert not store.has(key())
-
-
-def test_a_half_written_artefact_of_a_killed_process_is_not_used(store):
-    half = store.root / ".partial" / "search-abc"
-    half.mkdir(parents=True)
-    (half / "score.json").write_text("{}")
-    make = Maker()
-    store.fetch(key(), make)
-    assert make.calls == 1
-
-
-def test_threads_that_want_the_same_make_it_once(store):
-    make, begun, results = Maker(), threading.Event(), []
-
-    def slowly(folder):
-        begun.set()
-        time.sleep(0.2)
-        make(folder)
-
-    threads = [
-        threading.Thread(target=lambda: results.append(store.fetch(key(), slowly)))
-        for _ in range(3)
-    ]
-    for thread in threads:
-        thread.start()
-    assert begun.wait(30)
-    assert store.is_claimed(key())
-    for thread in threads:
-        thread.join(60)
-    assert not store.is_claimed(key())
-    assert results == [store.root / key().path] * 3
-    assert make.calls == 1
-    assert_valid(store)
 
 
 def fetch_in_process(root, queue):
@@ -448,20 +370,6 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(store):
     assert not store.has(key())
 
 
-def test_a_disk_that_is_really_full_is_a_sentence(tmp_path):
-    if not Path("/dev/full").exists():
-        pytest.skip("no /dev/full here")
-    store = RunStore(tmp_path)
-
-    def make(folder):
-        (folder / "losses.json").symlink_to("/dev/full")
-        write_json(folder / "losses.json", list(range(1 << 16)))
-
-    with pytest.raises(LotteryError, match="No space left on device"):
-        store.fetch(key(), make)
-    assert leftovers(store) == []
-
-
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_store_that_cannot_be_written_to_is_read_all_the_same(store):
     folder = store.fetch(key(), Maker())
@@ -490,10 +398,3 @@ def assert_valid(store):
     assert [path.name for path in (store.root / "tiny" / "rte").iterdir()] == [
         key().path.parent.name
     ]
-
-
-def test_the_manifest_names_every_file_but_itself(store):
-    folder = store.fetch(key(), Maker())
-    manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest.keys() == set(FILES) - {"manifest.json"}
-    assert all(len(checksum) == 64 for checksum in manifest.values())

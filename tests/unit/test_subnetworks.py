@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from lotterylib.encoder import ARCHITECTURES, Shape, layers_of, prunable_weights, shape_of
 from lotterylib.errors import LotteryError
 from lotterylib.gates import remove
-from lotterylib.runs.artefacts import load_subnetwork, save_subnetwork
+from lotterylib.runs.store import load_subnetwork, save_subnetwork
 from lotterylib.subnetworks import (
     StructuredSubnetwork,
     WeightSubnetwork,
