@@ -53,16 +53,7 @@ def test_each_entry_equals_a_loop_over_seeds(lists, part):
     assert np.isnan(found.p.diagonal()).all()
 
 
-def test_seeds_are_matched_and_the_diagonal_counts_survivors():
-    found = task_overlap(
-        {"a": heads_only("1100", "0011"), "b": heads_only("1100", "1100")}, "heads", permutations=9
-    )
-    np.testing.assert_array_equal(found.mean, [[2, 1], [1, 2]])
-    np.testing.assert_allclose(found.sd, [[0, np.sqrt(2)], [np.sqrt(2), 0]])
-    np.testing.assert_array_equal(found.chance, [[1, 1], [1, 1]])
-
-
-@pytest.mark.parametrize("shared", [9, 12, 15])
+@pytest.mark.parametrize("shared", [9, 13])
 def test_the_p_value_of_single_subnetworks_is_that_of_fishers_exact_test(shared):
     items = np.arange(40)
     one, other = items < 18, (items < shared) | (items >= 40 - (24 - shared))
