@@ -118,12 +118,6 @@ def test_every_task_is_read_alike_in_both_layouts(name, tmp_path):
     assert found[0].fingerprint == found[1].fingerprint
 
 
-def test_parquet_comes_before_tsv(tmp_path):
-    write_tsv(tmp_path, "rte", train=["0\tx\ty\tentailment"])
-    write_parquet(tmp_path, "rte")
-    assert len(load_data(find_task("rte"), str(tmp_path)).train) == 3
-
-
 def test_a_part_of_a_split_is_read_and_said(tmp_path):
     folder = write_parquet(tmp_path, "rte")
     (folder / "train.parquet").rename(folder / "train_subset1000.parquet")
@@ -155,63 +149,48 @@ def test_a_missing_directory_or_folder_is_named(tmp_path, monkeypatch):
     assert len(load_data(find_task("stsb"), "~/GLUE").train) == 3
 
 
-@pytest.mark.parametrize("name", ["cola", "mnli"])
-def test_a_missing_file_is_named(name, tmp_path):
-    folder = write_tsv(tmp_path, name)
-    (folder / dev_file(name)).unlink()
-    assert f"{folder / dev_file(name)} is missing" in refused(tmp_path, name)
-    write_tsv(tmp_path, name)
-    (folder / "train.tsv").unlink()
-    assert f"{folder / 'train.tsv'} is missing" in refused(tmp_path, name)
-    folder = write_parquet(tmp_path, name)
-    split = find_task(name).dev_split
-    (folder / f"{split}.parquet").unlink()
-    assert f"{folder} lacks the file {split}.parquet" in refused(tmp_path, name)
+def test_a_missing_file_is_named_and_parquet_comes_before_tsv(tmp_path):
+    folder = write_tsv(tmp_path, "mnli")
+    for file in ("dev_matched.tsv", "train.tsv"):
+        (folder / file).unlink()
+        assert f"{folder / file} is missing" in refused(tmp_path, "mnli")
+    folder = write_parquet(tmp_path, "mnli")
+    assert len(load_data(find_task("mnli"), str(tmp_path)).train) == 3
+    (folder / "validation_matched.parquet").unlink()
+    message = refused(tmp_path, "mnli")
+    assert message.startswith(f"{folder} lacks the file validation_matched.parquet")
 
 
-@pytest.mark.parametrize("name", ["mnli"])
-def test_a_missing_column_is_named(name, tmp_path):
-    folder = write_parquet(tmp_path, name)
-    for column in (*find_task(name).columns, "label"):
-        write_parquet(tmp_path, name)
-        pd.read_parquet(folder / "train.parquet").drop(columns=column).to_parquet(
-            folder / "train.parquet"
-        )
-        message = refused(tmp_path, name)
-        assert f"Unknown column of {folder / 'train.parquet'}: {column!r}." in message
-        assert "Accepted: " in message
-
-
-def test_a_missing_column_of_a_tsv_is_named(tmp_path):
+def test_a_missing_column_is_named(tmp_path):
     file = write_tsv(tmp_path, "mrpc") / "train.tsv"
     file.write_text(file.read_text().replace("#2 String", "#2 Strin"))
     assert refused(tmp_path, "mrpc").startswith(
         f"Unknown column of {file}: '#2 String'. Did you mean '#2 Strin'?"
     )
+    file = write_parquet(tmp_path, "mrpc") / "train.parquet"
+    pd.read_parquet(file).drop(columns="label").to_parquet(file)
+    assert f"Unknown column of {file}: 'label'. Accepted: " in refused(tmp_path, "mrpc")
 
 
 @pytest.mark.parametrize(
-    ("name", "label"),
+    ("name", "label", "accepted"),
     [
-        ("rte", -1),
-        ("mnli", 3),
-        ("cola", 0.5),
-        ("stsb", 5.5),
-        ("stsb", -0.1),
-        ("stsb", None),
+        ("rte", -1, "entailment, not_entailment (or 0 to 1)"),
+        ("mnli", 3, "entailment, neutral, contradiction (or 0 to 2)"),
+        ("cola", 0.5, "unacceptable, acceptable (or 0 to 1)"),
+        ("stsb", 5.5, "numbers from 0 to 5"),
+        ("stsb", -0.1, "numbers from 0 to 5"),
+        ("stsb", None, "numbers from 0 to 5"),
     ],
 )
-def test_an_unknown_label_is_named_with_its_row(name, label, tmp_path):
+def test_an_unknown_label_is_named_with_its_row(name, label, accepted, tmp_path):
     good = TSV[name][5]
     folder = write_parquet(tmp_path, name, dev={"label": [good[0], label, good[1]]})
-    message = refused(tmp_path, name)
     what = "no label" if label is None else f"the label '{label:g}', which {TASKS[name].title} does"
     file = folder / f"{TASKS[name].dev_split}.parquet"
+    message = refused(tmp_path, name)
     assert message.startswith(f"{file}, row 2: the row has {what}")
-    accepted = (
-        "numbers from 0 to 5" if name == "stsb" else f"{', '.join(TASKS[name].labels)} (or 0 to"
-    )
-    assert accepted in message
+    assert f"Accepted: {accepted}." in message
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def brightness_by_sorting(attention):
     return np.minimum(attention / scale, 1)
 
 
-@pytest.mark.parametrize("n", [2, 3, 7, 20])
+@pytest.mark.parametrize("n", [2, 7, 20])
 def test_brightness_equals_a_sort(n, rng):
     attention = rng.random((n, n))
     np.testing.assert_allclose(brightness(attention), brightness_by_sorting(attention), rtol=1e-6)
@@ -115,12 +115,10 @@ def features_by_loops(attention):
     )
 
 
-@pytest.mark.parametrize("number", range(15))
-def test_features_equal_loops(number):
-    attention = generate_maps(15, seed=4, lengths=(8, 33))[0][number]
-    found, wanted = features(attention), features_by_loops(attention)
-    for name in ("agreement", "diagonal", "concentration", "block"):
-        assert getattr(found, name) == pytest.approx(getattr(wanted, name), rel=1e-4, abs=1e-5)
+def test_features_equal_loops():
+    for attention in generate_maps(15, seed=4, lengths=(8, 33))[0]:
+        wanted = pytest.approx(vars(features_by_loops(attention)), rel=1e-4, abs=1e-5)
+        assert vars(features(attention)) == wanted
 
 
 @pytest.mark.parametrize("empty", [np.zeros((9, 9)), np.full((9, 9), 0.2)], ids=["zero", "even"])
@@ -129,7 +127,7 @@ def test_maps_without_contrast_have_features_and_are_heterogeneous(empty):
     assert classify_by_rules([empty]).tolist() == [PATTERNS.index("heterogeneous")]
 
 
-@pytest.mark.parametrize("n", [12, 25, 60, 128])
+@pytest.mark.parametrize("n", [12, 25, 128])
 def test_rules_name_clear_patterns_at_any_length(n):
     middle = n // 2
     both = 0.5 * column_map(n, [0]) + 0.5 * diagonal_map(n, -1)
@@ -187,10 +185,9 @@ def test_half_of_the_generated_maps_are_raw_and_half_weighted():
     assert min(each.min() for each in maps) >= 0
 
 
-@pytest.mark.parametrize("length", [4, 5, 6])
-def test_the_shortest_maps_can_be_generated(length):
-    maps, _ = generate_maps(100, seed=1, lengths=(length, length))
-    assert all(each.shape == (length, length) and np.isfinite(each).all() for each in maps)
+def test_the_shortest_maps_can_be_generated():
+    maps, _ = generate_maps(200, seed=1, lengths=(4, 5))
+    assert all(np.isfinite(each).all() for each in maps)
     classify_by_rules(maps)
 
 
