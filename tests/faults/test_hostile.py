@@ -37,9 +37,7 @@ READERS_OF_CODE = {
     *("os.system", "os.popen", "yaml.load", "yaml.unsafe_load", "yaml.full_load"),
 }
 FEW = settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

@@ -266,10 +266,3 @@ def test_no_arrangement_overlaps_more_often_than_the_least_p_value(masks):
     ]
     share = np.mean(np.array(totals) == max(totals))
     assert least_overlap_p(masks, permutations=10**6) == pytest.approx(max(share, 1 / (1 + 10**6)))
-
-
-def test_the_least_p_value_is_reached_by_masks_that_lie_within_each_other():
-    masks = nested((4, 5, 6), 10)
-    found = agreement(masks, permutations=4000).overlap_p
-    least = least_overlap_p(masks, 4000)
-    assert found == pytest.approx(least, abs=4 * np.sqrt(least / 4000) + 1 / 4000)

@@ -108,17 +108,6 @@ def test_padding_changes_nothing(family, norm_weighted, family_model, family_inp
 
 
 @every_family
-def test_contributions_of_the_heads_sum_to_what_w_o_gives(family, family_model, family_inputs):
-    model = family_model(family)
-    inputs = family_inputs(model)
-    wanted = projected(model, inputs)
-    alpha, transformed = reference(model, inputs)
-    assert torch.allclose((alpha @ transformed).sum(2), wanted, rtol=1e-4, atol=1e-4)
-    alpha, transposed = reference(model, inputs, "rows")
-    assert ((alpha @ transposed).sum(2) - wanted).abs().max() > 0.1 * wanted.abs().max()
-
-
-@every_family
 @pytest.mark.parametrize("slices", ["columns", "rows"])
 def test_norm_weighted_maps_equal_the_norms_of_the_written_out_vectors(
     family, slices, family_model, family_inputs
@@ -182,16 +171,6 @@ def test_a_model_without_all_its_heads_is_refused(family, gone, family_model, fa
         attention_maps(remove(model, smaller), family_inputs(model))
 
 
-def test_a_model_without_an_mlp_has_maps(family_model, family_inputs):
-    model = family_model("bert")
-    inputs = family_inputs(model)
-    chosen = StructuredSubnetwork(np.ones((LAYERS, HEADS), dtype=bool), np.array([1, 0, 1]) > 0)
-    with gated(model, *gate_values(chosen)):
-        wanted = attention_maps(model, inputs, norm_weighted=True)
-    maps = attention_maps(remove(model, chosen), inputs, norm_weighted=True)
-    assert torch.allclose(maps, wanted, rtol=1e-4, atol=1e-5)
-
-
 def test_unknown_slices_are_refused(family_model, family_inputs):
     model = family_model("bert")
     with pytest.raises(LotteryError, match=r"'row'.*Did you mean 'rows'.*columns, rows"):
@@ -227,6 +206,8 @@ def test_no_vector_of_the_hidden_size_per_head(slices, family_model):
 def test_maps_of_gives_each_example_in_the_order_of_the_rows(tiny_model, encoded):
     model, split = tiny_model("entailment", rough=0.2), encoded("entailment", 60)
     rows = np.random.default_rng(0).permutation(60)[:40].tolist()  # more than two batches
+    rows[1] = rows[0]
+    assert maps_of(model, split, []) == []
     assert len({split.lengths[row] for row in rows}) > 5
     for norm_weighted in (False, True):
         together = maps_of(model, split, rows, norm_weighted)
@@ -241,16 +222,6 @@ def test_maps_of_gives_each_example_in_the_order_of_the_rows(tiny_model, encoded
             np.testing.assert_array_equal(alone, attention_maps(model, inputs, norm_weighted)[0])
 
 
-def test_maps_of_within_gates_are_those_of_the_subnetwork(tiny_model, encoded):
-    model, split = tiny_model("acceptability", rough=0.2), encoded("acceptability", 5)
-    full = maps_of(model, split, [3, 1], True, "rows")
-    with gated(model, *gate_values(subnetwork())):
-        inner = maps_of(model, split, [3, 1], True, "rows")
-    for before, after in zip(full, inner, strict=True):
-        np.testing.assert_array_equal(before[0], after[0])
-        assert np.abs(before[1:] - after[1:]).max() > 1e-2
-
-
 def test_token_types_matter_for_pairs_alone(tiny_model, encoded):
     for task, paired in (("entailment", True), ("acceptability", False)):
         model, split = tiny_model(task, rough=0.2), encoded(task, 4)
@@ -263,13 +234,6 @@ def test_token_types_matter_for_pairs_alone(tiny_model, encoded):
         np.testing.assert_array_equal(dropped, attention_maps(model, inputs)[0])
         if paired:
             assert np.abs(kept - dropped).max() > 1e-2
-
-
-def test_the_same_row_twice_and_no_row_at_all(tiny_model, encoded):
-    model, split = tiny_model("acceptability", rough=0.2), encoded("acceptability", 3)
-    once, again = maps_of(model, split, [1, 1])
-    np.testing.assert_array_equal(once, again)
-    assert maps_of(model, split, []) == []
 
 
 def test_real_weights(minilm):

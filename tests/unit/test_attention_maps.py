@@ -6,13 +6,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from sklearn.metrics import f1_score
 
-from lotterylib.data.attention_maps import (
-    COLUMNS,
-    FOLDER,
-    HALVES,
-    KINDS,
-    load_labelled,
-)
+from lotterylib.data.attention_maps import COLUMNS, FOLDER, HALVES, KINDS, load_labelled
 from lotterylib.data.files import MANIFEST, checksums, write_json
 from lotterylib.errors import LotteryError
 from lotterylib.patterns import PATTERNS, classify_by_rules

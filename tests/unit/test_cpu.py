@@ -67,18 +67,6 @@ def test_other_types_than_float32_are_left_to_torch():
     assert layer.double()(torch.ones(4, 3, dtype=torch.float64)).dtype == torch.float64
 
 
-def test_names_parameters_and_hooks_stay(tiny_model):
-    model = tiny_model("acceptability")
-    names = {name: id(value) for name, value in model.named_parameters()}
-    seen = []
-    dense = model.base_model.encoder.layer[0].output.dense
-    dense.register_forward_hook(lambda *_: seen.append(1))
-    use_onednn(model)
-    assert {name: id(value) for name, value in model.named_parameters()} == names
-    model(input_ids=torch.tensor([[2, 6, 7, 3]]))
-    assert seen
-
-
 def test_a_model_with_parts_removed_scores_the_same(tiny_model, encoded):
     split, task = encoded("acceptability", 20), find_task("acceptability")
     heads = torch.rand(3, 4, generator=torch.Generator().manual_seed(0)).numpy() > 0.5
@@ -87,10 +75,14 @@ def test_a_model_with_parts_removed_scores_the_same(tiny_model, encoded):
     model = remove(tiny_model("acceptability", rough=0.2), kept)
     assert any(type(module) is nn.Linear for module in model.modules())
     wanted = model(**split.batch(range(20), torch.device("cpu"))[0]).logits
+    names, seen = {name: id(value) for name, value in model.named_parameters()}, []
+    model.classifier.register_forward_hook(lambda *_: seen.append(1))
     evaluate(model, split, task)
     assert not any(type(module) is nn.Linear for module in model.modules())
     found = model(**split.batch(range(20), torch.device("cpu"))[0]).logits
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    assert {name: id(value) for name, value in model.named_parameters()} == names
+    assert seen  # names, parameters and hooks stay
 
 
 FAULTS = """

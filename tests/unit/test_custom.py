@@ -18,7 +18,6 @@ from lotterylib.data.glue import held_out, load_data
 from lotterylib.data.loading import load_tokenizer
 from lotterylib.data.pretrained import find_encoder
 from lotterylib.errors import LotteryError
-from lotterylib.report.results import collect, format_verdicts, verdicts
 from lotterylib.runs import grid
 from lotterylib.runs.experiment import open_experiment
 from lotterylib.runs.settings import describe, given_by, parse_settings
@@ -407,18 +406,8 @@ def test_jobs_are_given_the_file(smoke):
     for name in ("mood", "m-o_0d"):
         assert all(re.fullmatch(allowed, job["id"].replace("mood", name)) for job in jobs)
     assert parse_settings(**jobs[0]["parameters"]).task == experiment.task
-
-
-def test_an_experiment_on_one_s_own_task_gives_tables(smoke):
-    experiment = open_experiment(parse_settings(**smoke))
-    results = collect(experiment)
-    assert set(results["task"]) == {"mood"}
-    assert results["value"].notna().all()
-    assert " mood paper smoke accuracy structured " in re.sub(
-        " +", " ", format_verdicts(verdicts(results))
-    )
+    assert set(experiment.full_score(1).predictions) <= {0, 1, 2}
     assert Path("runs/tiny/mood").is_dir()
-    assert np.isin(experiment.full_score(1).predictions, [0, 1, 2]).all()
 
 
 def test_the_chapters_example_works_as_it_stands(here):

@@ -20,9 +20,7 @@ from tests.models import KINDS
 
 LAYERS, HEADS = 3, 4
 subnetworks = st.builds(
-    StructuredSubnetwork,
-    arrays.arrays(bool, (LAYERS, HEADS)),
-    arrays.arrays(bool, (LAYERS,)),
+    StructuredSubnetwork, arrays.arrays(bool, (LAYERS, HEADS)), arrays.arrays(bool, (LAYERS,))
 )
 
 

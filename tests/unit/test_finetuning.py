@@ -221,14 +221,6 @@ def test_two_parts_visit_what_the_whole_visits(share, first, tiny_model, split, 
     assert told == pytest.approx([step / STEPS for step in range(1, STEPS + 1)])
 
 
-def test_no_steps_change_nothing(tiny_model, split):
-    model = tiny_model()
-    start = weights_of(model)
-    assert train(model, split, TASK, RECIPE, 4, part=(0.0, 0.0)) == []
-    assert same(weights_of(model), start)
-    assert not model.training
-
-
 def test_the_rate_rises_in_warm_up_and_falls_to_zero():
     shares = [rate_share(step, 10, 0.3) for step in range(10)]
     np.testing.assert_allclose(shares, [0, 1 / 3, 2 / 3, *(1 - np.arange(7) / 7)])

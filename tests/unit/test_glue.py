@@ -342,10 +342,7 @@ def test_folders_may_be_in_lower_or_upper_case_and_hidden_files_do_not_count(nam
 
 @pytest.mark.parametrize(
     ("name", "pattern", "shards"),
-    [
-        ("rte", "{}-{:05d}-of-{:05d}.parquet", 1),
-        ("mnli", "{}-{:05d}-of-{:05d}-a1b2.parquet", 3),
-    ],
+    [("rte", "{}-{:05d}-of-{:05d}.parquet", 1), ("mnli", "{}-{:05d}-of-{:05d}-a1b2.parquet", 3)],
 )
 def test_the_hubs_own_files_are_read_shard_by_shard(name, pattern, shards, tmp_path):
     folder = write_parquet(tmp_path, name)

@@ -6,13 +6,7 @@ import torch
 from torch import nn
 
 from lotterylib.errors import LotteryError
-from lotterylib.pattern_cnn import (
-    PatternCNN,
-    classify_by_cnn,
-    load_cnn,
-    save_cnn,
-    train_cnn,
-)
+from lotterylib.pattern_cnn import PatternCNN, classify_by_cnn, load_cnn, save_cnn, train_cnn
 from lotterylib.patterns import PATTERNS, generate_maps
 
 LENGTHS = (8, 30)

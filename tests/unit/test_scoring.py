@@ -7,12 +7,7 @@ from scipy import stats
 from sklearn import metrics
 
 import lotterylib.scoring
-from lotterylib.scoring import (
-    decide,
-    evaluate,
-    example_losses,
-    score_predictions,
-)
+from lotterylib.scoring import decide, evaluate, example_losses, score_predictions
 from lotterylib.tasks import find_task
 
 COLA, MNLI, STSB = find_task("cola"), find_task("mnli"), find_task("stsb")
