@@ -111,13 +111,15 @@ def test_a_csv_file_has_the_separator_of_its_header(separator, mark, here):
 
 
 def test_a_row_of_csv_may_have_several_lines_and_the_next_is_still_found(here):
-    Path("dev.csv").write_text('satz,ton\n"eins\n\nzwei",gut\ndrei,schlecht\nvier,schlecht\n')
+    rows = 'satz,ton\n"eins\n\nzwei",gut\ndrei\x0b\u2028\x1c,schlecht\nvier,schlecht\n'
+    Path("dev.csv").write_text(rows)
     Path("train.csv").write_text('satz,ton\n"eins\n\nzwei",gut\ndrei,schlecht\nvier\n')
     assert refused(written()) == (
         "train.csv, line 6: the row is cut short: it has 1 fields instead of 2."
     )
     shutil.copy("dev.csv", "train.csv")
-    assert load_data(custom.resolve("mood.yml")).train["satz"][0] == "eins\n\nzwei"
+    texts = load_data(custom.resolve("mood.yml")).train["satz"]
+    assert texts[:2] == ["eins\n\nzwei", "drei\x0b\u2028\x1c"]
 
 
 def test_pairs_several_files_and_a_pattern(here):
@@ -154,7 +156,7 @@ def test_a_share_is_held_out_by_the_seed_that_is_told(here):
     [
         ([1, 2.5, 4, 5], [1, 2.5, 4, 5], ""),
         ([-10, 0, 3, 10], [-10, 0, 3, 10], ""),
-        ([-100, 100, 0, 5], [0, 5, 2.5, 2.625], "labels from -100 to 100 are scaled to 0 to 5"),
+        ([-100, 0, -50, -20], [0, 5, 2.5, 4], "labels from -100 to 0 are scaled to 0 to 5"),
     ],
 )
 def test_numbers_are_labels_of_pearson(labels, codes, scaled, here):
@@ -165,6 +167,8 @@ def test_numbers_are_labels_of_pearson(labels, codes, scaled, here):
     assert list(data.train["label"]) == list(data.dev["label"]) == codes
     assert scaled in data.origin
     assert ("scaled" in data.origin) == bool(scaled)
+    Path("train.csv").write_text("satz,ton\na,1\nb,inf\n")
+    assert "train.csv, line 3: the row has the label 'inf', which mood does not" in refused()
 
 
 def test_other_classes_are_other_data(here):
