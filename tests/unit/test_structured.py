@@ -110,17 +110,6 @@ def test_a_score_that_never_falls_ends_in_nothing():
     assert counts(good_subnetwork(steps)) == (0, 0)
 
 
-def test_a_score_that_always_falls_keeps_the_full_model():
-    steps = search_structured(limits(144, 12), everything())
-    assert trail(steps) == [
-        ("full", 144, 12, True),
-        ("together", 130, 11, False),
-        ("heads", 137, 12, False),
-        ("mlps", 144, 11, False),
-    ]
-    assert good_subnetwork(steps) == everything()
-
-
 @pytest.mark.parametrize(("short", "kept"), [(0.0, True), (1e-9, False)])
 def test_the_threshold_itself_passes(short, kept):
     def measure(subnetwork):
@@ -214,18 +203,6 @@ def test_the_least_important_survivors_go_but_for_a_layers_best(
 
 
 # --- heads alone, MLPs alone (appendix B) --------------------------------------
-
-
-def test_heads_alone_go_in_one_phase_of_whole_steps():
-    steps = search_structured(limits(95, 12), everything(), parts=("heads",))
-    assert trail(steps) == [
-        ("full", 144, 12, True),
-        ("heads", 130, 12, True),
-        ("heads", 116, 12, True),
-        ("heads", 102, 12, True),
-        ("heads", 88, 12, False),
-    ]
-    assert good_subnetwork(steps) == steps[3].subnetwork
 
 
 def test_mlps_alone_go_one_by_one():

@@ -68,20 +68,6 @@ def test_the_random_ones_are_neither_super_survivors_nor_bad():
         assert not (random_super(good, seed).heads & bad_super(good, seed).heads).any()
 
 
-def test_bad_ones_are_topped_up_with_what_some_seeds_prune_and_then_with_survivors():
-    some = of_heads("1110100", "1110010")  # 3 always, 2 never (3 and 6), 2 undecided (4 and 5)
-    for seed in range(20):
-        heads = bad_super(some, seed).heads[0]
-        assert heads[[3, 6]].all()
-        assert heads[[4, 5]].sum() == 1
-        assert not heads[:3].any()
-    most = of_heads("1111100", "1111110")  # 5 always, 1 never, 1 undecided
-    for seed in range(20):
-        heads = bad_super(most, seed).heads[0]
-        assert heads[[5, 6]].all()
-        assert heads[:5].sum() == 3
-
-
 def test_different_seeds_draw_differently_and_bad_and_random_independently():
     good = of_heads("1" * 6 + "0" * 30, "1" * 6 + "0" * 30)
     for function in (bad_super, random_super):
