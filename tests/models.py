@@ -14,6 +14,9 @@ from lotterylib.data.grammar import generate
 from lotterylib.data.loading import quiet_transformers
 
 WORDPIECE = ("bert", "electra", "distilbert", "mpnet")
+KINDS = ("bert", "roberta", "electra", "mpnet", "distilbert")
+"""A family for each of transformers' codes that differ; the others are copies of RoBERTa's."""
+
 _CLASSES = {
     "bert": "BertTokenizer",
     "electra": "ElectraTokenizer",

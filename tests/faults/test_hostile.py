@@ -36,9 +36,7 @@ READERS_OF_CODE = {
     *("os.system", "os.popen", "yaml.load", "yaml.unsafe_load", "yaml.full_load"),
 }
 FEW = settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -80,8 +78,11 @@ def found_in(tree):
 def test_nothing_reads_code_or_calls_a_shell():
     used = [(name, each) for name, tree in trees() for each in found_in(tree)]
     assert [each for each in used if each[1] in READERS_OF_CODE] == []
-    refused = ("shell=True", "allow_pickle=True", "trust_remote_code=True", "weights_only=False")
+    refused = {"shell=True", "allow_pickle=True", "trust_remote_code=True", "weights_only=False"}
     assert [each for each in used if each[1] in refused] == []
+    bad = "import pickle\nnp.load(f, allow_pickle=True)\nsubprocess.run(c, shell=True)\neval(t)"
+    found = set(found_in(ast.parse(bad)))  # what this looks for would be found
+    assert found >= {"pickle", "allow_pickle=True", "shell=True", "eval"}
 
 
 def test_whoever_loads_arrays_or_models_says_that_no_code_comes_with_them():
@@ -93,12 +94,6 @@ def test_whoever_loads_arrays_or_models_says_that_no_code_comes_with_them():
                     assert "allow_pickle" in given, name
                 if called.startswith("Auto") and called.endswith(".from_pretrained"):
                     assert "trust_remote_code" in given, name
-
-
-def test_what_this_looks_for_would_be_found():
-    bad = "import pickle\nnp.load(f, allow_pickle=True)\nsubprocess.run(c, shell=True)\neval(t)"
-    found = set(found_in(ast.parse(bad)))
-    assert {"pickle", "allow_pickle=True", "shell=True", "eval"} <= found
 
 
 # Model directories with code of their own, or with weights that are none.
@@ -185,12 +180,6 @@ def test_a_configuration_of_other_weights_is_a_sentence(config, model_directory)
         load_model(find_encoder(str(folder)), find_task("rte"), 0)
 
 
-def test_a_tokenizer_that_cannot_pad_is_a_sentence(model_directory):
-    folder = model_directory(tokenizer={"pad_token": None})
-    with pytest.raises(LotteryError, match="has no token for padding"):
-        load_tokenizer(find_encoder(str(folder)))
-
-
 @FEW
 @given(
     content=st.binary(max_size=80)
@@ -222,21 +211,8 @@ def test_a_configuration_nested_without_end_is_a_sentence(tmp_path):
 
 names = st.text(max_size=20) | st.sampled_from(
     [
-        "..",
-        ".",
-        "",
-        "/",
-        "../x",
-        "a/../../b",
-        "/etc",
-        "~",
-        "a\0b",
-        "-x",
-        "CON",
-        "a\nb",
-        "é",
-        "$(x)",
-        "a" * 300,
+        *("..", ".", "", "/", "../x", "a/../../b", "/etc", "~", "a\0b"),
+        *("-x", "CON", "a\nb", "é", "$(x)", "a" * 300),
     ]
 )
 
@@ -281,14 +257,8 @@ def test_hostile_names_are_refused_before_anything_is_made(task, encoder, tmp_pa
 
 # Parsers: whatever they are given, they return what they promise or say a sentence.
 
-values = (
-    names
-    | st.integers()
-    | st.floats()
-    | st.none()
-    | st.booleans()
-    | st.lists(st.integers() | names)
-)
+numbers = st.integers() | st.floats()
+values = names | numbers | st.none() | st.booleans() | st.lists(st.integers() | names)
 
 
 @settings(max_examples=300, deadline=None)

@@ -1,20 +1,14 @@
 """Word pieces and batches: every row, no more padding than needed."""
 
-import numpy as np
+import copy
+
 import pytest
 import torch
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lotterylib.batches import (
-    encode,
-    load_encoded,
-    reading_batches,
-    save_encoded,
-    training_batches,
-)
-from lotterylib.data.loading import load_tokenizer
+from lotterylib.batches import encode, load_encoded, reading_batches, save_encoded, training_batches
 from lotterylib.tasks import find_task
 
 CPU = torch.device("cpu")
@@ -42,33 +36,19 @@ def test_an_epoch_holds_each_row_once(order, lengths, batch_size, seed):
 
 @pytest.mark.parametrize("order", ["random", "buckets"])
 def test_seeds_and_epochs_shuffle_differently(order):
-    lengths = np.random.default_rng(0).integers(3, 128, 200).tolist()
-    generator = torch.Generator().manual_seed(0)
-    epochs = [training_batches(lengths, 16, order, generator) for _ in range(2)]
-    assert epochs[0] != epochs[1]
-    assert shuffled(lengths, 16, order, 1) != epochs[0]
-
-
-def padding(batches, lengths):
-    return sum(
-        max(lengths[row] for row in batch) * len(batch) - sum(lengths[row] for row in batch)
-        for batch in batches
-    )
-
-
-def test_buckets_pad_far_less_on_skewed_lengths():
-    draw = np.random.default_rng(0)
-    lengths = np.clip(draw.lognormal(2.5, 0.8, 1000), 3, 128).astype(int).tolist()
-    bucketed, random = (shuffled(lengths, 32, order) for order in ("buckets", "random"))
-    assert padding(bucketed, lengths) < 0.15 * padding(random, lengths)
+    lengths, generator = list(range(3, 103)), torch.Generator().manual_seed(0)
+    found = [training_batches(lengths, 16, order, generator) for _ in range(2)]
+    assert found[0] != found[1] != shuffled(lengths, 16, order, 1) != found[0]
 
 
 def test_buckets_are_made_within_stretches_and_then_shuffled():
     lengths = list(range(3, 2003))
     batches = shuffled(lengths, 10, "buckets")
-    assert any(max(batch) - min(batch) > 10 for batch in batches)  # not one global sorting
-    starts = [min(lengths[row] for row in batch) for batch in batches]
-    assert starts != sorted(starts)
+    drawn = torch.randperm(2000, generator=torch.Generator().manual_seed(0)).tolist()
+    wanted = [sorted(drawn[start : start + 500]) for start in range(0, 2000, 500)]
+    wanted = [each[start : start + 10] for each in wanted for start in range(0, 500, 10)]
+    assert sorted(batches) == sorted(wanted)
+    assert batches != wanted
 
 
 def test_random_batches_are_the_papers_shuffled_epoch():
@@ -92,7 +72,7 @@ def test_reading_covers_all_rows(lengths, batch_size, by_length):
         assert flat == list(range(len(lengths)))
 
 
-@pytest.mark.parametrize("task", ["acceptability", "entailment", "similarity"])
+@pytest.mark.parametrize("task", ["acceptability", "entailment"])
 def test_a_batch_is_what_the_tokenizer_makes_of_it(task, tiny_tokenizer, encoded, rng):
     split = encoded(task, 40)
     for rows in (rng.permutation(40)[:7].tolist(), [3], list(range(40))):
@@ -103,6 +83,9 @@ def test_a_batch_is_what_the_tokenizer_makes_of_it(task, tiny_tokenizer, encoded
             assert inputs[name].dtype == values.dtype
             assert torch.equal(inputs[name], values)
         assert torch.equal(labels, split.labels[rows])
+        part = split.subset(rows)
+        assert part.features == [split.features[row] for row in rows]
+        assert torch.equal(part.labels, labels)
 
 
 def test_single_texts_are_cut_at_the_limit(tiny_tokenizer):
@@ -111,6 +94,9 @@ def test_single_texts_are_cut_at_the_limit(tiny_tokenizer):
     assert split.lengths == [128, 128, 128]
     ends = {feature["input_ids"][-1] for feature in split.features}
     assert ends == {tiny_tokenizer.sep_token_id}
+    shorter = copy.deepcopy(tiny_tokenizer)
+    shorter.model_max_length = 20
+    assert encode(data, find_task("sst2"), shorter).lengths == [20, 20, 20]
 
 
 def test_the_longer_text_of_a_pair_is_cut_first(tiny_tokenizer):
@@ -123,64 +109,21 @@ def test_the_longer_text_of_a_pair_is_cut_first(tiny_tokenizer):
     first, second = ([f["input_ids"].count(x) for x in (a, b)] for f in split.features)
     assert first == [20, 105]
     assert sum(second) == 125
+    types = split.features[1]["token_type_ids"]  # [CLS] and a [SEP] belong to the first text
+    assert types == [0] * (second[0] + 2) + [1] * (second[1] + 1)
     assert abs(second[0] - second[1]) <= 1
 
 
-def test_the_two_texts_of_a_pair_are_told_apart(tiny_tokenizer):
-    data = Dataset.from_dict({"sentence1": ["ab"], "sentence2": ["cde"], "label": [0]})
-    (feature,) = encode(data, find_task("rte"), tiny_tokenizer).features
-    assert feature.get("token_type_ids") == [0] * 4 + [1] * 4
-
-
-@pytest.mark.parametrize(
-    ("task", "labels", "kind"),
-    [("stsb", [0.0, 3.25], torch.float32), ("rte", [0, 1], torch.int64)],
-)
-def test_labels_are_numbers_for_regression_and_codes_otherwise(task, labels, kind, tiny_tokenizer):
-    data = Dataset.from_dict({"sentence1": ["a", "b"], "sentence2": ["c", "d"], "label": labels})
-    split = encode(data, find_task(task), tiny_tokenizer)
-    assert split.labels.dtype == kind
-    assert split.labels.tolist() == labels
-    assert split.batch([1], CPU)[1].tolist() == labels[1:]
-
-
-def test_real_word_pieces_of_a_pair(minilm):
-    data = Dataset.from_dict(
-        {"sentence1": ["Unbelievable."], "sentence2": ["It " * 400], "label": [0]}
-    )
-    tokenizer = load_tokenizer(minilm)
-    split = encode(data, find_task("rte"), tokenizer)
-    assert split.lengths == [128]
-    text = tokenizer.decode(split.features[0]["input_ids"])
-    assert text.startswith("[CLS] unbelievable. [SEP] it it")
-    assert text.endswith("it [SEP]")
-    first = split.features[0]["input_ids"].index(tokenizer.sep_token_id) + 1
-    assert split.features[0]["token_type_ids"] == [0] * first + [1] * (128 - first)
-
-
-@given(rows=st.lists(st.integers(0, 11), max_size=15))
-@settings(max_examples=25, deadline=None)
-def test_a_subset_has_these_rows_in_this_order(rows, encoded):
-    split = encoded("acceptability", 12)
-    part = split.subset(rows)
-    assert len(part) == len(rows)
-    assert part.features == [split.features[row] for row in rows]
-    assert part.labels.tolist() == [split.labels[row].item() for row in rows]
-    assert part.labels.dtype == split.labels.dtype
-    assert len(split) == 12
-
-
-@pytest.mark.parametrize("task", ["rte", "stsb", "cola"])
+@pytest.mark.parametrize("task", ["stsb", "cola"])
 def test_word_pieces_are_read_as_they_were_written(task, tmp_path, tiny_tokenizer):
     task = find_task(task)
     texts = {name: ["one", "a longer text", "x", ""] for name in task.columns}
     labels = [0.5, 1.0, 0.25, 5.0] if task.is_regression else [0, 1, 1, 0]
     split = encode(Dataset.from_dict({**texts, "label": labels}), task, tiny_tokenizer)
+    assert split.labels.tolist() == labels
+    assert split.labels.dtype == (torch.float32 if task.is_regression else torch.int64)
     save_encoded(split, tmp_path / "dev.safetensors")
     again = load_encoded(tmp_path / "dev.safetensors", tiny_tokenizer)
     assert again.features == split.features
     assert torch.equal(again.labels, split.labels)
     assert again.labels.dtype == split.labels.dtype
-    save_encoded(again, tmp_path / "again.safetensors")
-    first, second = ((tmp_path / f"{name}.safetensors").read_bytes() for name in ("dev", "again"))
-    assert first == second

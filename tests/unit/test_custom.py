@@ -18,11 +18,10 @@ from lotterylib.data.glue import held_out, load_data
 from lotterylib.data.loading import load_tokenizer
 from lotterylib.data.pretrained import find_encoder
 from lotterylib.errors import LotteryError
-from lotterylib.report.results import collect, format_verdicts, verdicts
 from lotterylib.runs import grid
 from lotterylib.runs.experiment import open_experiment
 from lotterylib.runs.settings import given_by, parse_settings
-from lotterylib.tasks import TASKS, in_order, title_of
+from lotterylib.tasks import title_of
 
 GERMAN = ["Der Film war großartig.", 'Sie sagte: "öde, ja"', "Mäßig, sehr mäßig", "Ein\tTab, nein"]
 ROOT = Path(__file__).parents[2]
@@ -69,14 +68,12 @@ def refused(given="mood.yml"):
 # --- what is read ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["csv", "jsonl", "json", "parquet"])
 @pytest.mark.parametrize(
-    ("labels", "classes"),
+    ("kind", "labels", "classes"),
     [
-        (MOODS, ("gut", "mittel", "schlecht")),
-        ([1, 10, 2, 1], ("1", "2", "10")),
-        ([-1, 1, 0, -1], ("-1", "0", "1")),
-        ([True, False, True, True], ("False", "True")),
+        *((kind, MOODS, ("gut", "mittel", "schlecht")) for kind in ("csv", "jsonl", "json")),
+        *((kind, [-1, 10, 2, -1], ("-1", "2", "10")) for kind in ("csv", "parquet")),
+        *((kind, [True, False, True, True], ("False", "True")) for kind in ("jsonl", "parquet")),
     ],
 )
 def test_every_kind_of_file_and_of_label(kind, labels, classes, here):
@@ -105,8 +102,7 @@ def test_a_tsv_file_knows_no_quotes(here):
     assert data.train.to_dict() == {"satz": ['"offen', "zu"], "label": [0, 1]}
 
 
-@pytest.mark.parametrize("separator", [",", ";", "\t"])
-@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize(("separator", "mark"), [(",", ""), (";", "\ufeff"), ("\t", "")])
 def test_a_csv_file_has_the_separator_of_its_header(separator, mark, here):
     for name in ("train.csv", "dev.csv"):
         text = frame().to_csv(index=False, sep=separator, lineterminator="\r\n")
@@ -115,13 +111,15 @@ def test_a_csv_file_has_the_separator_of_its_header(separator, mark, here):
 
 
 def test_a_row_of_csv_may_have_several_lines_and_the_next_is_still_found(here):
-    Path("dev.csv").write_text('satz,ton\n"eins\n\nzwei",gut\ndrei,schlecht\nvier,schlecht\n')
+    rows = 'satz,ton\n"eins\n\nzwei",gut\ndrei\x0b\u2028\x1c,schlecht\nvier,schlecht\n'
+    Path("dev.csv").write_text(rows)
     Path("train.csv").write_text('satz,ton\n"eins\n\nzwei",gut\ndrei,schlecht\nvier\n')
     assert refused(written()) == (
         "train.csv, line 6: the row is cut short: it has 1 fields instead of 2."
     )
     shutil.copy("dev.csv", "train.csv")
-    assert load_data(custom.resolve("mood.yml")).train["satz"][0] == "eins\n\nzwei"
+    texts = load_data(custom.resolve("mood.yml")).train["satz"]
+    assert texts[:2] == ["eins\n\nzwei", "drei\x0b\u2028\x1c"]
 
 
 def test_pairs_several_files_and_a_pattern(here):
@@ -147,13 +145,18 @@ def test_a_share_is_held_out_by_the_seed_that_is_told(here):
     texts = [*found[0].train["satz"], *found[0].dev["satz"]]
     assert sorted(texts) == sorted(pd.read_csv("train.csv")["satz"])
     assert "; 20% of the training rows, drawn by seed 3, are dev; 32 of 32" in found[0].origin
+    save(frame(["gut", "schlecht"], GERMAN[:2]), "train.csv")
+    for share in (0.01, 0.99):  # neither part is left without a row
+        data = load_data(custom.resolve(written(dev=share)))
+        assert (len(data.train), len(data.dev)) == (1, 1)
 
 
 @pytest.mark.parametrize(
     ("labels", "codes", "scaled"),
     [
         ([1, 2.5, 4, 5], [1, 2.5, 4, 5], ""),
-        ([100, 300, 200, 500], [0, 2.5, 1.25, 5], "labels from 100 to 500 are scaled to 0 to 5"),
+        ([-10, 0, 3, 10], [-10, 0, 3, 10], ""),
+        ([-100, 0, -50, -20], [0, 5, 2.5, 4], "labels from -100 to 0 are scaled to 0 to 5"),
     ],
 )
 def test_numbers_are_labels_of_pearson(labels, codes, scaled, here):
@@ -163,6 +166,9 @@ def test_numbers_are_labels_of_pearson(labels, codes, scaled, here):
     data = load_data(task)
     assert list(data.train["label"]) == list(data.dev["label"]) == codes
     assert scaled in data.origin
+    assert ("scaled" in data.origin) == bool(scaled)
+    Path("train.csv").write_text("satz,ton\na,1\nb,inf\n")
+    assert "train.csv, line 3: the row has the label 'inf', which mood does not" in refused()
 
 
 def test_other_classes_are_other_data(here):
@@ -218,31 +224,23 @@ def test_a_data_set_of_the_hub(here, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "rte"}, "mood.yml, line 1: the name 'rte' is taken"),
         ({"name": "sst-2"}, "mood.yml, line 1: the name 'sst-2' is taken"),
-        ({"name": "acceptability"}, "mood.yml, line 1: the name 'acceptability' is taken"),
         ({"name": "overview"}, "mood.yml, line 1: the name 'overview' is taken"),
-        ({"name": "audit"}, "mood.yml, line 1: the name 'audit' is taken"),
         ({"name": "../up"}, "mood.yml, line 1: the name '../up' is not fit for a folder"),
-        ({"name": "Mood"}, "mood.yml, line 1: the name 'Mood' is not fit for a folder"),
         ({"name": "a" * 41}, "is not fit for a folder"),
         ({"label": None}, "mood.yml: the task lacks 'label': the column of the labels."),
-        ({"dev": None}, "mood.yml: the task lacks 'dev': "),
         ({"txt": "x"}, "mood.yml, line 6: Unknown key 'txt'. Did you mean 'text'? Accepted: name,"),
         ({"metric": "acuracy"}, "mood.yml, line 6: Unknown metric 'acuracy'. Did you mean 'accur"),
-        ({"metric": ["f1"]}, "mood.yml, line 6: Unknown metric ['f1']."),
         ({"dev": 1.5}, "mood.yml, line 3: the share 1.5 of train must lie between 0 and 1"),
         ({"seed": "x"}, "mood.yml, line 6: the seed 'x' is not a whole number"),
         ({"text": ["a", "b", "c"]}, "mood.yml, line 4: 'text' names 3, and 2 are accepted."),
         ({"text": "ton"}, "mood.yml, line 5: texts and label must be different columns."),
-        ({"label": ["satz"]}, "mood.yml, line 5: texts and label must be different columns."),
         (
             {"text": ["label", "text of label"]},
             "mood.yml, line 4: the column 'label' is shown as 'text of label', which",
         ),
         ({"text": 5}, "mood.yml, line 4: 'text' is 5: it must be a text"),
         ({"train": "tran.csv"}, "mood.yml: Unknown file 'tran.csv'. Did you mean 'train.csv'?"),
-        ({"train": "x-*.csv"}, "mood.yml: Unknown file 'x-*.csv'."),
         ({"dev": "mood.yml"}, "mood.yml is of no kind that is read: names end with .csv, .tsv"),
         (
             {"text": "Satz"},
@@ -265,38 +263,14 @@ def test_a_mistake_in_a_task_file_is_named_with_its_line(changes, message, here)
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("name: [a\n", "mood.yml, line 2: this is not YAML"),
-        ("- name\n", "mood.yml must hold lines such as 'name: mood'."),
-        ("name: a\nname: b\n", "mood.yml, line 2: 'name' stands there for the 2nd time."),
-        (
-            "name: no\ntrain: a\ndev: b\ntext: c\nlabel: d\n",
-            "mood.yml, line 1: the name False is n",
-        ),
-    ],
-)
-def test_a_file_that_is_no_task_file_is_a_sentence(text, message, here):
-    Path("mood.yml").write_text(text)
-    assert message in refused()
-
-
-@pytest.mark.parametrize(
     ("kind", "rows", "message"),
     [
         ("csv", ["a,gut", ",schlecht"], "line 3: the column 'satz' is empty; it must be a text."),
         ("csv", ["a,gut", "b,"], "line 3: the row has no 'ton'."),
-        ("csv", ["a,gut", "b,schlecht,mehr"], "line 3: the row is too long: it has 3 fields inst"),
         (
             "csv",
             ["a,gut", 'b "c",schlecht', '"d,gut'],
             "line 4: the row that begins here cannot be read",
-        ),
-        ("csv", ["a,gut", '"b" c,gut'], "line 3: the row that begins here cannot be read: "),
-        (
-            "csv",
-            ["a,gut", f"{'b' * 200_000},gut"],
-            "line 3: the row that begins here cannot be rea",
         ),
         ("csv", ["a,gut", "b,gut"], "'ton' holds 'gut' in every row; there must be two classes"),
         (
@@ -310,7 +284,6 @@ def test_a_file_that_is_no_task_file_is_a_sentence(text, message, here):
             "'ton' holds 9 different labels in 9 rows, and up t",
         ),
         ("csv", [f"a,c{n % 101}" for n in range(202)], "holds 101 different labels in 202 rows"),
-        ("csv", [], "train.csv holds no rows."),
         ("jsonl", ['{"satz": "a", "ton": 1}', '{"satz": "b"}'], "line 2: 'ton'. Accepted: satz."),
         ("jsonl", ['{"satz": "a", "ton": 1}', "{"], "train.jsonl, line 2: this is no JSON"),
         ("jsonl", ['{"satz": "a", "ton": 1}', "5"], "train.jsonl, line 2: this is no object"),
@@ -334,7 +307,6 @@ def test_a_file_that_is_no_task_file_is_a_sentence(text, message, here):
             ['{"satz": "a", "ton": "x"}', r'{"satz": "\ud800", "ton": "y"}'],
             r"line 2: the column 'satz' holds '\ud800'; it must be a text.",
         ),
-        ("jsonl", [r'{"satz": "a", "ton": "\ud800"}'], "line 1: the label "),
         ("csv", ["a,gut", f"b,{'schlecht ' * 9}"], "up to 60 characters: is it the column of the"),
     ],
 )
@@ -353,13 +325,6 @@ def test_texts_that_dev_shares_with_train_are_counted(here):
     assert "dev rows have texts" not in load_data(custom.resolve(written())).origin
 
 
-@pytest.mark.parametrize("name", ["folder.csv", "/dev/zero", "f" * 300 + ".csv"])
-def test_what_is_no_regular_file_is_not_read(name, here):
-    Path("folder.csv").mkdir()
-    said = refused(written(train=name, dev=0.5))
-    assert f"{name} is not a regular file" in said or f"Unknown file '{name}'" in said
-
-
 def test_a_label_that_only_dev_has_is_named_with_the_nearest(here):
     save(frame(), "train.csv")
     save(frame(["gut", "schlecht", "mitel", "gut"]), "dev.csv")
@@ -367,6 +332,27 @@ def test_a_label_that_only_dev_has_is_named_with_the_nearest(here):
         "dev.csv, line 4: the row has the label 'mitel', which mood does not have. Accepted: gut, "
         "mittel, schlecht. Did you mean 'mittel'?"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: [a\n", "mood.yml, line 2: this is not YAML"),
+        ("- name\n", "mood.yml must hold lines such as 'name: mood'."),
+        ("name: a\nname: b\n", "mood.yml, line 2: 'name' stands there for the 2nd time."),
+        ("name: no\ntrain: a\ndev: b\ntext: c\nlabel: d\n", "line 1: the name False is n"),
+    ],
+)
+def test_a_file_that_is_no_task_file_is_a_sentence(text, message, here):
+    Path("mood.yml").write_text(text)
+    assert message in refused()
+
+
+@pytest.mark.parametrize("name", ["folder.csv", "/dev/zero", "f" * 300 + ".csv"])
+def test_what_is_no_regular_file_is_not_read(name, here):
+    Path("folder.csv").mkdir()
+    said = refused(written(train=name, dev=0.5))
+    assert f"{name} is not a regular file" in said or f"Unknown file '{name}'" in said
 
 
 def test_what_stands_in_a_tasks_place_but_is_none(here):
@@ -404,12 +390,6 @@ def test_settings_lead_to_the_file_and_name_the_task(smoke):
     )
 
 
-def test_one_s_own_tasks_stand_after_the_librarys():
-    names = ["mood", "similarity", "a-mood", "rte"]
-    assert in_order(names) == ["rte", "similarity", "a-mood", "mood"]
-    assert in_order(TASKS) == list(TASKS)
-
-
 def test_two_files_of_one_name_are_refused(smoke, capsys):
     shutil.copy("mood.yml", "other.yml")
     assert cli.main(["run", "mood.yml", "other.yml", "--encoder=tiny", "--no-pages"]) == 2
@@ -429,18 +409,8 @@ def test_jobs_are_given_the_file(smoke):
     for name in ("mood", "m-o_0d"):
         assert all(re.fullmatch(allowed, job["id"].replace("mood", name)) for job in jobs)
     assert parse_settings(**jobs[0]["parameters"]).task == experiment.task
-
-
-def test_an_experiment_on_one_s_own_task_gives_tables(smoke):
-    experiment = open_experiment(parse_settings(**smoke))
-    results = collect(experiment)
-    assert set(results["task"]) == {"mood"}
-    assert results["value"].notna().all()
-    assert " mood paper smoke accuracy structured " in re.sub(
-        " +", " ", format_verdicts(verdicts(results))
-    )
+    assert set(experiment.full_score(1).predictions) <= {0, 1, 2}
     assert Path("runs/tiny/mood").is_dir()
-    assert np.isin(experiment.full_score(1).predictions, [0, 1, 2]).all()
 
 
 def test_the_chapters_example_works_as_it_stands(here):

@@ -10,7 +10,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lotterylib import finetuning as training
 from lotterylib import importance, scoring
-from lotterylib.data.loading import load_model, load_tokenizer
 from lotterylib.encoder import shape_of
 from lotterylib.errors import LotteryError
 from lotterylib.fast import gpu
@@ -184,26 +183,3 @@ def test_importance_in_bfloat16_ranks_alike(accumulation, tiny_model, encoded, m
     in_half(monkeypatch, torch.float16)  # without a scaler its gradients would vanish
     unscaled, _ = measure(model, split, TASK, full, accumulation)
     assert np.array_equal(unscaled.heads, plain.heads)
-
-
-@pytest.mark.long
-def test_importance_of_a_real_encoder_ranks_alike(minilm, monkeypatch):
-    from datasets import Dataset
-
-    from lotterylib.batches import encode
-    from lotterylib.data.grammar import generate
-
-    task = find_task("acceptability")
-    splits = [
-        encode(Dataset.from_dict(generate(task.name, name, rows)), task, load_tokenizer(minilm))
-        for name, rows in (("train", 320), ("validation", 128))
-    ]
-    model = load_model(minilm, task, 0)
-    train(model, splits[0], task, Recipe(1e-4, epochs=1), 0)
-    full = full_subnetwork(shape_of(model))
-    plain, score = measure(model, splits[1], task, full)
-    in_half(monkeypatch, torch.bfloat16)
-    half, other = measure(model, splits[1], task, full)
-    for one, two in ((plain.heads, half.heads), (plain.mlps, half.mlps)):
-        assert spearmanr(one.ravel(), two.ravel()).statistic > 0.99
-    assert np.mean(np.array(score.predictions) == np.array(other.predictions)) > 0.98

@@ -16,7 +16,6 @@ from lotterylib.data.lexicon import LEXICONS, Lexicon
 from lotterylib.tasks import find_task
 
 TASKS = tuple(GRAMMARS)
-SPLITS = ("train", "validation")
 
 
 def texts(columns: dict) -> list[tuple[str, ...]]:
@@ -38,19 +37,12 @@ def base_words(lexicon: Lexicon) -> set[str]:
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("split", SPLITS)
-def test_columns_have_the_promised_names_lengths_and_types(task, split):
-    columns = generate(task, split, 50)
-    assert tuple(columns) == (*find_task(task).columns, "label")
-    assert all(len(column) == 50 for column in columns.values())
-    kind = float if task == "similarity" else int
-    assert all(type(label) is kind for label in columns["label"])
-    assert all(re.fullmatch(r"[A-Z][A-Za-z, ]+\.", text) for row in texts(columns) for text in row)
-
-
-@pytest.mark.parametrize("task", TASKS)
 def test_a_longer_call_starts_with_the_rows_of_a_shorter_one(task):
-    short, long = generate(task, "train", 100), generate(task, "train", 1000)
+    short, long = generate(task, "train", 100), generate(task, "train", 3000)
+    assert tuple(short) == (*find_task(task).columns, "label")
+    kind = float if task == "similarity" else int
+    assert all(type(label) is kind for label in short["label"])
+    assert all(re.fullmatch(r"[A-Z][A-Za-z, ]+\.", text) for row in texts(short) for text in row)
     assert {name: column[:100] for name, column in long.items()} == short
 
 
@@ -72,16 +64,6 @@ def test_splits_share_no_content_word():
     assert not base_words(LEXICONS["train"]) & base_words(LEXICONS["validation"])
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_generated_splits_share_only_function_words(task):
-    used = {
-        split: {word for row in texts(generate(task, split, 1000)) for word in words(" ".join(row))}
-        for split in SPLITS
-    }
-    content = base_words(LEXICONS["train"]) | base_words(LEXICONS["validation"])
-    assert not used["train"] & used["validation"] & content
-
-
 @pytest.mark.parametrize("lexicon", LEXICONS.values(), ids=LEXICONS)
 def test_a_synonym_occurs_nowhere_else(lexicon):
     plain = {entry for field in fields(lexicon)[:-1] for entry in getattr(lexicon, field.name)}
@@ -91,7 +73,7 @@ def test_a_synonym_occurs_nowhere_else(lexicon):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_rows_are_distinct_and_none_leaks_into_validation(task):
-    train = texts(generate(task, "train", 10_000))
+    train = texts(generate(task, "train", 4000))
     validation = texts(generate(task, "validation", 1000))
     assert len(set(train)) == len(train)
     assert len(set(validation)) == len(validation)
@@ -101,11 +83,11 @@ def test_rows_are_distinct_and_none_leaks_into_validation(task):
 @pytest.mark.parametrize(
     ("task", "low", "high"), [("acceptability", 0.62, 0.68), ("entailment", 0.46, 0.54)]
 )
-@pytest.mark.parametrize(("split", "rows"), [("train", 2000), ("validation", 1000)])
-def test_label_share_stays_in_its_bounds(task, low, high, split, rows):
-    labels = generate(task, split, rows)["label"]
-    assert set(labels) == {0, 1}
-    assert low <= sum(labels) / rows <= high
+def test_label_share_stays_in_its_bounds(task, low, high):
+    for split in LEXICONS:
+        labels = generate(task, split, 2000)["label"]
+        assert set(labels) == {0, 1}
+        assert low <= sum(labels) / 2000 <= high
 
 
 @pytest.mark.parametrize("task", ["acceptability", "entailment"])
@@ -156,20 +138,13 @@ def test_the_same_kinds_of_words_occur_with_both_labels():
     assert best < 0.70
 
 
-def test_similarity_labels_use_the_whole_scale():
-    labels = generate("similarity", "train", 2000)["label"]
-    assert min(labels) == 0.0
-    assert max(labels) == 5.0
-    assert len(set(labels)) >= 8
-    assert all(label * 2 == int(label * 2) for label in labels)
-
-
 def test_similarity_scores_meaning_in_its_role():
     event = Event("pilot", "thank", "judge", "in April")
     swapped = event._replace(agent="judge", patient="pilot")
     assert similarity(event, event) == 5.0
     assert similarity(event, swapped) == 3.0
     assert similarity(event, event._replace(setting="")) == 4.5
+    assert similarity(event, event._replace(setting="at night")) == 4.0
     assert similarity(event, Event("poet", "help", "nurse", "at night")) == 0.0
     assert similarity(event, swapped) == similarity(swapped, event)
 
@@ -190,6 +165,7 @@ def test_written_pairs_score_repeats_and_paraphrases_above_role_swaps():
                 paraphrases.add(label)
     assert repeats == {5.0}
     assert paraphrases == {5.0}
+    assert {0.0, 0.5, 5.0} <= set(columns["label"]) <= {half / 2 for half in range(11)}
     assert swaps == {3.0}
 
 
@@ -199,10 +175,16 @@ def test_labels_follow_rules_read_off_the_sentences():
     for sentence, label in zip(*sentences.values(), strict=True):
         if " ever " in sentence:
             assert label == int(sentence.startswith("No "))
-    pairs = generate("entailment", "train", 500)
+    pairs, narrowed = generate("entailment", "train", 2000), set()
     for one, two, label in zip(*pairs.values(), strict=True):
+        first, second = one.split(), two.split()
         if one.startswith(("Neither", "Both")):
             assert label == int((" not " in two) != one.startswith("Neither"))
+        elif first[0] == second[0] and first[0] in ("Every", "No", "Some"):
+            narrower = len(second) > len(first)  # an adjective more, or one less
+            assert label == int(narrower == (first[0] == "Some"))
+            narrowed.add((first[0], label))
+    assert len(narrowed) == 6
 
 
 @pytest.mark.parametrize(

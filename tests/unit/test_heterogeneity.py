@@ -25,6 +25,7 @@ def test_shares_are_those_of_the_maps_of_the_heads_given(counts, heads):
         for _ in range(count)
     ]
     found = pattern_shares(counts, heads)
+    assert pattern_shares(counts[heads][None]) == pytest.approx(found, nan_ok=True)
     assert tuple(found) == PATTERNS
     if not maps:
         assert np.isnan(list(found.values())).all()
@@ -32,13 +33,6 @@ def test_shares_are_those_of_the_maps_of_the_heads_given(counts, heads):
     assert sum(found.values()) == pytest.approx(1)
     for pattern in PATTERNS:
         assert found[pattern] == pytest.approx(maps.count(pattern) / len(maps))
-
-
-def test_without_a_choice_all_heads_count(rng):
-    counts = rng.integers(1, 9, (3, 4, len(PATTERNS)))
-    assert pattern_shares(counts) == pattern_shares(counts, np.ones((3, 4), dtype=bool))
-    totals = counts.sum((0, 1))
-    assert list(pattern_shares(counts).values()) == pytest.approx((totals / totals.sum()).tolist())
 
 
 def points(rng, slope):
@@ -53,7 +47,7 @@ def centred(values):
     return np.concatenate([task - task.mean() for task in values])
 
 
-@pytest.mark.parametrize("slope", [-0.8, 0.0, 0.6, 5.0])
+@pytest.mark.parametrize("slope", [-0.8, 0.0, 5.0])
 def test_the_correlation_is_pearsons_within_tasks(rng, slope):
     survival, shares = points(rng, slope)
     r, low, high = correlation(survival, shares)
@@ -63,21 +57,17 @@ def test_the_correlation_is_pearsons_within_tasks(rng, slope):
     assert (high < 0) == (slope < 0)
 
 
-def test_differences_between_tasks_do_not_count(rng):
-    survival, shares = points(rng, 0.3)
-    moved = shares + np.array([[100.0], [-7.0]])
-    assert correlation(survival, shares)[0] == pytest.approx(correlation(survival, moved)[0])
-
-
 def test_the_interval_is_that_of_heads_drawn_anew_with_all_their_tasks(rng):
     x, y = points(rng, 0.5)
     a, b = (z - z.mean(1, keepdims=True) for z in (x, y))
     drawn = []
-    for _ in range(2000):
+    for _ in range(4000):
         heads = rng.integers(0, 144, 144)
         drawn.append(np.corrcoef(a[:, heads].ravel(), b[:, heads].ravel())[0, 1])
-    _, low, high = correlation(x, y)
-    assert [low, high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.02)
+    r, low, high = correlation(x, y)
+    assert correlation(x, y, seed=1)[0] == r
+    assert correlation(x, y, seed=1)[1:] != (low, high) == correlation(x, y)[1:]
+    assert [low, high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.01)
 
 
 def test_the_same_heads_in_every_task_are_not_more_evidence(rng):
@@ -86,24 +76,10 @@ def test_the_same_heads_in_every_task_are_not_more_evidence(rng):
     assert correlation(np.repeat(x, 5, 0), np.repeat(y, 5, 0)) == pytest.approx(once, abs=1e-9)
 
 
-def test_the_same_seed_draws_the_same(rng):
-    survival, shares = points(rng, 0.3)
-    first = correlation(survival, shares, draws=50, seed=1)
-    assert first == correlation(survival, shares, draws=50, seed=1)
-    assert first[0] == correlation(survival, shares, draws=50, seed=2)[0]
-    assert first[1:] != correlation(survival, shares, draws=50, seed=2)[1:]
-
-
 def test_points_on_a_line_leave_no_doubt():
     x = np.arange(12).reshape(1, 12) / 12
     assert correlation(x, 0.2 + 0.5 * x, draws=100) == pytest.approx((1, 1, 1))
     assert correlation(x, 0.9 - 0.5 * x, draws=100) == pytest.approx((-1, -1, -1))
-
-
-def test_survivors_may_be_a_mask(rng):
-    kept = (np.arange(144) % 2 == 0).reshape(1, -1)
-    share = rng.random((1, 144))
-    assert correlation(kept, share, 50) == correlation(kept.astype(float), share, 50)
 
 
 @pytest.mark.parametrize("constant", ["survival", "share"])

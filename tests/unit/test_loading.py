@@ -1,12 +1,13 @@
 """Loading: the task layer depends on the seed, the encoder never does."""
 
+import dataclasses
 import json
 import shutil
 
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from lotterylib.batches import encode
@@ -15,7 +16,7 @@ from lotterylib.data.pretrained import find_encoder
 from lotterylib.encoder import ARCHITECTURES, longest_input
 from lotterylib.errors import LotteryError
 from lotterylib.tasks import find_task
-from tests.models import WORDPIECE, change_json, family, tokenizer_of
+from tests.models import KINDS, change_json, family, tokenizer_of
 from tests.small import small_experiment
 
 
@@ -39,30 +40,17 @@ def saved_encoder(tmp_path_factory, tiny_model, tiny_tokenizer):
     return find_encoder(str(folder))
 
 
-def test_the_tiny_model_depends_on_its_seed(tiny_encoder):
-    task = find_task("rte")
-    one, twin, other = (load_model(tiny_encoder, task, seed).state_dict() for seed in (1, 1, 2))
-    assert same(one, twin)
-    assert not torch.equal(one["classifier.weight"], other["classifier.weight"])
-
-
 def test_the_seed_decides_the_task_layer_and_nothing_else(saved_encoder, tiny_model):
-    task = find_task("rte")
-    one, twin, other = (split_off(load_model(saved_encoder, task, seed)) for seed in (1, 1, 2))
+    task, made = find_task("rte"), []
+    for seed in (1, 1, 2):
+        torch.manual_seed(len(made))  # the global generator decides nothing
+        made.append(split_off(load_model(saved_encoder, task, seed)))
+    one, twin, other = made
     assert same(one[0], other[0])
     assert same(one[1], twin[1])
     assert one[1].keys() == {"classifier.weight", "classifier.bias"}
     assert not torch.equal(one[1]["classifier.weight"], other[1]["classifier.weight"])
     assert same(one[0], split_off(tiny_model(seed=9))[0])
-
-
-def test_the_seed_decides_the_task_layer_of_real_weights_and_nothing_else(minilm):
-    task = find_task("cola")
-    one, twin, other = (split_off(load_model(minilm, task, seed)) for seed in (1, 1, 2))
-    assert same(one[0], twin[0])
-    assert same(one[0], other[0])
-    assert same(one[1], twin[1])
-    assert not torch.equal(one[1]["classifier.weight"], other[1]["classifier.weight"])
 
 
 @pytest.mark.parametrize(("task", "outputs"), [("rte", 2), ("mnli", 3), ("stsb", 1)])
@@ -90,19 +78,15 @@ def test_an_encoder_that_never_learnt_has_fresh_weights_throughout(saved_encoder
     assert not one.training
 
 
-def test_fresh_weights_are_those_of_no_file(saved_encoder, tiny_encoder):
+def test_fresh_weights_are_those_of_no_file(saved_encoder, tiny_encoder, tmp_path):
     """The random encoder is the same either way, and a stored half precision plays no part."""
     task = find_task("rte")
     pair = [load_model(tiny_encoder, task, 3, pretrained).state_dict() for pretrained in (0, 1)]
     assert same(*pair)
-    config = saved_encoder.directory / "config.json"
-    before = config.read_text()
-    try:
-        config.write_text(before.replace('"float32"', '"float16"'))
-        assert config.read_text() != before
-        assert load_model(saved_encoder, task, 0, pretrained=False).dtype == torch.float32
-    finally:
-        config.write_text(before)
+    folder = shutil.copytree(saved_encoder.directory, tmp_path / "half")
+    change_json(folder / "config.json", dtype="float16")
+    half = dataclasses.replace(saved_encoder, directory=folder)
+    assert load_model(half, task, 0, pretrained=False).dtype == torch.float32
 
 
 def test_the_global_generator_is_left_alone(tiny_encoder, saved_encoder):
@@ -114,14 +98,6 @@ def test_the_global_generator_is_left_alone(tiny_encoder, saved_encoder):
             assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_generator_does_not_decide_the_model(saved_encoder):
-    models = []
-    for state in (1, 2):
-        torch.manual_seed(state)
-        models.append(load_model(saved_encoder, find_task("rte"), 0).state_dict())
-    assert same(*models)
-
-
 def test_the_tokenizer_reads_characters(tiny_encoder):
     tokenizer = load_tokenizer(tiny_encoder)
     pieces = tokenizer("Ab, c!", "é")["input_ids"]
@@ -129,11 +105,6 @@ def test_the_tokenizer_reads_characters(tiny_encoder):
     assert tokenizer.convert_ids_to_tokens(pieces) == wanted
     model = load_model(tiny_encoder, find_task("rte"), 0)
     assert len(tokenizer) <= model.config.vocab_size
-
-
-def test_a_saved_tokenizer_reads_the_same(saved_encoder, tiny_tokenizer):
-    text = "The pilots that the judge saw were tall."
-    assert load_tokenizer(saved_encoder)(text)["input_ids"] == tiny_tokenizer(text)["input_ids"]
 
 
 def test_loading_is_silent_and_leaves_the_verbosity(saved_encoder, capfd):
@@ -164,7 +135,9 @@ def said(folder):
 @pytest.mark.parametrize("model_type", ARCHITECTURES)
 def test_every_family_reads_as_transformers_does(model_type, tmp_path):
     folder = family(tmp_path, model_type)
+    before = sorted((file.name, file.read_bytes()) for file in folder.iterdir())
     encoder, tokenizer = opened(folder)
+    assert sorted((file.name, file.read_bytes()) for file in folder.iterdir()) == before
     assert encoder.origin == "a local directory"
     pair = "The pilot that the judge saw slept.", "No one came."
     plain = AutoTokenizer.from_pretrained(folder)(*pair)
@@ -179,12 +152,12 @@ def test_every_family_reads_as_transformers_does(model_type, tmp_path):
         model(input_ids=torch.full((1, tokenizer.model_max_length + 1), tokenizer.sep_token_id))
 
 
-@pytest.mark.parametrize("model_type", ARCHITECTURES)
+@pytest.mark.parametrize("model_type", ["bert", "roberta", "mpnet"])
 def test_fewer_positions_cut_the_texts(model_type, tmp_path):
     folder = family(tmp_path, model_type, max_position_embeddings=40)
     encoder, tokenizer = opened(folder)
     length = longest_input(load_model(encoder, find_task("rte"), 0).config)
-    assert length == (40 if model_type in ("bert", "electra", "distilbert") else 38)
+    assert length == (40 if model_type == "bert" else 38)
     assert encoder.origin.endswith(
         f"texts are cut at {length} tokens, the most that model and tokenizer take"
     )
@@ -203,9 +176,8 @@ def test_a_tokenizer_that_cuts_earlier_is_followed(tmp_path):
         opened(folder)
 
 
-@pytest.mark.parametrize("model_type", ["bert", "electra"])
-def test_one_token_type_is_none(model_type, tmp_path):
-    folder = family(tmp_path, model_type, type_vocab_size=1)
+def test_one_token_type_is_none(tmp_path):
+    folder = family(tmp_path, "bert", type_vocab_size=1)
     encoder, tokenizer = opened(folder)
     assert encoder.origin.endswith("the model knows 1 token type(s), so none are given")
     assert set(tokenizer("a", "b")) == {"input_ids", "attention_mask"}
@@ -222,7 +194,7 @@ def test_token_types_that_the_tokenizer_would_leave_out_are_given(tmp_path):
 CAPITALS = "The JUDGE slept."
 
 
-@pytest.mark.parametrize("model_type", WORDPIECE)
+@pytest.mark.parametrize("model_type", ["bert", "mpnet"])
 def test_capitals_are_kept_where_nothing_says_otherwise(model_type, tmp_path):
     """Neither `tokenizer.json` nor a bare vocabulary with capitals is read in lower case."""
     folder = family(tmp_path, model_type, lowercase=False)
@@ -271,14 +243,10 @@ def test_accents_are_those_of_the_tokenizers_own_file(tmp_path):
     ("setting", "value"),
     [
         ("is_decoder", True),
-        ("output_attentions", True),
         ("output_hidden_states", True),
         ("return_dict", False),
         ("torchscript", True),
-        ("chunk_size_feed_forward", 7),
-        ("attn_implementation", "flash_attention_2"),
         ("_attn_implementation", "flash_attention_2"),
-        ("add_cross_attention", True),
         ("gradient_checkpointing", True),
     ],
 )
@@ -312,7 +280,7 @@ def test_shards_are_read(tmp_path):
     assert same(*models)
 
 
-@pytest.mark.parametrize("model_type", ARCHITECTURES)
+@pytest.mark.parametrize("model_type", KINDS)
 def test_a_task_layer_that_the_file_has_is_left_out(model_type, tmp_path):
     folder = family(tmp_path / "plain", model_type)
     plain = find_encoder(str(folder))
@@ -393,7 +361,7 @@ def test_marks_that_are_not_declared_are_those_that_are_set(tmp_path):
     assert (tokenizer.cls_token, tokenizer.sep_token) == ("[CLS]", "[SEP]")
 
 
-@pytest.mark.parametrize("model_type", ["roberta", "xlm-roberta", "camembert", "mpnet"])
+@pytest.mark.parametrize("model_type", ["roberta", "mpnet"])
 def test_padding_that_would_shift_positions_is_refused(model_type, tmp_path):
     folder = family(tmp_path, model_type)
     change_json(folder / "tokenizer_config.json", pad_token="<s>")
@@ -417,34 +385,9 @@ def test_a_tokenizer_of_bytes_may_be_of_any_script(tmp_path):
     assert said(family(tmp_path, "roberta", tokenizer=made)) == ""
 
 
-def test_weights_that_are_cut_off_are_named(tmp_path):
-    folder = family(tmp_path, "bert")
-    file = folder / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(LotteryError, match=r"The model in .* cannot be loaded: "):
-        opened(folder)
-
-
-def test_a_check_leaves_the_directory_as_it_was(tmp_path):
-    """Nothing of the check stays behind: transformers reads the directory as before."""
-    folder = family(tmp_path, "bert")
-    before = sorted((file.name, file.read_bytes()) for file in folder.iterdir())
-    opened(folder)
-    assert sorted((file.name, file.read_bytes()) for file in folder.iterdir()) == before
-    assert AutoModelForSequenceClassification.from_pretrained(folder).config.model_type == "bert"
-
-
-@pytest.mark.parametrize(
-    ("model_type", "config"),
-    [("bert", {"type_vocab_size": 1, "max_position_embeddings": 24}), ("camembert", {})],
-)
-def test_an_encoder_of_ones_own_is_computed_with(model_type, config, tmp_path, small_runs):
-    folder = family(tmp_path / "own", model_type, **config)
+def test_an_encoder_of_ones_own_is_computed_with(tmp_path, small_runs):
+    folder = family(tmp_path / "own", "bert", type_vocab_size=1, max_position_embeddings=24)
     made = small_experiment(tmp_path / "runs", task="entailment", encoder=str(folder))
-    assert max(made.splits[0].lengths) <= config.get("max_position_embeddings", 128)
-    scores = [
-        made.baseline("bag"),
-        made.full_score(3),
-        made.score(3, "structured", "bad", "pruned"),
-    ]
+    assert max(made.splits[0].lengths) <= 24
+    scores = made.baseline("bag"), made.full_score(3), made.score(3, "structured", "bad", "pruned")
     assert all(0 <= score.metrics["accuracy"] <= 1 for score in scores)

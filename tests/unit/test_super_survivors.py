@@ -32,7 +32,7 @@ def drawn_often(function, good, times=200):
     return sum(function(good, seed).heads[0].astype(int) for seed in range(times))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(subnetworks, st.integers(0, 5))
 def test_survivors_survive_everywhere_and_all_three_are_of_one_size(good, seed):
     best, bad, random = super_survivors(good), bad_super(good, seed), random_super(good, seed)
@@ -49,14 +49,6 @@ def test_survivors_survive_everywhere_and_all_three_are_of_one_size(good, seed):
         assert (worst & always).sum() == max(0, size - pruned - unsure)
         free = ~always & ~worst
         assert (other & free).sum() == min(size, free.sum())
-
-
-@given(subnetworks, st.integers(0, 5))
-@settings(max_examples=30, deadline=None)
-def test_a_draw_depends_on_its_seed_only(good, seed):
-    assert bad_super(good, seed) == bad_super(good, seed)
-    assert random_super(good, seed) == random_super(good, seed)
-    assert bad_super(good, seed) == bad_super(good[::-1], seed)
 
 
 def test_the_bad_ones_are_drawn_evenly_from_what_no_seed_keeps():
@@ -76,46 +68,18 @@ def test_the_random_ones_are_neither_super_survivors_nor_bad():
         assert not (random_super(good, seed).heads & bad_super(good, seed).heads).any()
 
 
-def test_bad_ones_are_topped_up_with_what_some_seeds_prune_and_then_with_survivors():
-    some = of_heads("1110100", "1110010")  # 3 always, 2 never (3 and 6), 2 undecided (4 and 5)
-    for seed in range(20):
-        heads = bad_super(some, seed).heads[0]
-        assert heads[[3, 6]].all()
-        assert heads[[4, 5]].sum() == 1
-        assert not heads[:3].any()
-    most = of_heads("1111100", "1111110")  # 5 always, 1 never, 1 undecided
-    for seed in range(20):
-        heads = bad_super(most, seed).heads[0]
-        assert heads[[5, 6]].all()
-        assert heads[:5].sum() == 3
-
-
 def test_different_seeds_draw_differently_and_bad_and_random_independently():
     good = of_heads("1" * 6 + "0" * 30, "1" * 6 + "0" * 30)
     for function in (bad_super, random_super):
-        distinct = {tuple(function(good, seed).heads[0]) for seed in range(10)}
-        assert len(distinct) == 10
-
-
-def test_where_nothing_always_survives_all_three_are_empty():
-    good = of_heads("1100", "0011")
-    for each in (super_survivors(good), bad_super(good, 1), random_super(good, 1)):
-        assert not each.heads.any()
-
-
-def test_where_everything_survives_all_three_are_everything():
-    good = of_heads("1111", "1111")
-    for each in (super_survivors(good), bad_super(good, 1), random_super(good, 1)):
-        assert each.heads.all()
-        assert each.mlps.all()
+        found = [function(good, seed) for seed in range(10)]
+        assert len({tuple(each.heads[0]) for each in found}) == 10
+        assert found == [function(good[::-1], seed) for seed in range(10)]
 
 
 @pytest.mark.parametrize("function", [super_survivors, lambda g: bad_super(g, 0)], ids=["s", "b"])
 def test_requests_that_cannot_be_met(function):
     with pytest.raises(LotteryError, match="at least two seeds, not of 1"):
         function(of_heads("110"))
-    with pytest.raises(LotteryError, match="at least two seeds, not of 0"):
-        function([])
     with pytest.raises(LotteryError, match="different encoders"):
         function([*of_heads("110"), *of_heads("1100")])
 

@@ -19,13 +19,7 @@ from lotterylib.runs import lottery
 from lotterylib.scoring import evaluate, example_losses
 from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.tasks import find_task
-from lotterylib.tickets import (
-    score_all,
-    search_tickets,
-    subnetwork_of,
-    tickets_of_size,
-    units_of,
-)
+from lotterylib.tickets import score_all, search_tickets, subnetwork_of, tickets_of_size, units_of
 from tests.small import small_experiment
 
 TASK = find_task("similarity")

@@ -5,7 +5,6 @@ import hashlib
 import importlib.metadata
 import io
 import json
-import socket
 import zipfile
 from pathlib import Path
 from unittest.mock import Mock
@@ -60,31 +59,23 @@ def test_rows_are_keyed_by_their_names():
     assert set(ARCHITECTURES) == families
     assert not families & set(REFUSED)
     assert ENCODERS["bert-base-uncased"].learning_rate == 2e-5
+    tiny = find_encoder("tiny")
+    assert (tiny.directory, tiny.sha256) == (None, "")
+    assert tiny.architecture is ARCHITECTURES["bert"]
 
 
-@pytest.mark.parametrize(
-    ("given", "near"), [("minilmm", "minilm"), ("Tiny", "tiny"), ("roberta_base", "roberta-base")]
-)
+@pytest.mark.parametrize(("given", "near"), [("Tiny", "tiny"), ("roberta_base", "roberta-base")])
 def test_an_unknown_name_is_refused_with_the_nearest(given, near):
     with pytest.raises(LotteryError, match=f"Did you mean '{near}'.*path of a model directory"):
         find_encoder(given)
 
 
-def test_the_random_encoder_needs_nothing():
-    encoder = find_encoder("tiny")
-    assert encoder.directory is None
-    assert encoder.architecture is ARCHITECTURES["bert"]
-    assert encoder.sha256 == ""
-
-
-@pytest.mark.parametrize("model_type", ARCHITECTURES)
-def test_a_model_directory_of_every_family_is_found(model_type, model_directory):
-    folder = model_directory(config=json.dumps({"model_type": model_type}))
+def test_a_model_directory_is_found(model_directory):
+    folder = model_directory(config=json.dumps({"model_type": "distilbert"}))
     encoder = find_encoder(str(folder))
     assert encoder.name == "my-bert"
     assert encoder.directory == folder
-    assert encoder.model_type == model_type
-    assert encoder.architecture is ARCHITECTURES[model_type]
+    assert encoder.architecture is ARCHITECTURES["distilbert"]
     assert encoder.learning_rate == 2e-5
 
 
@@ -96,11 +87,6 @@ def test_a_relative_path_is_a_path(model_directory, monkeypatch):
     assert find_encoder("my-bert").directory == Path("my-bert")
     monkeypatch.setenv("HOME", str(folder.parent))
     assert find_encoder("~/my-bert").directory == folder
-
-
-def test_other_weights_have_another_checksum(model_directory):
-    one, other = model_directory("one"), model_directory("other", weights=WEIGHTS + b"!")
-    assert find_encoder(str(one)).sha256 != find_encoder(str(other)).sha256
 
 
 def test_weights_that_change_are_hashed_again(model_directory):
@@ -128,21 +114,23 @@ def test_what_is_no_model_directory_is_refused(tmp_path, model_directory):
         find_encoder(str(tmp_path))
     with pytest.raises(LotteryError, match=r"is a file, not a directory: unpack it"):
         find_encoder(str(folder / "config.json"))
+    with pytest.raises(LotteryError, match=r"holds no tokenizer: one of tokenizer\.json, vocab"):
+        find_encoder(str(model_directory("wordless", vocabulary=None)))
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(LotteryError, match="holds an adapter, not a whole model: merge it"):
+        find_encoder(str(folder))
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
         ('{"model_type": "gpt2"}', "Unknown model type in .*'gpt2'.*Accepted: bert, roberta"),
-        ('{"model_type": "berta"}', "Did you mean 'bert'"),
         ("{}", "Unknown model type in .*config.json: ''"),
-        ("{", "config.json is not a model's configuration"),
         ("", "config.json is empty"),
         (
             '{"model_type": "bert", "layer_norm_eps": NaN}',
             "config.json holds a number that is none",
         ),
-        ('{"model_type": "bert", "layer_norm_eps": 1e999}', "config.json holds a number that is"),
         ('{"model_type": "albert"}', "'albert' cannot be pruned here.*share one set of weights"),
         ('{"model_type": "deberta-v2"}', "'deberta-v2' cannot be pruned.*Accepted: bert, rob"),
         (
@@ -156,13 +144,6 @@ def test_what_is_no_model_directory_is_refused(tmp_path, model_directory):
 def test_a_configuration_of_no_known_family_is_refused(config, message, model_directory):
     with pytest.raises(LotteryError, match=message):
         find_encoder(str(model_directory(config=config)))
-
-
-def test_a_configuration_that_is_no_text_is_refused(model_directory):
-    folder = model_directory()
-    (folder / "config.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(LotteryError, match="is not a model's configuration"):
-        find_encoder(str(folder))
 
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n"
@@ -245,12 +226,6 @@ def test_another_configuration_or_tokenizer_is_another_encoder(model_directory):
     assert len(set(found)) == 4
 
 
-def test_no_directory_gets_the_folder_of_an_encoder_with_a_name(model_directory):
-    folder = model_directory("minilm")
-    assert find_encoder(str(folder)).name == "minilm-directory"
-    assert folder_of("minilm") == "minilm"
-
-
 def test_a_models_id_on_the_hub_is_an_encoder(model_directory, monkeypatch):
     asked = []
 
@@ -269,24 +244,16 @@ def test_a_models_id_on_the_hub_is_an_encoder(model_directory, monkeypatch):
     assert asked == ["almanach/camembert-base", *["google-bert/bert-base-uncased"] * 2]
 
 
-@pytest.mark.parametrize(
-    "error", [ImportError("no socksio"), ValueError("no protocol"), OSError("disk full")]
-)
+@pytest.mark.parametrize("error", [ImportError("no socksio"), ValueError("no protocol")])
 def test_whatever_the_hub_raises_is_a_sentence_with_its_cause(error, monkeypatch):
     def fail(*_, **__):
         raise error
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
     for name in ("bert-base-uncased", "some/model"):
-        with pytest.raises(LotteryError, match=rf"Encoder '{name}' is neither.*\({error}\)"):
+        told = rf"Encoder '{name}' is neither in the local cache.*\({error}\).*'minilm'"
+        with pytest.raises(LotteryError, match=told):
             find_encoder(name)
-
-
-def test_an_adapter_is_no_model(model_directory):
-    folder = model_directory()
-    (folder / "adapter_config.json").write_text("{}")
-    with pytest.raises(LotteryError, match="holds an adapter, not a whole model: merge it"):
-        find_encoder(str(folder))
 
 
 @pytest.mark.parametrize("kind", [torch.int8, torch.float8_e4m3fn])
@@ -298,18 +265,14 @@ def test_weights_in_a_type_that_was_quantized_are_named(kind, model_directory):
         find_encoder(str(model_directory(weights=save(value))))
 
 
-@pytest.mark.parametrize("name", ["my bert", ".hidden", "modèle"])
-def test_the_name_of_a_directory_is_made_fit_for_a_folder(name, model_directory):
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [("my bert", "my-bert"), (".hidden", "hidden"), ("minilm", "minilm-directory")],
+)
+def test_the_name_of_a_directory_is_made_fit_for_a_folder(name, folder, model_directory):
     encoder = find_encoder(str(model_directory(name)))
+    assert encoder.name == folder
     assert Key(encoder.name, "rte", "finetune", {}, 0).encoder == encoder.name
-
-
-def test_a_directory_without_a_tokenizer_is_refused(model_directory):
-    folder = model_directory(
-        config=json.dumps({"model_type": "bert", "vocab_size": 48}), vocabulary=None
-    )
-    with pytest.raises(LotteryError, match="tokenizer"):
-        find_encoder(str(folder))
 
 
 def test_a_package_is_verified(model_directory, packaged, tmp_path):
@@ -336,21 +299,6 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "files", lambda package: None)
     with pytest.raises(LotteryError, match="no-such-package-of-weights holds no model"):
         find_encoder("absent")
-
-
-def test_an_unreachable_hub_is_a_sentence(monkeypatch, tmp_path):
-    constants = pytest.importorskip("huggingface_hub.constants")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-
-    def refuse(*_, **__):
-        raise AssertionError("a test reached for the network")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    source = EncoderSource("far", "hub", "nobody/no-such-model", 2e-5)
-    monkeypatch.setitem(ENCODERS, "far", source)
-    with pytest.raises(LotteryError, match=r"'far' is neither in the local cache nor .*'minilm'"):
-        find_encoder("far")
 
 
 def test_a_model_that_the_hub_does_not_have_is_not_an_unreachable_hub(monkeypatch, tmp_path):
@@ -416,9 +364,3 @@ def test_damaged_joined_pieces_are_refused_and_joined_again(pieces):
     with pytest.raises(LotteryError, match="checksum"):
         find_encoder("piecewise")
     assert find_encoder("piecewise").sha256 == CHECKSUM
-
-
-def test_minilm_is_the_verified_one(minilm):
-    assert minilm.sha256 == ENCODERS["minilm"].sha256 != ""
-    assert minilm.model_type == "bert"
-    assert minilm.directory.is_dir()

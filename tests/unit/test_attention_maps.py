@@ -4,14 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
+from sklearn.metrics import f1_score
 
-from lotterylib.data.attention_maps import (
-    COLUMNS,
-    FOLDER,
-    HALVES,
-    KINDS,
-    load_labelled,
-)
+from lotterylib.data.attention_maps import COLUMNS, FOLDER, HALVES, KINDS, load_labelled
 from lotterylib.data.files import MANIFEST, checksums, write_json
 from lotterylib.errors import LotteryError
 from lotterylib.patterns import PATTERNS, classify_by_rules
@@ -95,16 +90,6 @@ def test_two_readers_are_compared_on_what_both_read(folder):
     assert second.tolist() == [3, 3]
 
 
-def test_one_kind_alone_is_enough(folder):
-    change(folder, lambda table: table[table["kind"] == "raw"])
-    (folder / "normed.safetensors").unlink()
-    seal(folder)
-    labelled = load_labelled(folder)
-    assert len(labelled) == 6
-    assert len(labelled.part("normed", "tuning")) == 0
-    assert labelled.part("normed", "tuning").codes.shape == (0,)
-
-
 def relabel(column, value):
     def edit(table):
         table.loc[table["id"] == "raw-3", column] = value
@@ -117,10 +102,8 @@ def relabel(column, value):
     ("edit", "words"),
     [
         (relabel("label", "diagnoal"), "raw-3, 'diagnoal'. Did you mean 'diagonal'"),
-        (relabel("label", ""), "label of map raw-3"),
         (relabel("second_label", "blok"), "second label of map raw-3, 'blok'.*'block'"),
         (relabel("kind", "norm"), "kind of map raw-3.*'normed'"),
-        (relabel("half", "train"), "half of map raw-3"),
         (relabel("id", "raw-2"), "raw-2 twice"),
         (relabel("id", "raw-33"), "name the map raw-33, but"),
         (relabel("length", "9"), r"raw-3.*\(7, 7\).*9 tokens"),
@@ -142,8 +125,14 @@ def test_missing_and_surplus_maps_are_refused(folder):
         load_labelled(folder)
     change_maps(folder, lambda maps: maps.update({"raw-1": np.zeros((5, 5), np.float16)}))
     change_maps(folder, lambda maps: maps.update({"raw-9": np.zeros((5, 5), np.float16)}))
-    with pytest.raises(LotteryError, match=r"map raw-9 in .* has no label"):
+    with pytest.raises(LotteryError, match=r"map raw-9 in .*raw\.safetensors has no label"):
         load_labelled(folder)
+    change_maps(folder, lambda maps: maps.pop("raw-9"))
+    change(folder, lambda table: table[table["kind"] == "raw"])
+    (folder / "normed.safetensors").unlink()  # one kind alone is enough
+    seal(folder)
+    assert len(load_labelled(folder)) == 6
+    assert load_labelled(folder).part("normed", "tuning").codes.shape == (0,)
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "normed.safetensors"])
@@ -156,17 +145,10 @@ def test_changed_maps_and_labels_are_noticed(folder, name):
         load_labelled(folder)
 
 
-@pytest.mark.parametrize("name", ["labels.csv", "raw.safetensors", MANIFEST])
+@pytest.mark.parametrize("name", ["raw.safetensors", MANIFEST])
 def test_a_missing_file_is_named(folder, name):
     (folder / name).unlink()
     with pytest.raises(LotteryError, match=rf"{name.removesuffix('.json')} is missing"):
-        load_labelled(folder)
-
-
-@pytest.mark.parametrize("text", ["{}", "[]", "not JSON"])
-def test_a_file_without_checksums_is_refused(folder, text):
-    (folder / MANIFEST).write_text(text)
-    with pytest.raises(LotteryError, match=r"does not match its checksum|its manifest is"):
         load_labelled(folder)
 
 
@@ -212,12 +194,10 @@ def test_a_normed_map_is_its_raw_map_with_the_columns_rescaled(shipped):
         np.testing.assert_allclose(normed, raw * factor, atol=2e-3 * normed.max() + 1e-6)
 
 
-@pytest.mark.parametrize(("kind", "least"), [("raw", 0.75), ("normed", 0.75)])
-def test_the_rules_do_better_than_naming_the_commonest_label(shipped, kind, least):
-    from sklearn.metrics import f1_score
-
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_rules_do_better_than_naming_the_commonest_label(shipped, kind):
     part = shipped.part(kind, "validation")
     score = f1_score(part.codes, classify_by_rules(part.maps), average="weighted")
     commonest = np.full(len(part), np.bincount(part.codes).argmax())
-    assert score > least
+    assert score > 0.75
     assert score > f1_score(part.codes, commonest, average="weighted") + 0.15

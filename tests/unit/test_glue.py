@@ -20,118 +20,82 @@ TAB = "\t"
 QUOTED = 'He said "no, it\'s 5\'10""'
 ODD = "NA"  # a word, not a missing value
 
+FIRST, SECOND = [QUOTED, ODD, '"c '], ["A", "B", 'C"']
+STSB = ("index", "genre", "filename", "year", "old_index", "source1", "source2")
+MNLI = ("index", "promptID", "pairID", "genre", "sentence1_binary_parse", "sentence2_binary_parse")
+
 TSV = {
-    # folder, dev file, header, a row of three, the row's fields as (texts, label)
-    "cola": (
-        "CoLA",
-        "dev.tsv",
-        None,
-        [f"gj04\t1\t\t{QUOTED}", f"gj04\t0\t*\t{ODD}", "clc95\t1\t\tFine, too."],
-        [[QUOTED, ODD, "Fine, too."]],
-        [1, 0, 1],
-    ),
-    "sst2": (
-        "SST-2",
-        "dev.tsv",
-        "sentence\tlabel",
-        [f"{QUOTED}\t0", f"{ODD}\t1", "it 's fine \t1"],
-        [[QUOTED, ODD, "it 's fine "]],
-        [0, 1, 1],
-    ),
+    # folder, header, what stands before the texts and behind them, labels, their codes
+    "cola": ("CoLA", "", "gj04\t{}\t\t", "", ["1", "0", "1"], [1, 0, 1]),
+    "sst2": ("SST-2", "sentence\tlabel", "", "\t{}", ["0", "1", "1"], [0, 1, 1]),
     "mrpc": (
         "MRPC",
-        "dev.tsv",
         "\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String",
-        [f"1\t702876\t702977\t{QUOTED}\tA", f"0\t1\t2\t{ODD}\tB", '1\t3\t4\t"c\tC"'],
-        [[QUOTED, ODD, '"c'], ["A", "B", 'C"']],
-        [1, 0, 1],
+        *("{}\t702876\t702977\t", "", ["1", "0", "1"], [1, 0, 1]),
     ),
     "qqp": (
         "QQP",
-        "dev.tsv",
         "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate",
-        [f"1\t11\t12\t{QUOTED}\tA?\t0", f"2\t13\t14\t{ODD}\tB?\t1", "3\t15\t16\tc?\tC?\t0"],
-        [[QUOTED, ODD, "c?"], ["A?", "B?", "C?"]],
-        [0, 1, 0],
+        *("1\t11\t12\t", "\t{}", ["0", "1", "0"], [0, 1, 0]),
     ),
     "stsb": (
         "STS-B",
-        "dev.tsv",
-        "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2\tscore",
-        [
-            f"0\tmain-captions\tMSRvid\t2012test\t0001\tnone\tnone\t{QUOTED}\tA\t5.000",
-            f"1\tmain-captions\tMSRvid\t2012test\t0004\tnone\tnone\t{ODD}\tB\t3.8",
-            "2\tmain-news\theadlines\t2013\t0005\tnone\tnone\tc\tC\t0",
-        ],
-        [[QUOTED, ODD, "c"], ["A", "B", "C"]],
-        [5.0, 3.8, 0.0],
+        TAB.join([*STSB, "sentence1", "sentence2", "score"]),
+        *("0\t" * len(STSB), "\t{}", ["5.000", "3.8", "0"], [5.0, 3.8, 0.0]),
     ),
     "mnli": (
         "MNLI",
-        "dev_matched.tsv",
-        "index\tpromptID\tpairID\tgenre\tsentence1_binary_parse\tsentence2_binary_parse\t"
-        "sentence1_parse\tsentence2_parse\tsentence1\tsentence2\tlabel1\tgold_label",
-        [
-            f"0\t1\t1n\tfiction\t( a )\t( b )\t(R a)\t(R b)\t{QUOTED}\tA\tneutral\tneutral",
-            f"1\t2\t2e\tfiction\t( a )\t( b )\t(R a)\t(R b)\t{ODD}\tB\tneutral\tentailment",
-            "2\t3\t3c\tfiction\t( a )\t( b )\t(R a)\t(R b)\tc\tC\tneutral\tcontradiction",
-        ],
-        [[QUOTED, ODD, "c"], ["A", "B", "C"]],
-        [1, 0, 2],
+        TAB.join([*MNLI, "s1_parse", "s2_parse", "sentence1", "sentence2", "label1", "gold_label"]),
+        *("0\t" * (len(MNLI) + 2), "\tneutral\t{}"),
+        *(["neutral", "entailment", "contradiction"], [1, 0, 2]),
     ),
     "qnli": (
-        "QNLI",
-        "dev.tsv",
-        "index\tquestion\tsentence\tlabel",
-        [
-            f"0\t{QUOTED}\tA\tentailment",
-            f"1\t{ODD}\tB\tnot_entailment",
-            "2\tc\tC\tentailment",
-        ],
-        [[QUOTED, ODD, "c"], ["A", "B", "C"]],
-        [0, 1, 0],
+        *("QNLI", "index\tquestion\tsentence\tlabel", "0\t", "\t{}"),
+        *(["entailment", "not_entailment", "entailment"], [0, 1, 0]),
     ),
     "rte": (
-        "RTE",
-        "dev.tsv",
-        "index\tsentence1\tsentence2\tlabel",
-        [
-            f"0\t{QUOTED}\tA\tnot_entailment",
-            f"1\t{ODD}\tB\tentailment",
-            "2\tc\tC\tentailment",
-        ],
-        [[QUOTED, ODD, "c"], ["A", "B", "C"]],
-        [1, 0, 0],
+        *("RTE", "index\tsentence1\tsentence2\tlabel", "0\t", "\t{}"),
+        *(["not_entailment", "entailment", "entailment"], [1, 0, 0]),
     ),
     "wnli": (
-        "WNLI",
-        "dev.tsv",
-        "index\tsentence1\tsentence2\tlabel",
-        [f"0\t{QUOTED}\tA\t1", f"1\t{ODD}\tB\t0", "2\tc\tC\t1"],
-        [[QUOTED, ODD, "c"], ["A", "B", "C"]],
-        [1, 0, 1],
+        *("WNLI", "index\tsentence1\tsentence2\tlabel", "0\t", "\t{}"),
+        *(["1", "0", "1"], [1, 0, 1]),
     ),
 }
 
 
+def texts_of(name):
+    return dict(zip(find_task(name).columns, (FIRST, SECOND), strict=False))
+
+
+def tsv_rows(name, labels=None):
+    _, _, before, behind, written, _ = TSV[name]
+    return [
+        (before + TAB.join(texts) + behind).format(label)
+        for *texts, label in zip(*texts_of(name).values(), labels or written, strict=True)
+    ]
+
+
+def dev_file(name):
+    return "dev_matched.tsv" if name == "mnli" else "dev.tsv"
+
+
 def write_tsv(root, name, train=None, dev=None):
     """Files in the layout of GLUE's own download; rows may be replaced."""
-    folder, dev_file, header, rows, _, _ = TSV[name]
-    (root / folder).mkdir(exist_ok=True)
-    for file, lines in (("train.tsv", train), (dev_file, dev)):
-        content = [*([] if header is None else [header]), *(rows if lines is None else lines)]
+    folder, header = TSV[name][:2]
+    (root / folder).mkdir(exist_ok=True, parents=True)
+    for file, lines in (("train.tsv", train), (dev_file(name), dev)):
+        content = [*([header] if header else []), *(lines or tsv_rows(name))]
         (root / folder / file).write_bytes("".join(f"{line}\n" for line in content).encode())
     return root / folder
 
 
-def write_parquet(root, name, train=None, dev=None, **columns):
+def write_parquet(root, name, dev=None, **columns):
     """Files as `nyu-mll/glue` has them; columns may be replaced or added."""
-    task, (_, _, _, _, texts, labels) = find_task(name), TSV[name]
-    (root / name).mkdir(exist_ok=True)
-    data = dict(zip(task.columns, texts, strict=True)) | {"label": labels, "idx": [0, 1, 2]}
-    for file, own in (("train", train), (task.dev_split, dev)):
-        frame = pd.DataFrame(data | columns | (own or {}))
-        frame.to_parquet(root / name / f"{file}.parquet")
+    (root / name).mkdir(exist_ok=True, parents=True)
+    data = texts_of(name) | {"label": TSV[name][5], "idx": [0, 1, 2]}
+    for file, own in (("train", {}), (find_task(name).dev_split, dev or {})):
+        pd.DataFrame(data | columns | own).to_parquet(root / name / f"{file}.parquet")
     return root / name
 
 
@@ -140,32 +104,18 @@ def frame(split):
 
 
 @pytest.mark.parametrize("name", TSV)
-@pytest.mark.parametrize("write", [write_tsv, write_parquet])
-def test_every_task_is_read_in_both_layouts(name, write, tmp_path):
-    write(tmp_path, name)
-    task = find_task(name)
-    data = load_data(task, str(tmp_path))
-    texts, labels = TSV[name][4:]
-    wanted = dict(zip(task.columns, texts, strict=True)) | {"label": labels}
-    assert frame(data.train) == frame(data.dev) == wanted
-    assert data.train.column_names == [*task.columns, "label"]
-    assert data.origin == "GLUE from a local directory; 3 of 3 training and 3 of 3 dev rows"
-
-
-@pytest.mark.parametrize("name", TSV)
-def test_both_layouts_hold_the_same(name, tmp_path):
-    task, tsv, parquet = find_task(name), tmp_path / "tsv", tmp_path / "parquet"
-    tsv.mkdir()
-    parquet.mkdir()
-    write_tsv(tsv, name)
-    write_parquet(parquet, name)
-    assert load_data(task, str(tsv)).fingerprint == load_data(task, str(parquet)).fingerprint
-
-
-def test_parquet_comes_before_tsv(tmp_path):
-    write_tsv(tmp_path, "rte", train=["0\tx\ty\tentailment"])
-    write_parquet(tmp_path, "rte")
-    assert len(load_data(find_task("rte"), str(tmp_path)).train) == 3
+def test_every_task_is_read_alike_in_both_layouts(name, tmp_path):
+    task, found = find_task(name), []
+    for write in (write_tsv, write_parquet):
+        root = tmp_path / write.__name__
+        write(root, name)
+        found.append(load_data(task, str(root)))
+        assert frame(found[-1].train) == frame(found[-1].dev)
+        assert frame(found[-1].dev) == texts_of(name) | {"label": TSV[name][5]}
+        assert found[-1].train.column_names == [*task.columns, "label"]
+        wanted = "GLUE from a local directory; 3 of 3 training and 3 of 3 dev rows"
+        assert found[-1].origin == wanted
+    assert found[0].fingerprint == found[1].fingerprint
 
 
 def test_a_part_of_a_split_is_read_and_said(tmp_path):
@@ -185,94 +135,77 @@ def refused(root, name):
     return str(error.value)
 
 
-@pytest.mark.parametrize("name", TSV)
-def test_a_missing_directory_or_folder_is_named(name, tmp_path):
-    assert "nowhere does not exist" in refused(tmp_path / "nowhere", name)
-    message = refused(tmp_path, name)
-    assert f"{name}/train.parquet" in message
-    assert f"{find_task(name).tsv_folder}/train.tsv" in message
-
-
-@pytest.mark.parametrize("name", TSV)
-def test_a_missing_file_is_named(name, tmp_path):
-    folder = write_tsv(tmp_path, name)
-    (folder / TSV[name][1]).unlink()
-    assert f"{folder / TSV[name][1]} is missing" in refused(tmp_path, name)
-    write_tsv(tmp_path, name)
-    (folder / "train.tsv").unlink()
-    assert f"{folder / 'train.tsv'} is missing" in refused(tmp_path, name)
-    folder = write_parquet(tmp_path, name)
-    split = find_task(name).dev_split
-    (folder / f"{split}.parquet").unlink()
-    assert f"{folder} lacks the file {split}.parquet" in refused(tmp_path, name)
-
-
-@pytest.mark.parametrize("name", TSV)
-def test_a_missing_column_is_named(name, tmp_path):
-    folder = write_parquet(tmp_path, name)
-    for column in (*find_task(name).columns, "label"):
-        write_parquet(tmp_path, name)
-        pd.read_parquet(folder / "train.parquet").drop(columns=column).to_parquet(
-            folder / "train.parquet"
-        )
-        message = refused(tmp_path, name)
-        assert f"Unknown column of {folder / 'train.parquet'}: {column!r}." in message
-        assert "Accepted: " in message
-
-
-@pytest.mark.parametrize("name", [name for name in TSV if name != "cola"])
-def test_a_missing_column_of_a_tsv_is_named(name, tmp_path):
-    folder = write_tsv(tmp_path, name)
-    text = (folder / "train.tsv").read_text()
-    header, rest = text.split("\n", 1)
-    (folder / "train.tsv").write_text(header.rsplit("\t", 1)[0] + "\textra\n" + rest)
-    assert f"Unknown column of {folder / 'train.tsv'}: '{header.split(TAB)[-1]}'" in refused(
-        tmp_path, name
+def test_a_missing_directory_or_folder_is_named(tmp_path, monkeypatch):
+    assert "nowhere does not exist" in refused(tmp_path / "nowhere", "stsb")
+    message = refused(tmp_path, "stsb")
+    assert "stsb/train.parquet" in message
+    assert "STS-B/train.tsv" in message
+    (tmp_path / "glue.zip").write_text("x")
+    assert "is a file, not a directory; if it is an archive, unpack it" in refused(
+        tmp_path / "glue.zip", "stsb"
     )
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_tsv(tmp_path / "GLUE", "stsb")
+    assert len(load_data(find_task("stsb"), "~/GLUE").train) == 3
+
+
+def test_a_missing_file_is_named_and_parquet_comes_before_tsv(tmp_path):
+    folder = write_tsv(tmp_path, "mnli")
+    for file in ("dev_matched.tsv", "train.tsv"):
+        (folder / file).unlink()
+        assert f"{folder / file} is missing" in refused(tmp_path, "mnli")
+    folder = write_parquet(tmp_path, "mnli")
+    assert len(load_data(find_task("mnli"), str(tmp_path)).train) == 3
+    (folder / "validation_matched.parquet").unlink()
+    message = refused(tmp_path, "mnli")
+    assert message.startswith(f"{folder} lacks the file validation_matched.parquet")
+
+
+def test_a_missing_column_is_named(tmp_path):
+    file = write_tsv(tmp_path, "mrpc") / "train.tsv"
+    file.write_text(file.read_text().replace("#2 String", "#2 Strin"))
+    assert refused(tmp_path, "mrpc").startswith(
+        f"Unknown column of {file}: '#2 String'. Did you mean '#2 Strin'?"
+    )
+    file = write_parquet(tmp_path, "mrpc") / "train.parquet"
+    pd.read_parquet(file).drop(columns="label").to_parquet(file)
+    assert f"Unknown column of {file}: 'label'. Accepted: " in refused(tmp_path, "mrpc")
 
 
 @pytest.mark.parametrize(
-    ("name", "label"),
+    ("name", "label", "accepted"),
     [
-        ("rte", -1),
-        ("rte", 2),
-        ("mnli", 3),
-        ("mnli", -1),
-        ("cola", 0.5),
-        ("stsb", 5.5),
-        ("stsb", -0.1),
-        ("stsb", None),
-        ("rte", None),
+        ("rte", -1, "entailment, not_entailment (or 0 to 1)"),
+        ("mnli", 3, "entailment, neutral, contradiction (or 0 to 2)"),
+        ("cola", 0.5, "unacceptable, acceptable (or 0 to 1)"),
+        ("stsb", 5.5, "numbers from 0 to 5"),
+        ("stsb", -0.1, "numbers from 0 to 5"),
+        ("stsb", None, "numbers from 0 to 5"),
     ],
 )
-def test_an_unknown_label_is_named_with_its_row(name, label, tmp_path):
+def test_an_unknown_label_is_named_with_its_row(name, label, accepted, tmp_path):
     good = TSV[name][5]
     folder = write_parquet(tmp_path, name, dev={"label": [good[0], label, good[1]]})
-    message = refused(tmp_path, name)
     what = "no label" if label is None else f"the label '{label:g}', which {TASKS[name].title} does"
     file = folder / f"{TASKS[name].dev_split}.parquet"
+    message = refused(tmp_path, name)
     assert message.startswith(f"{file}, row 2: the row has {what}")
-    accepted = (
-        "numbers from 0 to 5" if name == "stsb" else f"{', '.join(TASKS[name].labels)} (or 0 to"
-    )
-    assert accepted in message
+    assert f"Accepted: {accepted}." in message
 
 
 @pytest.mark.parametrize(
     ("name", "row", "label"),
     [
-        ("rte", "0\ta\tb\tneutral", "neutral"),
         ("qnli", "0\ta\tb\t", ""),
         ("cola", "gj04\tgood\t\ta", "good"),
+        ("stsb", "0\t1\t2\t3\t4\t5\t6\ta\tb\tnan", "nan"),
         ("stsb", "0\t1\t2\t3\t4\t5\t6\ta\tb\tmuch", "much"),
         ("sst2", "good film\t-1", "-1"),  # as in GLUE's test sets
         ("sst2", "good film\t0.7", "0.7"),
-        ("sst2", "good film\t1.5", "1.5"),
-        ("sst2", "good film\tinf", "inf"),
     ],
 )
 def test_an_unknown_label_text_is_named_with_its_file(name, row, label, tmp_path):
-    folder = write_tsv(tmp_path, name, dev=[TSV[name][3][0], row])
+    folder = write_tsv(tmp_path, name, dev=[tsv_rows(name)[0], row])
     message = refused(tmp_path, name)
     line = 2 if name == "cola" else 3
     told = f"the label {label!r}, which {TASKS[name].title} does not have" if label else "no label"
@@ -291,12 +224,8 @@ def test_an_unknown_label_text_is_named_with_its_file(name, row, label, tmp_path
 )
 def test_labels_are_coded_alike_in_both_layouts(name, labels, tmp_path):
     parquet, tsv = tmp_path / "parquet", tmp_path / "tsv"
-    for root in (parquet, tsv):
-        root.mkdir()
     write_parquet(parquet, name, label=labels)
-    rows = [
-        f"{row.rsplit(TAB, 1)[0]}\t{label}" for row, label in zip(TSV[name][3], labels, strict=True)
-    ]
+    rows = tsv_rows(name, labels)
     write_tsv(tsv, name, train=rows, dev=rows)
     read = [load_data(find_task(name), str(root)) for root in (parquet, tsv)]
     assert list(read[0].train["label"]) == list(read[1].train["label"]) == TSV[name][5]
@@ -306,32 +235,25 @@ def test_labels_are_coded_alike_in_both_layouts(name, labels, tmp_path):
 def test_a_parquet_file_that_names_its_classes_in_another_order_is_understood(tmp_path):
     names = ClassLabel(names=["not_entailment", "entailment"])
     features = Features({"sentence1": Value("string"), "sentence2": Value("string")})
-    texts = dict(zip(("sentence1", "sentence2"), TSV["rte"][4], strict=True))
     (tmp_path / "rte").mkdir()
     for split in ("train", "validation"):
         data = Dataset.from_dict(
-            texts | {"label": [0, 1, 1]}, Features(features | {"label": names})
+            texts_of("rte") | {"label": [0, 1, 1]}, Features(features | {"label": names})
         )
         data.to_parquet(tmp_path / "rte" / f"{split}.parquet")
     assert list(load_data(find_task("rte"), str(tmp_path)).train["label"]) == TSV["rte"][5]
 
 
-@pytest.mark.parametrize("name", TSV)
-def test_an_empty_split_is_refused(name, tmp_path):
-    folder = write_parquet(tmp_path, name)
-    pd.read_parquet(folder / "train.parquet").iloc[:0].to_parquet(folder / "train.parquet")
-    assert refused(tmp_path, name) == f"{folder / 'train.parquet'} holds no rows."
+def test_an_empty_split_is_refused(tmp_path):
+    file = write_tsv(tmp_path, "rte") / "train.tsv"
+    file.write_text("")
+    assert refused(tmp_path, "rte") == f"{file} is empty."
+    file = write_parquet(tmp_path, "rte") / "train.parquet"
+    pd.read_parquet(file).iloc[:0].to_parquet(file)
+    assert refused(tmp_path, "rte") == f"{file} holds no rows."
 
 
-@pytest.mark.parametrize("name", ["cola", "rte"])
-def test_an_empty_tsv_is_refused(name, tmp_path):
-    folder = write_tsv(tmp_path, name)
-    (folder / "train.tsv").write_text("")
-    assert refused(tmp_path, name) == f"{folder / 'train.tsv'} is empty."
-
-
-@pytest.mark.parametrize("value", [None, 5])
-@pytest.mark.parametrize("name", ["cola", "mnli"])
+@pytest.mark.parametrize(("name", "value"), [("cola", None), ("mnli", 5)])
 def test_a_row_without_text_is_refused(name, value, tmp_path):
     column = find_task(name).columns[-1]
     folder = write_parquet(tmp_path, name, dev={column: [value] * 3})
@@ -341,10 +263,9 @@ def test_a_row_without_text_is_refused(name, value, tmp_path):
     assert message == f"{place}, row 1: the column {column!r} {what}; it must be a text."
 
 
-@pytest.mark.parametrize("content", [b"hello", b"PAR1 and more PAR1"])
-def test_a_damaged_parquet_file_is_named(content, tmp_path):
+def test_a_damaged_parquet_file_is_named(tmp_path):
     folder = write_parquet(tmp_path, "rte")
-    (folder / "train.parquet").write_bytes(content)
+    (folder / "train.parquet").write_bytes(b"PAR1 and more PAR1")
     with pytest.raises(LotteryError, match=r"train\.parquet cannot be read as parquet"):
         load_data(find_task("rte"), str(tmp_path))
 
@@ -357,11 +278,12 @@ def test_a_tsv_that_is_not_utf8_is_named(tmp_path):
     )
 
 
-@pytest.mark.parametrize("name", TSV)
+@pytest.mark.parametrize("name", ["cola", "mrpc", "qqp"])
 @pytest.mark.parametrize("place", [0, 2])
 def test_a_row_of_another_width_is_named_with_its_line(name, place, tmp_path):
     """Also the first one, from which pandas would take how wide rows are."""
-    rows, width = list(TSV[name][3]), len(TSV[name][3][0].split(TAB))
+    rows = tsv_rows(name)
+    width = len(rows[0].split(TAB))
     line = place + (1 if name == "cola" else 2)
     rows[place] += "\t"
     write_tsv(tmp_path, name, train=rows)
@@ -377,9 +299,9 @@ def test_a_row_of_another_width_is_named_with_its_line(name, place, tmp_path):
         assert refused(tmp_path, name) == f"{folder / 'train.tsv'}, line {line}: {told}"
 
 
-@pytest.mark.parametrize("name", TSV)
+@pytest.mark.parametrize("name", ["cola", "qqp"])
 def test_only_line_feeds_end_a_line(name, tmp_path):
-    rows = [row.replace(ODD, "N\rA\x0b\u2028 \x1c") for row in TSV[name][3]]
+    rows = [row.replace(ODD, "N\rA\x0b\u2028 \x1c") for row in tsv_rows(name)]
     folder = write_tsv(tmp_path, name, train=rows)
     plain = load_data(find_task(name), str(tmp_path))
     assert len(plain.train) == 3
@@ -390,7 +312,7 @@ def test_only_line_feeds_end_a_line(name, tmp_path):
 
 
 def test_rows_of_qqp_that_are_cut_short_are_left_out_and_counted(tmp_path):
-    rows, short = TSV["qqp"][3] * 10, "4\t17\t18\tonly one question"
+    rows, short = tsv_rows("qqp") * 10, "4\t17\t18\tonly one question"
     folder = write_tsv(tmp_path, "qqp", train=[*rows, *[short] * 10], dev=[*rows, short])
     data = load_data(find_task("qqp"), str(tmp_path))
     assert (len(data.train), len(data.dev)) == (30, 30)
@@ -402,10 +324,11 @@ def test_rows_of_qqp_that_are_cut_short_are_left_out_and_counted(tmp_path):
     )
     write_tsv(tmp_path, "qqp", train=[*rows, "4\t17\t18\ta\tb\tyes"])
     assert "train.tsv, line 32: the row has the label 'yes'" in refused(tmp_path, "qqp")
+    write_tsv(tmp_path, "qqp", train=[rows[0], short, short])
+    assert "and so are 1 more; at most 1 are left out" in refused(tmp_path, "qqp")
 
 
-@pytest.mark.parametrize("name", TSV)
-@pytest.mark.parametrize("write", [write_tsv, write_parquet])
+@pytest.mark.parametrize(("write", "name"), [(write_tsv, "sst2"), (write_parquet, "stsb")])
 def test_folders_may_be_in_lower_or_upper_case_and_hidden_files_do_not_count(name, write, tmp_path):
     folder = write(tmp_path, name)
     fingerprint = load_data(find_task(name), str(tmp_path)).fingerprint
@@ -417,11 +340,10 @@ def test_folders_may_be_in_lower_or_upper_case_and_hidden_files_do_not_count(nam
         assert load_data(find_task(name), str(tmp_path)).fingerprint == fingerprint
 
 
-@pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize(
-    "pattern", ["{}-{:05d}-of-{:05d}.parquet", "{}-{:05d}-of-{:05d}-a1b2.parquet"]
+    ("name", "pattern", "shards"),
+    [("rte", "{}-{:05d}-of-{:05d}.parquet", 1), ("mnli", "{}-{:05d}-of-{:05d}-a1b2.parquet", 3)],
 )
-@pytest.mark.parametrize("name", ["rte", "mnli", "cola"])
 def test_the_hubs_own_files_are_read_shard_by_shard(name, pattern, shards, tmp_path):
     folder = write_parquet(tmp_path, name)
     fingerprint = load_data(find_task(name), str(tmp_path)).fingerprint
@@ -446,7 +368,7 @@ def test_a_pointer_of_git_lfs_is_called_that(write, kind, tmp_path):
     assert refused(tmp_path, "rte").startswith(f"{file} is a Git LFS pointer, not the file itself")
 
 
-@pytest.mark.parametrize("error", [ConnectionError, OSError, DatasetNotFoundError, ValueError])
+@pytest.mark.parametrize("error", [ConnectionError, DatasetNotFoundError, ValueError])
 def test_an_unreachable_hub_is_a_sentence(error, monkeypatch):
     def fail(*_, **__):
         raise error("no network here")
@@ -487,31 +409,25 @@ def numbered(root, rows=50, first=0):
     return str(root)
 
 
-def test_a_budget_draws_the_same_rows_whatever_was_drawn_before(tmp_path):
+def test_a_budget_draws_the_same_rows_in_the_order_of_the_file(tmp_path):
     root, task = numbered(tmp_path / "a"), find_task("sst2")
     one = load_data(task, root, 20, 10)
     np.random.default_rng(0).random(100)
     np.random.seed(7)
     load_data(task, root, 5, 5)
     again = load_data(task, root, 20, 10)
-    assert frame(one.train) == frame(again.train)
-    assert frame(one.dev) == frame(again.dev)
-    assert one.fingerprint == again.fingerprint
+    assert one.fingerprint == again.fingerprint != load_data(task, root, 20, 10, 1).fingerprint
     assert frame(load_data(task, root, 20, 0).train) == frame(one.train)
     assert "20 of 50 training and 10 of 50 dev rows" in one.origin
-
-
-def test_a_draw_is_without_repetition_in_the_order_of_the_file(tmp_path):
-    data = load_data(find_task("sst2"), numbered(tmp_path / "a"), 20, 0)
-    numbers = [int(text.split()[1]) for text in data.train["sentence"]]
-    labels = list(data.train["label"])
+    numbers = [int(text.split()[1]) for text in one.train["sentence"]]
+    labels = list(one.train["label"])
     assert numbers == sorted(set(numbers))
     assert len(numbers) == 20
     assert numbers != list(range(20))
     assert all(label == number % 2 for number, label in zip(numbers, labels, strict=True))
 
 
-@pytest.mark.parametrize("rows", [0, 50, 51, 10**6])
+@pytest.mark.parametrize("rows", [0, 50, 51])
 def test_no_limit_or_one_that_is_not_reached_takes_all(rows, tmp_path):
     data = load_data(find_task("sst2"), numbered(tmp_path / "a"), rows, rows)
     assert data.train["sentence"][:] == [f"train {number}" for number in range(50)]
@@ -538,14 +454,9 @@ def test_the_fingerprint_follows_texts_labels_order_and_rows(tmp_path):
     pd.DataFrame(base).to_parquet(tmp_path / "sst2" / "train.parquet")
     pd.DataFrame(variants[1]).to_parquet(tmp_path / "sst2" / "validation.parquet")
     assert load_data(task, str(tmp_path)).fingerprint not in prints
-
-
-def test_columns_that_are_not_used_do_not_count(tmp_path):
-    task = find_task("rte")
-    write_parquet(tmp_path, "rte")
-    before = load_data(task, str(tmp_path)).fingerprint
-    write_parquet(tmp_path, "rte", idx=[7, 8, 9])
-    assert load_data(task, str(tmp_path)).fingerprint == before
+    pd.DataFrame(base | {"idx": [7, 8, 9]}).to_parquet(tmp_path / "sst2" / "train.parquet")
+    pd.DataFrame(base).to_parquet(tmp_path / "sst2" / "validation.parquet")
+    assert load_data(task, str(tmp_path)).fingerprint == prints[0]  # nobody reads idx
 
 
 @pytest.mark.parametrize("name", BUNDLED)

@@ -5,9 +5,8 @@ import copy
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
 
-from lotterylib.batches import Encoded, encode, training_batches
+from lotterylib.batches import Encoded, training_batches
 from lotterylib.encoder import prunable_weights
 from lotterylib.errors import LotteryError
 from lotterylib.finetuning import Recipe, rate_share, train
@@ -49,8 +48,9 @@ def test_a_seed_gives_the_same_weights_byte_for_byte(order, tiny_model, split):
 
 
 def test_what_is_returned_and_told(tiny_model, split):
-    told = []
-    model = tiny_model()
+    told, model = [], tiny_model()
+    torch.manual_seed(11)
+    before = torch.get_rng_state()
     losses = train(
         model, split, TASK, RECIPE, 0, progress=lambda share, found: told.append((share, found))
     )
@@ -58,15 +58,8 @@ def test_what_is_returned_and_told(tiny_model, split):
     assert [share for share, _ in told] == pytest.approx([n / STEPS for n in range(1, STEPS + 1)])
     assert [found for _, found in told] == [f"loss {loss:.3f}" for loss in losses]
     assert not model.training
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-
-
-def test_the_global_generator_is_left_alone(tiny_model, split):
-    model = tiny_model()
-    torch.manual_seed(11)
-    before = torch.get_rng_state()
-    train(model, split, TASK, RECIPE, 3)
     assert torch.equal(torch.get_rng_state(), before)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
 def test_pruned_weights_stay_exactly_zero_and_the_others_move(tiny_model, split):
@@ -74,7 +67,7 @@ def test_pruned_weights_stay_exactly_zero_and_the_others_move(tiny_model, split)
     subnetwork = half_of_the_weights(model)
     start = {name: p.detach().clone() for name, p in prunable_weights(model).items()}
     bias = model.base_model.encoder.layer[0].output.dense.bias.detach().clone()
-    train(model, split, TASK, RECIPE, 0, subnetwork)
+    assert len(train(model, split, TASK, RECIPE, 0, subnetwork, part=(0.5, 1.0))) == STEPS / 2
     moved = total = 0
     for name, parameter in prunable_weights(model).items():
         kept = torch.from_numpy(subnetwork.weights[name])
@@ -108,60 +101,8 @@ def test_gradients_are_masked_before_they_are_clipped(tiny_model, split, monkeyp
     assert max(norms) > 0.5  # something was clipped at all
 
 
-def test_the_learning_rate_falls_linearly_to_zero(tiny_model, split, monkeypatch):
-    rates, made = [], []
-
-    class Recorded(torch.optim.AdamW):
-        def __init__(self, parameters, **options):
-            super().__init__(parameters, **options)
-            made.append((self, options))
-
-        def step(self, closure=None):
-            rates.append(self.param_groups[0]["lr"])
-            return super().step(closure)
-
-    monkeypatch.setattr(torch.optim, "AdamW", Recorded)
-    train(tiny_model(), split, TASK, RECIPE, 0)
-    assert rates == pytest.approx([1e-3 * (1 - step / STEPS) for step in range(STEPS)])
-    ((optimizer, options),) = made
-    assert optimizer.param_groups[0]["lr"] == 0.0
-    assert options["weight_decay"] == 0.0
-    assert options["eps"] == 1e-8
-
-
-def easy(tokenizer, rows=32):
-    data = {"sentence": ["aaaa", "bbbb"] * (rows // 2), "label": [1, 0] * (rows // 2)}
-    return encode(Dataset.from_dict(data), TASK, tokenizer)
-
-
-def test_tokens_that_do_not_occur_keep_their_embeddings(tiny_model, tiny_tokenizer):
-    model = tiny_model()
-    table = model.base_model.embeddings.word_embeddings.weight
-    before = table.detach().clone()
-    split = easy(tiny_tokenizer)
-    train(model, split, TASK, RECIPE, 0)
-    seen = {piece for feature in split.features for piece in feature["input_ids"]}
-    changed = set(torch.nonzero((table != before).any(1)).ravel().tolist())
-    assert changed == seen
-    assert len(seen) == 4
-
-
-def test_training_a_removed_model_changes_all_that_is_left(tiny_model, split):
-    model = remove(tiny_model(rough=0.05), some_structure())
-    start = weights_of(model)
-    train(model, split, TASK, RECIPE, 0)
-    assert {n: v.shape for n, v in model.state_dict().items()} == {
-        n: v.shape for n, v in start.items()
-    }
-    for name, value in model.named_parameters():
-        same_as_before = torch.equal(value, start[name])
-        # softmax hides the key biases; an empty tensor cannot change
-        assert not same_as_before or not value.numel() or name.endswith("key.bias")
-
-
-@pytest.mark.parametrize("task", ["acceptability", "similarity"])
-def test_training_a_removed_model_equals_training_behind_gates(task, tiny_model, encoded):
-    task, split = find_task(task), encoded(task, ROWS, "train")
+def test_training_a_removed_model_equals_training_behind_gates(tiny_model, encoded):
+    task, split = find_task("similarity"), encoded("similarity", ROWS, "train")
     inputs, _ = split.batch(range(ROWS), torch.device("cpu"))
     subnetwork = some_structure()
     whole = tiny_model(task.name, rough=0.1, dropout=False)
@@ -191,27 +132,10 @@ def test_a_loss_that_is_no_number_is_an_error(tiny_model, split):
     before = torch.get_rng_state()
     with pytest.raises(LotteryError, match=r"no longer a number at step 1 of 6.*below 0\.001"):
         train(model, split, TASK, RECIPE, 0, half_of_the_weights(tiny_model()))
+    with pytest.raises(LotteryError, match="at step 4 of 6"):
+        train(model, split, TASK, RECIPE, 0, part=(0.5, 1.0))
     assert torch.equal(torch.get_rng_state(), before)
     assert not any(parameter._backward_hooks for parameter in model.parameters())
-
-
-def test_an_infinite_loss_is_an_error(tiny_model, encoded):
-    task, model = find_task("similarity"), tiny_model("similarity")
-    with torch.no_grad():
-        model.classifier.bias[0] = 1e30  # its square is not a float32
-    losses = []
-    with pytest.raises(LotteryError):
-        losses += train(model, encoded("similarity", 8), task, Recipe(1e-3, epochs=1), 0)
-
-
-def test_weights_of_another_model_are_refused_before_anything_changes(
-    tiny_model, split, family_model
-):
-    model = tiny_model()
-    start = weights_of(model)
-    with pytest.raises(LotteryError, match="not those of this model"):
-        train(model, split, TASK, RECIPE, 0, half_of_the_weights(family_model("bert")))
-    assert same(weights_of(model), start)
 
 
 # --- a part of the steps -------------------------------------------------------
@@ -244,7 +168,8 @@ def plainly_trained(model, split, recipe, seed):
 
 @pytest.mark.parametrize("order", ["buckets", "random"])
 def test_the_whole_is_the_plain_loop(order, tiny_model, split):
-    recipe = Recipe(learning_rate=1e-3, epochs=2, batch_size=8, order=order)
+    # most gradients are cut at this norm
+    recipe = Recipe(learning_rate=1e-3, epochs=2, batch_size=8, order=order, clip=0.5)
     model, plain = tiny_model(seed=1), tiny_model(seed=1)
     if order == "random":  # without padding, dropout draws other masks
         for module in (*model.modules(), *plain.modules()):
@@ -278,9 +203,7 @@ def visited(monkeypatch):
     return rows, rates
 
 
-@pytest.mark.parametrize(
-    ("share", "first"), [(0.0, 0), (0.05, 0), (0.1, 1), (1 / 3, 2), (0.5, 3), (0.9, 5), (1.0, 6)]
-)
+@pytest.mark.parametrize(("share", "first"), [(0.0, 0), (0.1, 1), (0.5, 3), (1.0, 6)])
 def test_two_parts_visit_what_the_whole_visits(share, first, tiny_model, split, visited):
     rows, rates = visited
     train(tiny_model(), split, TASK, RECIPE, 4)
@@ -294,43 +217,8 @@ def test_two_parts_visit_what_the_whole_visits(share, first, tiny_model, split, 
     assert (len(before), len(after)) == (first, STEPS - first)
     assert rows == whole[0]
     assert rates == pytest.approx(whole[1], rel=1e-12)
-    assert rates[0] == 1e-3
+    assert rates == pytest.approx([1e-3 * (1 - step / STEPS) for step in range(STEPS)])
     assert told == pytest.approx([step / STEPS for step in range(1, STEPS + 1)])
-
-
-def test_the_first_part_is_the_beginning_of_the_whole(tiny_model, split):
-    whole, begun = tiny_model(), tiny_model()
-    losses = train(whole, split, TASK, RECIPE, 4)
-    assert train(begun, split, TASK, RECIPE, 4, part=(0.0, 0.5)) == losses[:3]
-    assert not same(weights_of(begun), weights_of(whole))
-
-
-def test_no_steps_change_nothing(tiny_model, split):
-    model = tiny_model()
-    start = weights_of(model)
-    assert train(model, split, TASK, RECIPE, 4, part=(0.0, 0.0)) == []
-    assert same(weights_of(model), start)
-    assert not model.training
-
-
-def test_pruned_weights_stay_zero_in_the_second_part(tiny_model, split):
-    model = tiny_model()
-    train(model, split, TASK, RECIPE, 4, part=(0.0, 0.5))
-    start = {name: p.detach().clone() for name, p in prunable_weights(model).items()}
-    subnetwork = half_of_the_weights(model)
-    assert len(train(model, split, TASK, RECIPE, 4, subnetwork, part=(0.5, 1.0))) == 3
-    for name, parameter in prunable_weights(model).items():
-        kept = torch.from_numpy(subnetwork.weights[name])
-        assert not parameter[~kept].any()
-        assert not torch.equal(parameter[kept], start[name][kept])
-
-
-def test_a_failure_in_a_part_names_the_step_of_the_whole(tiny_model, split):
-    model = tiny_model()
-    with torch.no_grad():
-        model.classifier.weight[0, 0] = torch.nan
-    with pytest.raises(LotteryError, match="at step 4 of 6"):
-        train(model, split, TASK, RECIPE, 0, part=(0.5, 1.0))
 
 
 def test_the_rate_rises_in_warm_up_and_falls_to_zero():

@@ -1,4 +1,4 @@
-"""Layers that leave the padding aside compute what padded ones do."""
+"""Leaving aside the padding, and words that never occur, changes nothing."""
 
 import contextlib
 import copy
@@ -6,22 +6,16 @@ import copy
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 
-from lotterylib.encoder import ARCHITECTURES, layers_of
-from lotterylib.fast.layers import unpadded
+from lotterylib.batches import encode
+from lotterylib.encoder import layers_of
+from lotterylib.fast.layers import compact_embedding, unpadded
 from lotterylib.finetuning import Recipe, train
 from lotterylib.gates import remove
 from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.tasks import find_task
-
-PACKED = [family for family in ARCHITECTURES if family != "mpnet"]
-
-
-def without_dropout(model):
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    return model
+from tests.models import KINDS
 
 
 def gradients(model, inputs):
@@ -35,12 +29,12 @@ def gradients(model, inputs):
     }
 
 
-@pytest.mark.parametrize("family", ARCHITECTURES)
+@pytest.mark.parametrize("family", KINDS)
 @pytest.mark.parametrize("removed", [False, True], ids=["whole", "removed"])
 def test_logits_and_gradients_are_those_of_padded_batches(
     family, removed, family_model, family_inputs
 ):
-    model = without_dropout(family_model(family, "eager" if family == "mpnet" else "sdpa")).train()
+    model = family_model(family, "eager" if family == "mpnet" else "sdpa")
     if removed:
         heads = np.ones((3, 4), dtype=bool)
         heads[0, 1] = heads[1, :] = False
@@ -58,7 +52,7 @@ def test_logits_and_gradients_are_those_of_padded_batches(
     torch.testing.assert_close(model(**inputs).logits, logits, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("family", PACKED)
+@pytest.mark.parametrize("family", ["bert", "distilbert"])
 def test_dense_layers_see_the_batchs_own_tokens_only(family, family_model, family_inputs):
     model = family_model(family, "sdpa")
     inputs, seen = family_inputs(model), []
@@ -88,7 +82,7 @@ def test_training_on_random_batches_makes_the_updates_of_padded_ones(
 ):
     split, task = encoded("similarity", 24, "train"), find_task("similarity")
     recipe = Recipe(learning_rate=1e-3, epochs=1, batch_size=8, order="random")
-    start = without_dropout(tiny_model("similarity"))
+    start = tiny_model("similarity", dropout=False)
     models = [copy.deepcopy(start) for _ in range(2)]
     losses = [train(models[0], split, task, recipe, seed=5)]
     monkeypatch.setattr("lotterylib.finetuning.unpadded", lambda model: contextlib.nullcontext())
@@ -96,3 +90,52 @@ def test_training_on_random_batches_makes_the_updates_of_padded_ones(
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     for one, two in zip(models[0].parameters(), models[1].parameters(), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("task", ["acceptability", "similarity"])
+def test_training_ends_at_the_same_weights_as_with_the_whole_table(
+    task, tiny_model, encoded, monkeypatch
+):
+    split, recipe = encoded(task, 12, "train"), Recipe(1e-2, epochs=2, batch_size=4)
+    cut, whole = tiny_model(task), tiny_model(task)
+    start = cut.get_input_embeddings().weight.detach().clone()
+    losses = train(cut, split, find_task(task), recipe, seed=1)
+    seen = {piece for feature in split.features for piece in feature["input_ids"]}
+    changed = (cut.get_input_embeddings().weight != start).any(1).nonzero().flatten()
+    assert set(changed.tolist()) == seen
+    monkeypatch.setattr(
+        "lotterylib.finetuning.compact_embedding",
+        lambda model, _: contextlib.nullcontext(torch.arange(model.config.vocab_size)),
+    )
+    assert train(whole, split, find_task(task), recipe, seed=1) == pytest.approx(losses, abs=1e-4)
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(cut.state_dict()[name], value, rtol=1e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize("family", KINDS)
+def test_the_model_reads_the_same_through_the_new_ids(family, family_model, family_inputs, encoded):
+    split, model = encoded("acceptability", 4), family_model(family)
+    inputs = family_inputs(model)
+    tokenizer = copy.deepcopy(split.tokenizer)
+    tokenizer.pad_token_id = model.config.pad_token_id
+    rows = [{"input_ids": ids.tolist()} for ids in inputs["input_ids"]]
+    wanted = model(**inputs).logits
+    with compact_embedding(model, type(split)(rows, split.labels, tokenizer)) as ids:
+        assert model.get_input_embeddings().num_embeddings < len(ids)
+        found = model(**inputs | {"input_ids": ids[inputs["input_ids"]]}).logits
+    assert torch.equal(found, wanted)
+
+
+def test_the_table_is_whole_after_a_failure_and_has_no_place_for_other_words(
+    tiny_model, tiny_tokenizer
+):
+    model = tiny_model("acceptability")
+    before = model.get_input_embeddings()
+    rows = Dataset.from_dict({"sentence": ["aa"], "label": [0]})
+    own = encode(rows, find_task("cola"), tiny_tokenizer)
+    with compact_embedding(model, own) as ids:
+        assert ids[tiny_tokenizer("z")["input_ids"][1]] == -1
+        assert ids[tiny_tokenizer("a")["input_ids"][1]] >= 0
+    with pytest.raises(ZeroDivisionError), compact_embedding(model, own):
+        raise ZeroDivisionError
+    assert model.get_input_embeddings() is before

