@@ -20,7 +20,8 @@ SOURCE = (
 )
 
 DIAGRAMS = {
-    "gated_layer": "A gated layer: a closed gate takes out what a head or an MLP adds.",
+    "gated_layer": "A gated layer: a closed gate takes out what a head or an MLP adds. "
+    "Layer normalisation is not drawn.",
     "search_phases": "The search on six parts: heads and MLPs together, heads alone, MLPs alone.",
     "overlap_trap": "The overlap trap: where the good subnetwork keeps more than half, the bad one "
     "must borrow from it.",
@@ -28,8 +29,10 @@ DIAGRAMS = {
 """The drawn diagrams, with their captions."""
 
 PLOTS = {
-    "recovery": "From pruned (circle) to retrained (arrow), as the share of the way from the "
-    "majority class to the full model: good, random and bad subnetworks, in the paper and here.",
+    "recovery": "From the mean over tasks as pruned (circle) to the mean retrained (arrow), as the "
+    "share of the way from the majority class to the full model: good, random and bad subnetworks, in "
+    "the paper and here. Dots are the single tasks, retrained; the line between is our linear layer "
+    "on the frozen encoder.",
     "heads_and_mlps": "Good, random and bad subnetworks of heads and MLPs, MiniLM; points are "
     "seeds (the paper's Figure 2a).",
     "single_weights": "The same of single weights (the paper's Figure 2b).",

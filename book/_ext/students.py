@@ -5,6 +5,7 @@ By hand: `python book/_ext/students.py book/students`.
 """
 
 import ast
+import json
 import re
 import sys
 import textwrap
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import nbformat
 from myst_nb.core.read import read_myst_markdown_notebook
+from pybtex.database import parse_file
 
 CHAPTERS = Path(__file__).parents[1] / "chapters"
 
@@ -66,13 +68,20 @@ def exercises() -> list[Exercise]:
 def student_notebook(chapter: Path) -> nbformat.NotebookNode:
     """A chapter as a notebook in which the learner fills in what the solutions hold."""
     notebook = read_myst_markdown_notebook(chapter.read_text(encoding="utf-8"))
-    for number, cell in enumerate(notebook.cells):
+    cells = []
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        if cell.cell_type == "code":
+            source = blanks(cell.source) if "solution" in tags else cell.source
+            cells.append(nbformat.v4.new_code_cell(source))
+        elif "acting" not in tags:  # what to do with a picture, which acts only on the book's page
+            # A heading begins a cell, so that all cells above it can be run.
+            parts = re.split(r"^(?=## )", cell.source, flags=re.MULTILINE)
+            texts = [plain_markdown(part, chapter.parent) for part in parts]
+            cells += [nbformat.v4.new_markdown_cell(text.rstrip()) for text in texts if text.strip()]
+    for number, cell in enumerate(cells):
         cell.id = f"cell-{number}"
-        if cell.cell_type == "markdown":
-            cell.source = plain_markdown(cell.source, chapter.parent)
-        elif "solution" in cell.metadata.get("tags", []):
-            cell.source = blanks(cell.source)
-        cell.metadata = {}
+    notebook.cells = cells
     start = (
         "*Run this notebook in `book/students` of the repository, or another folder in `book`, with "
         "`lotterylib` installed.*"
@@ -136,11 +145,27 @@ def plain_markdown(text: str, folder: Path) -> str:
     )
     text = re.sub(r"^% .*\n", "", text, flags=re.MULTILINE)
     text = re.sub(r"<a [^>]*>.*?</a>", "this one", text)
-    text = re.sub(
-        r"\{cite:[a-z]+\}`([a-z]+)(\d+)`", lambda found: f"{found[1].title()} ({found[2]})", text
-    )
-    text = re.sub(r"\{(?:doc|download)\}`([^`<]+?)(?: <[^`]*>)?`", r"*\1*", text)
+    text = re.sub(r"\{cite:([pt])\}`(\w+)`", lambda found: cited(found[2], found[1] == "p"), text)
+    text = re.sub(r"\{(?:doc|download)\}`([^`<]+?) <[^`]*>`", r"*\1*", text)
+    text = re.sub(r"\{doc\}`([^`]+)`", lambda found: f"*{page_title(folder / found[1])}*", text)
     return re.sub(r"^\([\w-]+\)=\n", "", text, flags=re.MULTILINE)
+
+
+def cited(key: str, in_brackets: bool) -> str:
+    """A source as the book's pages name it, such as "Prasanna et al. (2020)"."""
+    source = parse_file(str(CHAPTERS.parent / "references.bib")).entries[key]
+    first, *others = (" ".join(person.last_names) for person in source.persons["author"])
+    more = f" and {others[0]}" if len(others) == 1 else " et al." if others else ""
+    year = source.fields["year"]
+    return f"({first}{more}, {year})" if in_brackets else f"{first}{more} ({year})"
+
+
+def page_title(page: Path) -> str:
+    """The title of a page, which may be Markdown or a notebook."""
+    if (text := page.with_suffix(".md")).is_file():
+        return re.search(r"^# (.+)$", text.read_text(encoding="utf-8"), re.MULTILINE)[1]
+    notebook = json.loads(page.with_suffix(".ipynb").read_text(encoding="utf-8"))
+    return "".join(notebook["cells"][0]["source"]).splitlines()[0].removeprefix("# ")
 
 
 def write(folder: Path) -> None:

@@ -51,7 +51,7 @@
   const chart = make("div", { class: "picture-chart" });
   const about = make("p", { class: "picture-about" });
 
-  // The grid: a row for each layer from the top, a column for each head, the MLP last.
+  // The grid: a row for each layer, the first on top, a column for each head, the MLP last.
   const grid = make("table", { class: "picture-grid", role: "grid", "aria-label": "Heads and MLPs with their importance" });
   grid.createCaption().textContent = "A row is a layer, a column a head. The fuller a cell, the more important it is.";
   const body = grid.createTBody();
@@ -60,7 +60,7 @@
   for (let head = 1; head <= heads; head += 1) names.append(make("th", { scope: "col" }, head));
   names.append(make("th", { scope: "col" }, "MLP"));
   const cells = [];
-  for (let layer = layers; layer >= 1; layer -= 1) {
+  for (let layer = 1; layer <= layers; layer += 1) {
     const row = body.insertRow();
     row.append(make("th", { scope: "row" }, layer));
     for (let column = 0; column <= heads; column += 1) {

@@ -35,18 +35,23 @@ def each_chapter(test):
 
 
 @each_chapter
-def test_solutions_pass_and_blanks_fail(chapter, monkeypatch):
+def test_solutions_pass_and_say_so_and_blanks_fail(chapter, monkeypatch, capsys):
     monkeypatch.chdir(chapter.parent)
     cells = read_myst_markdown_notebook(chapter.read_text()).cells
     code = [cell for cell in cells if cell.cell_type == "code"]
-    names = {}
+    names, was_solved = {}, False
     for cell, check in zip(code, [*code[1:], None], strict=True):
-        if "solution" in cell.metadata.get("tags", []):
+        is_solution = "solution" in cell.metadata.get("tags", [])
+        if is_solution:
             exec(students.blanks(cell.source), names)
             with pytest.raises((AssertionError, NotImplementedError)) as failed:
                 exec(check.source, names)
             assert str(failed.value), "a check tells the learner what to look at"
+        capsys.readouterr()
         exec(cell.source, names)
+        if was_solved:
+            assert capsys.readouterr().out, "a check that passes says why"
+        was_solved = is_solution
 
 
 @each_chapter
@@ -54,6 +59,8 @@ def test_a_student_notebook_has_the_exercises_without_solutions_and_plain_markdo
     notebook = students.student_notebook(chapter)
     nbformat.validate(notebook)
     text = "\n".join(cell.source for cell in notebook.cells)
+    assert any(cell.source.startswith("## Exercises") for cell in notebook.cells)
+    assert "*Back*" not in text, "what to do with a picture that acts on the book's page only"
     assert text.count("# Your turn") == len(
         re.findall(r"admonition\} Exercise", chapter.read_text())
     )
@@ -61,6 +68,14 @@ def test_a_student_notebook_has_the_exercises_without_solutions_and_plain_markdo
         r"^% |`\{|\{(doc|cite|download|figure|literalinclude|admonition)|:::|<a ",
         text,
         re.MULTILINE,
+    )
+
+
+def test_student_notebooks_name_sources_and_pages_as_the_book_does():
+    text = "See {cite:t}`prasanna2020`, {cite:p}`frankle2019`, {doc}`search`, {doc}`such <gates>`."
+    assert students.plain_markdown(text, BOOK / "chapters") == (
+        "See Prasanna et al. (2020), (Frankle and Carbin, 2019), *The search for a good subnetwork*, "
+        "*such*."
     )
 
 

@@ -156,9 +156,9 @@ def test_the_film_shows_every_state_by_buttons_and_arrow_keys(shown):
         assert page.locator(f"td.head[data-fate={fate}]").count() == gone
         assert page.locator("svg .now").inner_html() == f"{step.score:.3f}"
         decides = step if step.kept else last
-        for layer in range(layers):  # the last layer is on top
+        for layer in range(layers):
             for head in range(heads):
-                cell = rows.nth(layers - layer).locator("td").nth(head)
+                cell = rows.nth(layer + 1).locator("td").nth(head)
                 text, value = cell.text_content(), decides.importance.heads[layer, head]
                 kept = step.subnetwork.heads[layer, head]
                 assert text.startswith("open") == kept
@@ -177,14 +177,14 @@ def test_the_film_shows_every_state_by_buttons_and_arrow_keys(shown):
 
 def test_the_importance_of_a_part_is_told_on_hover_focus_and_tap(shown):
     page, steps = film(shown)
-    cells = page.locator(".picture-grid tr").last.locator("td")
+    cells = page.locator(".picture-grid tr").nth(1).locator("td")
     about, importance = page.locator(".picture-about"), steps[0].importance
     cells.nth(3).hover()
     assert f"Head 4 of layer 1: open, importance {importance.heads[0, 3]:g}" in about.inner_text()
     cells.nth(4).click()
     page.keyboard.press("ArrowRight")
     assert f"Head 6 of layer 1: open, importance {importance.heads[0, 5]:g}" in about.inner_text()
-    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowDown")
     assert "Head 6 of layer 2" in about.inner_text()
     cells.last.click()
     assert f"MLP of layer 1: open, importance {importance.mlps[0]:g}" in about.inner_text()

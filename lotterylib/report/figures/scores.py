@@ -174,16 +174,19 @@ def printed_beside_true() -> Figure:
 def recovery(ours: pd.DataFrame, encoder: str) -> Figure:
     """From pruned to retrained, on the way from the majority class (0) to the full model (1).
 
-    Arrows go from the mean over tasks as pruned to the mean when retrained; dots are tasks.
+    Arrows go from the mean over tasks as pruned to the mean when retrained; dots are the single
+    tasks, retrained. Our linear layer on the frozen encoder is a line, the paper has none.
 
     Args:
         ours: `shares_of_way` of our runs.
         encoder: whose they are.
     """
     theirs = shares_of_way(paper.scores().rename(columns={"mean": "value"}))
-    figure, panels = new_axes(2, 8.4, 3.6, sharex=True, sharey=True)
+    figure, panels = new_axes(2, 8.4, 3.8, sharex=True, sharey=True)
     sides = ((ours, COLOURS[3], f"ours, {encoder}"), (theirs, COLOURS[0], "paper, BERT-base"))
     titles = ("Whole heads and MLPs", "Single weights")
+    frozen = ours.loc[ours["subnetwork"] == "frozen", "share"].mean()
+    line: dict[str, Any] = {"color": COLOURS[3], "linestyle": "-.", "linewidth": 1.2}
     for axes, method, title in zip(panels, METHODS, titles, strict=True):
         for place, kind in enumerate(KINDS):
             for side, (table, colour, who) in enumerate(sides):
@@ -197,11 +200,17 @@ def recovery(ours: pd.DataFrame, encoder: str) -> Figure:
                 axes.plot(shares[1], heights, "o", color=colour, alpha=0.45, ms=4, label=label)
         axes.axvline(0, color="0.45", linestyle=":")
         axes.axvline(1, color="0.25", linewidth=1.2)
+        axes.axvline(frozen, **line)
         axes.set_title(title, fontsize=12)
         axes.set_yticks(range(len(KINDS)), list(KINDS))
         axes.set_xticks([0, 0.5, 1], ["majority\nclass", "half", "full\nmodel"])
+    key = {"linestyle": "", "color": "0.35"}
+    panels[0].plot([], [], marker="o", mfc="white", ms=7, label="mean, pruned", **key)
+    panels[0].plot([], [], marker=">", ms=6, label="mean, retrained", **key)
+    panels[0].plot([], [], marker="o", ms=4, label="a task, retrained", **key)
+    panels[0].plot([], [], label="frozen encoder, linear layer (ours)", **line)
     panels[0].set_ylim(len(KINDS) - 0.5, -0.5)
-    legend_below(figure, panels[0], 2)
+    legend_below(figure, panels[0], 3)
     return figure
 
 
