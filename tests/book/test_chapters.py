@@ -74,8 +74,8 @@ def test_a_student_notebook_has_the_exercises_without_solutions_and_plain_markdo
 def test_student_notebooks_name_sources_and_pages_as_the_book_does():
     text = "See {cite:t}`prasanna2020`, {cite:p}`frankle2019`, {doc}`search`, {doc}`such <gates>`."
     assert students.plain_markdown(text, BOOK / "chapters") == (
-        "See Prasanna et al. (2020), (Frankle and Carbin, 2019), *The search for a good subnetwork*, "
-        "*such*."
+        "See Prasanna et al. (2020), (Frankle and Carbin, 2019), "
+        "*The search for a good subnetwork*, *such*."
     )
 
 
