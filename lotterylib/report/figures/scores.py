@@ -204,7 +204,7 @@ def recovery(ours: pd.DataFrame, encoder: str) -> Figure:
         axes.set_title(title, fontsize=12)
         axes.set_yticks(range(len(KINDS)), list(KINDS))
         axes.set_xticks([0, 0.5, 1], ["majority\nclass", "half", "full\nmodel"])
-    key = {"linestyle": "", "color": "0.35"}
+    key: dict[str, Any] = {"linestyle": "", "color": "0.35"}
     panels[0].plot([], [], marker="o", mfc="white", ms=7, label="mean, pruned", **key)
     panels[0].plot([], [], marker=">", ms=6, label="mean, retrained", **key)
     panels[0].plot([], [], marker="o", ms=4, label="a task, retrained", **key)
