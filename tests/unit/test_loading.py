@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -295,6 +296,21 @@ def test_a_task_layer_that_the_file_has_is_left_out(model_type, tmp_path):
         assert not same(one[1], other[1])
         if model_type != "bert":  # whose pooler is drawn before the classifier where it is lacking
             assert same(one[0], wanted[0])
+
+
+def test_only_the_pooler_may_be_lacking(tmp_path):
+    folder = family(tmp_path, "bert")
+    weights = load_file(folder / "model.safetensors")
+
+    def without(part):
+        left = {name: value for name, value in weights.items() if part not in name}
+        save_file(left, folder / "model.safetensors", {"format": "pt"})
+
+    without("pooler")
+    assert said(folder) == "its pooler, which the file lacks, is drawn with the task layer"
+    without("layer.1.output.dense.bias")
+    with pytest.raises(LotteryError, match=r"weights lack bert\.encoder\.layer\.1\.output\.dense"):
+        opened(folder)
 
 
 def spoil(name, index=0, value=float("nan")):
