@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,22 +101,19 @@ def digest(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def by_folder(plan: Plan, pages: Path) -> dict[Path, list[tuple[Experiment, Sequence[str]]]]:
-    """The parts of a plan by the folder of their task, `<pages>/<encoder>/<task>`."""
-    parts: dict[Path, list[tuple[Experiment, Sequence[str]]]] = {}
-    for made, wanted in plan:
-        parts.setdefault(pages / made.encoder.name / made.task.name, []).append((made, wanted))
-    return parts
+def folder_of_pages(experiment: Experiment, pages: Path) -> Path:
+    """Where the pages of an experiment's task go, `<pages>/<encoder>/<task>`."""
+    return pages / experiment.encoder.name / experiment.task.name
 
 
 def requests_of(plan: Plan, pages: Path) -> dict[Path, Request]:
     """The folder of every task of a plan, with what its `request.json` is to hold."""
     return {
-        folder: {
-            "request": identity_of(parts[0][0]),
-            "seeds": {page: list(made.settings.seeds) for made, wanted in parts for page in wanted},
+        folder_of_pages(made, pages): {
+            "request": identity_of(made),
+            "seeds": {page: list(made.settings.seeds) for page in wanted},
         }
-        for folder, parts in by_folder(plan, pages).items()
+        for made, wanted in plan
     }
 
 

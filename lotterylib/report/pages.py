@@ -25,7 +25,7 @@ from PIL import Image
 from lotterylib.data.custom import title_of_given
 from lotterylib.data.files import HOME, write_whole
 from lotterylib.errors import LotteryError, reason_of
-from lotterylib.report.identity import TEMPLATE, by_folder, claim, requests_of
+from lotterylib.report.identity import TEMPLATE, claim, folder_of_pages, requests_of
 from lotterylib.report.published import publish
 from lotterylib.runs.jobs import Plan
 from lotterylib.runs.pool import Alone, Workers, why_alone
@@ -201,9 +201,10 @@ def render_all(
         for folder in {page.parent for page in rendered.values()}:
             for scratch in folder.glob(f"{SCRATCH}*"):
                 shutil.rmtree(scratch, ignore_errors=True)
-    for folder, parts in by_folder(plan, pages).items():
+    for experiment, wanted in plan:
+        folder = folder_of_pages(experiment, pages)
         try:
-            publish(parts, folder)
+            publish(experiment, wanted, folder)
         except Exception as error:
             failures.append(Failure(folder, f"The tables in {folder}", reason_of(error)))
     return failures

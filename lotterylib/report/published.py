@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,40 +63,36 @@ def describe_source(folder: Path) -> str:
     )
 
 
-def publish(parts: Sequence[tuple[Experiment, Sequence[str]]], folder: Path) -> None:
+def publish(experiment: Experiment, pages: Sequence[str], folder: Path) -> None:
     """Write the tables of a task's run, into a folder that was claimed for it (`identity.claim`).
 
     Args:
-        parts: the run, or its parts of different seeds, each with its pages (without `.ipynb`);
-            what is not in the store yet is computed. The first has all seeds.
+        experiment: the run; what is not in its store yet is computed.
+        pages: those that are made (without `.ipynb`); they decide what is collected.
         folder: of the task's pages.
     """
     from lotterylib.report.comparisons import accumulation_table
     from lotterylib.report.results import collect, collect_predictions, save_results
 
-    def of_page(page: str, table: Callable[[Experiment], pd.DataFrame], name: str) -> None:
-        tables = [table(experiment) for experiment, pages in parts if page in pages]
-        if tables:
-            text = pd.concat(tables).to_csv(index=False, lineterminator="\n")
-            write_whole(folder / name, text)
-
-    tables = [collect(experiment, *pages, every_draw=True) for experiment, pages in parts]
-    save_results(pd.concat(tables, ignore_index=True).drop_duplicates(), folder / "results.csv")
-    whole, its_pages = parts[0]
-    save_predictions(collect_predictions(whole, *its_pages), folder / PREDICTIONS)
-    of_page("02_structured_pruning", accumulation_table, "importance.csv")
-    of_page("07_attention_patterns", patterns_of, "patterns.csv")
+    save_results(collect(experiment, *pages, every_draw=True), folder / "results.csv")
+    save_predictions(collect_predictions(experiment, *pages), folder / PREDICTIONS)
+    tables = {
+        "02_structured_pruning": ("importance.csv", accumulation_table),
+        "07_attention_patterns": ("patterns.csv", patterns_of),
+    }
+    for page, (name, table) in tables.items():
+        if page in pages:
+            write_whole(folder / name, table(experiment).to_csv(index=False, lineterminator="\n"))
     found: dict[str, dict[str, dict[str, list[str]]]] = {}
     traces: dict[int, Trace] = {}
-    for experiment, pages in parts:
-        scored = (m for page in GRIDS if page in pages for m, _, _ in GRIDS[page])
-        methods = [name for name in dict.fromkeys(scored) if ALL_METHODS[name].is_structured]
-        for method, seed in itertools.product(methods, experiment.settings.seeds):
-            good = experiment.subnetwork(seed, method, "good")
-            found.setdefault(method, {})[str(seed)] = _written(good.heads, good.mlps)  # type: ignore[union-attr]
-            if method == "structured":
-                traces[seed] = experiment.trace(seed, method)
-    text = json.dumps({"shape": vars(whole.shape), "good": found}, indent=1)
+    scored = (m for page in GRIDS if page in pages for m, _, _ in GRIDS[page])
+    methods = [name for name in dict.fromkeys(scored) if ALL_METHODS[name].is_structured]
+    for method, seed in itertools.product(methods, experiment.settings.seeds):
+        good = experiment.subnetwork(seed, method, "good")
+        found.setdefault(method, {})[str(seed)] = _written(good.heads, good.mlps)  # type: ignore[union-attr]
+        if method == "structured":
+            traces[seed] = experiment.trace(seed, method)
+    text = json.dumps({"shape": vars(experiment.shape), "good": found}, indent=1)
     write_whole(folder / "subnetworks.json", text + "\n")
     save_searches(traces, folder)
 

@@ -102,7 +102,6 @@ def given_from_outside(
         LotteryError: as `read_file`; an assignment without a name or a value.
     """
     found = read_file(Path(config)) if config else {}
-    texts = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
@@ -110,6 +109,6 @@ def given_from_outside(
                 f"The option --set is {assignment!r}: give a name and a value, such as "
                 "threshold=0.95."
             )
-        texts[name.strip()] = text.strip()
-    texts |= {name: text for name, text in options.items() if text is not None}
-    return found | {name: read_text(name, text) for name, text in texts.items()}
+        found[name.strip()] = read_text(name.strip(), text.strip())
+    given = {name: text for name, text in options.items() if text is not None}
+    return found | {name: read_text(name, text) for name, text in given.items()}
