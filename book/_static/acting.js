@@ -11,6 +11,14 @@ const acting = {
     return made;
   },
 
+  // A button that does something when it is pressed, put into a box.
+  pressed(box, text, act) {
+    const button = acting.make("button", { type: "button" }, text);
+    button.addEventListener("click", act);
+    box.append(button);
+    return button;
+  },
+
   // Draw again whenever an element has another width.
   redrawn(element, draw) {
     let width = element.clientWidth;

@@ -1,7 +1,7 @@
 // The search as a film: what goes out of the grid of heads and MLPs, state by state.
 "use strict";
 (window.pictures ||= {}).film = (section, data) => {
-  const { make, redrawn } = acting;
+  const { make, pressed, redrawn } = acting;
   const PACE = 1400; // milliseconds that a state stands while the film plays
 
   const shown = (score) => score.toFixed(3);
@@ -18,12 +18,7 @@
 
   // Controls
   const controls = make("div", { class: "picture-controls" });
-  function control(text, act) {
-    const button = make("button", { type: "button" }, text);
-    button.addEventListener("click", act);
-    controls.append(button);
-    return button;
-  }
+  const control = (text, act) => pressed(controls, text, act);
   const back = control("Back", () => step(now - 1));
   const play = control("Play", () => (timer ? stop() : start()));
   play.hidden = matchMedia("(prefers-reduced-motion: reduce)").matches; // step by step then

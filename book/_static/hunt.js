@@ -1,7 +1,7 @@
 // Hunt the winning ticket: twelve switches, and the scores of all subnetworks that they can make.
 "use strict";
 (window.pictures ||= {}).hunt = (section, data) => {
-  const { make, redrawn } = acting;
+  const { make, pressed, redrawn } = acting;
   const PHASES = ["pruned", "retrained"];
 
   const size = (ticket) => ticket.toString(2).replaceAll("0", "").length;
@@ -48,12 +48,7 @@
 
   // What can be asked for
   const controls = make("div", { class: "picture-controls" });
-  function control(text, act) {
-    const button = make("button", { type: "button" }, text);
-    button.addEventListener("click", act);
-    controls.append(button);
-    return button;
-  }
+  const control = (text, act) => pressed(controls, text, act);
   const any = (list) => list[Math.floor(Math.random() * list.length)];
   const best = (phase) => {
     const found = ofSize(size(ticket), phase);
