@@ -271,7 +271,7 @@ def describe_patterns(experiment: Experiment, shares: pd.DataFrame) -> str:
     for kind, name in (("raw", "Raw maps"), ("normed", "Norm-weighted maps")):
         part = shares[(shares["weights"] == "fine-tuned") & (shares["maps"] == kind)]
         told = [
-            f"{share:.0%} of those of {'all heads' if heads == 'all' else 'super-survivors'}"
+            f"{share:.0%} of the maps of {'all heads' if heads == 'all' else 'super-survivors'}"
             for heads, share in zip(part["heads"], part["heterogeneous"], strict=True)
         ]
         survival, share = survival_and_shares(experiment, f"fine-tuned, {kind}")

@@ -165,9 +165,9 @@ def rendered(tmp_path_factory):
     root = tmp_path_factory.mktemp("rendered")
     for task in ("acceptability", "similarity"):
         settings = parse_settings(task, **SMOKE, store=str(root / "runs"))
-        plan = [(open_experiment(settings), ALL)]
-        claim(requests_of(plan, root / "pages"))
-        publish(plan, root / "pages" / "tiny" / task)
+        made = open_experiment(settings)
+        claim(requests_of([(made, ALL)], root / "pages"))
+        publish(made, ALL, root / "pages" / "tiny" / task)
         for path in OF_A_TASK:
             render(path, page_path(root / "pages", "tiny", task, path), given_by(settings))
     overview = {"encoder": "tiny", "pages": str(root / "pages")}
