@@ -143,6 +143,16 @@ def build_parser() -> argparse.ArgumentParser:
         default=str(at_home("book/learning_rates.csv")),
         help="where the table is kept, with older rows",
     )
+    differences = add(
+        *("differences", commands.differences, request, pages, replace),
+        help="what each difference between the paper and the authors' code changes",
+        description="Make each choice in which the paper's text and the authors' code differ the "
+        "other way, one at a time, and score the subnetwork that it is about. The audit reads the "
+        "tables. Takes the same settings as 'lottery run', with the preset paper.",
+    )
+    differences.add_argument(
+        "--only", default="", help="these, such as importance,stop_metric (default: all)"
+    )
     add(
         *("status", commands.status, request, placed, none, further),
         help="show how far a run has come: done, running, failed, missing",

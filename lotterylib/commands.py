@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     import pandas as pd
 
     from lotterylib.report import identity
-    from lotterylib.report.pages import render_all, try_overview
+    from lotterylib.report.pages import publish_all, render_all, try_overview
     from lotterylib.report.results import collect
     from lotterylib.runs import run as running
 
@@ -73,14 +73,19 @@ def run(options: argparse.Namespace) -> int:
         from lotterylib.runs.grid import compute_as_jobs
 
         failures = compute_as_jobs(plan, profile, notebooks, options.jobs)
-    else:
+    elif options.no_pages:
         failures = running.compute_all(plan, options.jobs)
+    else:
+        print(f"Each page goes to {pages} as soon as its jobs are done.", file=sys.stderr)
+        failures = render_all(plan, templates, pages, options.jobs, options.replace)
     plan, lost = running.without_failures(plan, failures)
     if options.no_pages and plan:
         tables = [collect(experiment, *wanted) for experiment, wanted in plan]
         _show(pd.concat(tables).drop_duplicates())
     elif plan:
-        failures += render_all(plan, templates, pages, options.jobs, options.replace)
+        if options.profile:
+            failures += render_all(plan, templates, pages, options.jobs, options.replace)
+        failures += publish_all(plan, pages)
         failures += try_overview(encoder.name, templates, pages)
         results(options)
     return _tell(failures, [*options.not_made, *lost])
@@ -302,6 +307,30 @@ def rates(options: argparse.Namespace) -> int:
     print(best_rates(table).rename("best").to_string())
     keep(table, Path(options.csv))
     return 0
+
+
+def differences(options: argparse.Namespace) -> int:
+    """Make each choice between the paper and the authors' code the other way, one at a time."""
+    everything = _settings(options)
+    if everything[0].preset != "paper":
+        raise LotteryError(
+            f"'lottery differences' sets the preset itself: give paper, not {everything[0].preset}."
+        )
+    variants = Path(options.pages).parent / "variants"
+    _check_writable("run store", everything[0].store, *STORE_FOLDERS)
+    _check_writable("folder of the tables", variants)
+    from lotterylib.report.differences import measure
+    from lotterylib.report.differences import options as choices
+    from lotterylib.runs.experiment import open_experiment
+
+    only = _list(options.only)
+    for name in only:
+        if name not in choices():
+            raise unknown("choice between paper and code", name, choices())
+    experiments = [open_experiment(settings) for settings in everything]
+    failures = measure(experiments, variants, only, options.jobs, options.replace)
+    print(f"The tables are in {variants}; the audit reads them.", file=sys.stderr)
+    return _tell(failures)
 
 
 def status(options: argparse.Namespace) -> int:

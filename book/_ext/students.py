@@ -72,9 +72,12 @@ def student_notebook(chapter: Path) -> nbformat.NotebookNode:
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
         if cell.cell_type == "code":
-            source = blanks(cell.source) if "solution" in tags else cell.source
+            source = blanks(cell.source) if "solution" in tags else with_scripts(cell.source)
+            if "acting(" in source:
+                folded = {"jupyter": {"source_hidden": True}}
+                cells.append(nbformat.v4.new_code_cell(ACTING, metadata=folded))
             cells.append(nbformat.v4.new_code_cell(source))
-        elif "acting" not in tags:  # what to do with a picture, which acts only on the book's page
+        else:
             # A heading begins a cell, so that all cells above it can be run.
             parts = re.split(r"^(?=## )", cell.source, flags=re.MULTILINE)
             texts = [plain_markdown(part, chapter.parent) for part in parts]
@@ -107,6 +110,29 @@ def blanks(solution: str) -> str:
             continue
         left.append(ast.unparse(statement))
     return "# Your turn: replace what is missing, then run the next cell.\n" + "\n".join(left)
+
+
+ACTING = '''
+from pathlib import Path
+
+
+def acting(name):
+    """The scripts and styles that the book's page has, so that the picture acts here too."""
+    names = "acting.js", f"{name}.js", "acting.css", "pictures.css"
+    files = [Path("../_static", name).read_text(encoding="utf-8") for name in names]
+    scripts, styles = "".join(files[:2]), "".join(files[2:])
+    return f"<style>{styles}</style><script>{{{scripts}acting.draw();}}</script>"
+'''.strip()
+"""What a cell with a picture needs where the book's page is not around it."""
+
+
+def with_scripts(source: str) -> str:
+    """The code of a cell; if it draws a picture, with the scripts that make it act."""
+    for call in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)):
+        if isinstance(call.func, ast.Name) and call.func.id == "HTML":
+            text = ast.get_source_segment(source, picture := call.args[0])
+            return source.replace(text, f'{text} + acting("{picture.func.id}")')
+    return source
 
 
 def plain_markdown(text: str, folder: Path) -> str:

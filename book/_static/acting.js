@@ -28,11 +28,18 @@ const acting = {
       draw();
     }).observe(element);
   },
+
+  // Draw the pictures that are there and not drawn yet.
+  draw() {
+    for (const frame of document.querySelectorAll("[data-picture]:not(.drawn)")) {
+      const draw = pictures[frame.dataset.picture];
+      if (!draw) continue; // in a notebook, its cell has not run yet
+      frame.classList.add("drawn");
+      draw(frame, JSON.parse(frame.querySelector("script").textContent));
+    }
+  },
 };
 
 document.addEventListener("readystatechange", () => {
-  if (document.readyState !== "interactive") return; // before the repairs of tables
-  for (const frame of document.querySelectorAll("[data-picture]")) {
-    pictures[frame.dataset.picture](frame, JSON.parse(frame.querySelector("script").textContent));
-  }
+  if (document.readyState === "interactive") acting.draw(); // before the repairs of tables
 });

@@ -3,21 +3,27 @@
 `paper.differences` lists them. The preset `paper+<option>` makes one choice the other way; where a
 run with it stands beside a run with the preset `paper`, on the same task, seeds and data, what it
 changes can be told. An encoder's pages are all of one preset, so each has a folder of its own.
+`lottery differences` makes the tables for all of them, with no more work than the effects need.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from lotterylib.report import paper
+from lotterylib.report.identity import claim, refuse_others, requests_of
 from lotterylib.report.imported import SOURCE
-from lotterylib.report.results import COLUMNS
+from lotterylib.report.results import COLUMNS, collect_scored, save_results
 from lotterylib.report.tables import counted
-from lotterylib.runs.methods import PHASES
+from lotterylib.runs.experiment import Experiment
+from lotterylib.runs.jobs import Job, Piece, as_pieces
+from lotterylib.runs.methods import PHASES, Scored
 from lotterylib.runs.presets import OFFICIAL, PRESETS, READINGS
+from lotterylib.runs.run import Failure, compute_pieces
 
 _MAY_DIFFER = (
     *("preset", "request", *OFFICIAL, *READINGS),
@@ -35,6 +41,98 @@ NO_OPTION = "nothing to switch"
 def folders_in(variants: Path) -> list[Path]:
     """The folders of pages below a folder, by name; none where there is no such folder."""
     return sorted(path for path in variants.glob("*") if path.is_dir())
+
+
+def options() -> dict[str, tuple[str, str]]:
+    """The choices that can be made the other way, each with the method and the kind of the
+    subnetwork that it is about.
+    """
+    found = {}
+    for row in paper.differences().itertuples():
+        for option in str(row.option).split():
+            if row.affects and f"paper+{option}" in PRESETS:
+                method, kind = str(row.affects).split()
+                found[option] = method, kind
+    return found
+
+
+def switched(
+    experiment: Experiment, only: Sequence[str] = ()
+) -> dict[str, tuple[Experiment, list[Scored]]]:
+    """The choices made the other way, one at a time.
+
+    Args:
+        experiment: with the preset `paper`.
+        only: names of `options`; all if empty.
+
+    Returns:
+        By option: the experiment with the preset `paper+<option>`, and the scores of the subnetwork
+        that the choice is about. A choice that changes none of them on this task is left out, such
+        as the metric that stops a search on STS-B only.
+    """
+    found: dict[str, tuple[Experiment, list[Scored]]] = {}
+    for option, about in options().items():
+        preset = f"paper+{option}"
+        settings = experiment.settings.but(preset=preset, **PRESETS[preset])
+        other = Experiment(settings, experiment.encoder, experiment.data)
+        scored = [(*about, phase) for phase in PHASES]
+        if option in (only or options()) and any(_is_new(other, experiment, s) for s in scored):
+            found[option] = other, scored
+    return found
+
+
+def _is_new(one: Experiment, other: Experiment, scored: Scored) -> bool:
+    keys = (made.score_key(made.settings.seeds[0], *scored) for made in (one, other))
+    return len({key.path for key in keys}) > 1
+
+
+def measure(
+    experiments: Sequence[Experiment],
+    variants: Path,
+    only: Sequence[str] = (),
+    jobs: int = 0,
+    replace: bool = False,
+) -> list[Failure]:
+    """Score what every choice is about, made the other way and as in the preset `paper`.
+
+    Args:
+        experiments: a task each, with the preset `paper`.
+        variants: where tables go: `<variants>/<option>/<encoder>/<task>/results.csv`.
+        only: as in `switched`.
+        jobs: how many jobs at once; 0 as in `compute_all`.
+        replace: whether tables of another request may go.
+
+    Returns:
+        The jobs that failed; a table that lacks one is not written.
+
+    Raises:
+        LotteryError: as `identity.refuse_others`.
+    """
+    pieces: dict[Path, Piece] = {}
+    tables = []
+    for experiment in experiments:
+        for option, (other, scored) in switched(experiment, only).items():
+            mine = requests_of([(other, [])], variants / option)
+            refuse_others(mine, replace=replace)
+            for made in (experiment, other):
+                found = as_pieces(made, _jobs(made, scored))
+                pieces |= found
+            tables.append((other, scored, mine, found))
+    failures = compute_pieces(pieces, jobs) if pieces else []
+    lost = {failure.place for failure in failures}
+    for other, scored, mine, found in tables:
+        if not lost & found.keys():
+            claim(mine, replace=replace)
+            save_results(collect_scored(other, scored), next(iter(mine)) / "results.csv")
+    return failures
+
+
+def _jobs(experiment: Experiment, scored: Sequence[Scored]) -> list[Job]:
+    jobs = []
+    for (method, kind, phase), seed in itertools.product(scored, experiment.settings.seeds):
+        before = [Job("finetune", seed), Job("search", seed, method)]
+        jobs += [*before, Job(phase, seed, method, kind)]
+    return jobs
 
 
 def differences_table(results: pd.DataFrame) -> pd.DataFrame:

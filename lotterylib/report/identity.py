@@ -138,6 +138,11 @@ def refuse_others(mine: Mapping[Path, Request], *, replace: bool = False) -> Non
                 _refuse_apart(read_request(other)["request"], wanted["request"], other)
 
 
+def holds_others(folder: Path, wanted: Request) -> bool:
+    """Whether pages of another request lie where this one's are to go."""
+    return bool(_otherwise(folder, wanted))
+
+
 def claim(mine: Mapping[Path, Request], *, replace: bool = False) -> None:
     """Take folders for a request, before their pages are made; another's go first, if they may.
 

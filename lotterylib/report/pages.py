@@ -11,8 +11,8 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, as_completed
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,16 @@ from PIL import Image
 from lotterylib.data.custom import title_of_given
 from lotterylib.data.files import HOME, write_whole
 from lotterylib.errors import LotteryError, reason_of
-from lotterylib.report.identity import TEMPLATE, claim, folder_of_pages, requests_of
+from lotterylib.report.identity import (
+    TEMPLATE,
+    claim,
+    folder_of_pages,
+    holds_others,
+    requests_of,
+)
 from lotterylib.report.published import publish
-from lotterylib.runs.jobs import Plan
-from lotterylib.runs.pool import Alone, Workers, why_alone
-from lotterylib.runs.run import Failure, processes
+from lotterylib.runs.jobs import Plan, pieces_of
+from lotterylib.runs.run import Failure, FollowUp, compute_pieces
 from lotterylib.runs.settings import given_by
 from lotterylib.tasks import TASKS
 
@@ -51,6 +56,9 @@ AUTHORS = "authors"
 
 SCRATCH = ".page-"
 """How the folders begin in which pages are made, beside the pages."""
+
+_SECONDS = 8.0
+"""What a page is expected to take."""
 
 _VOLATILE = (
     *("start_time", "end_time", "duration", "input_path", "output_path"),
@@ -161,46 +169,51 @@ def _kernel_at_home() -> Iterator[None]:
 def render_all(
     plan: Plan, templates: Sequence[Path], pages: Path, jobs: int = 0, replace: bool = False
 ) -> list[Failure]:
-    """Render every wanted page of a plan, several at once, and publish the tables beside them.
+    """Render every wanted page of a plan, each as soon as the jobs that it shows are done; those
+    that the store lacks are computed.
+
+    Pages of another request stay until all jobs of their task are done.
 
     Args:
         plan: what is wanted.
         templates: the notebooks.
         pages: the folder of the published pages.
-        jobs: how many at once; 0 as in `compute_all`.
+        jobs: how many jobs and pages at once; 0 as in `compute_all`.
         replace: whether pages of another request may go.
 
     Returns:
-        The pages and tables that failed.
-
-    Raises:
-        LotteryError: as `identity.refuse_others`.
+        The jobs and pages that failed; without the pages that lack a job, which
+        `without_failures` names.
     """
-    claim(requests_of(plan, pages), replace=replace)
-    failures = []
-    hint = ": open it in Jupyter or VS Code while the others are made"
-    rendered: dict[Future, Path] = {}
+    found: dict[Path, FollowUp] = {}
+    for experiment, wanted in plan:
+        mine = requests_of([(experiment, wanted)], pages)
+        begin = partial(claim, mine, replace=replace)
+        parameters = given_by(experiment.settings)
+        ((folder, request),) = mine.items()
+        everything = pieces_of([(experiment, wanted)]) if holds_others(folder, request) else None
+        for template in (each for each in templates if each.stem in wanted):
+            page = folder / template.name
+            needs = everything or pieces_of([(experiment, [template.stem])])
+            given = template, page, parameters
+            found[page] = FollowUp(str(page), needs.keys(), begin, _render, given, _SECONDS)
     try:
-        with Alone() if why_alone() else Workers(jobs or processes()) as workers:
-            for experiment, wanted in plan:
-                name, parameters = experiment.task.name, given_by(experiment.settings)
-                for template in (each for each in templates if each.stem in wanted):
-                    page = page_path(pages, experiment.encoder.name, name, template)
-                    rendered[workers.submit(render, template, page, parameters)] = page
-            for job in as_completed(rendered):
-                page = rendered[job]
-                try:
-                    job.result()
-                except Exception as error:  # whatever goes wrong is this page's failure alone
-                    print(f"{page} FAILED: {reason_of(error)}", file=sys.stderr)
-                    failures.append(Failure(page, str(page), reason_of(error)))
-                else:
-                    print(f"Rendered {page}{hint}", file=sys.stderr)
-                    hint = ""
+        failures = compute_pieces(pieces_of(plan), jobs, found)
     finally:  # what was begun by processes that had to end
-        for folder in {page.parent for page in rendered.values()}:
+        for folder in {page.parent for page in found}:
             for scratch in folder.glob(f"{SCRATCH}*"):
                 shutil.rmtree(scratch, ignore_errors=True)
+    return [each for each in failures if each.itself or each.place not in found]
+
+
+def _render(template: Path, page: Path, parameters: Mapping[str, Any]) -> str:
+    render(template, page, parameters)
+    return "rendered"
+
+
+def publish_all(plan: Plan, pages: Path) -> list[Failure]:
+    """Publish the tables of every task of a plan beside its pages; what goes wrong is returned."""
+    failures = []
     for experiment, wanted in plan:
         folder = folder_of_pages(experiment, pages)
         try:

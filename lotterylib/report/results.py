@@ -20,7 +20,7 @@ from lotterylib.errors import LotteryError
 from lotterylib.report.evidence import FROZEN, FULL, MAJORITY, Model, Predictions
 from lotterylib.report.identity import PASSING, digest, identity_of, requests
 from lotterylib.report.tables import NOTHING
-from lotterylib.runs.methods import GRIDS, KINDS, METHODS, PHASES
+from lotterylib.runs.methods import GRIDS, KINDS, METHODS, PHASES, Scored
 from lotterylib.runs.settings import Settings
 from lotterylib.tasks import in_order, title_of
 
@@ -91,16 +91,22 @@ def collect(experiment: Experiment, *pages: str, every_draw: bool = False) -> pd
     baselines = ["frozen"]
     if "09_how_bad_is_bad" in pages:
         baselines += ["bag", "bilstm"] + ["guess"] * experiment.task.is_regression
+    scored = collect_scored(experiment, _scored_on(pages), every_draw)
+    return pd.concat([collect_full(experiment, baselines), scored], ignore_index=True)
+
+
+def collect_scored(
+    experiment: Experiment, scored: Iterable[Scored], every_draw: bool = False
+) -> pd.DataFrame:
+    """The part of the results table that these subnetworks give, per seed."""
     rows: list[dict[str, object]] = []
-    scored, seeds = _scored_on(pages), experiment.settings.seeds
-    for (method, kind, phase), seed in itertools.product(scored, seeds):
+    for (method, kind, phase), seed in itertools.product(scored, experiment.settings.seeds):
         count = experiment.settings.draws_of(method, kind, phase) if every_draw else 1
         for draw in range(count):
             score = experiment.score(seed, method, kind, phase, number=draw)
             key = experiment.score_key(seed, method, kind, phase, draw)
             rows += _rows(experiment, score, key, seed, method, kind, phase, draw)
-    parts = [collect_full(experiment, baselines), _table(experiment, rows)]
-    return pd.concat(parts, ignore_index=True)
+    return _table(experiment, rows)
 
 
 def collect_predictions(experiment: Experiment, *pages: str) -> Predictions:

@@ -73,6 +73,11 @@ def jobs_of(settings: Settings, pages: Collection[str] = CORE) -> list[Job]:
     if conditions:
         jobs.append(Job("classifier", 0))
         methods |= dict.fromkeys(("structured", "super"))
+    measured: tuple[str, ...] = ()
+    if "02_structured_pruning" in pages:
+        measured = ("example", "batch", "cumulative")
+    elif {"05_stability", "11_extensions"} & set(pages):
+        measured = (settings.importance,)
     for seed in settings.seeds:
         jobs.append(Job("finetune", seed))
         for method in methods:
@@ -80,9 +85,7 @@ def jobs_of(settings: Settings, pages: Collection[str] = CORE) -> list[Job]:
                 halves = range(settings.draws_of(method, "good", "pruned"))
                 jobs += [Job("search", seed, method, number=number) for number in halves]
                 jobs += _scores(settings, seed, method, scored)
-        if "02_structured_pruning" in pages:
-            for accumulation in ("example", "batch", "cumulative"):
-                jobs.append(Job("importance", seed, kind=accumulation))
+        jobs += [Job("importance", seed, kind=accumulation) for accumulation in measured]
         jobs += [Job("patterns", seed, kind=condition) for condition in conditions]
         if "11_extensions" in pages:
             jobs.append(Job("ablation", seed))

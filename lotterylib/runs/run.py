@@ -1,15 +1,18 @@
-"""Running: all jobs of a plan, several at once, with progress and time left."""
+"""Running: all jobs of a plan, several at once, and what is made of them, with progress and time
+left.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -41,6 +44,27 @@ class Failure:
     itself: bool = True
 
 
+@dataclass(frozen=True)
+class FollowUp:
+    """What is made of finished jobs as soon as all that it needs is there: a page.
+
+    Attributes:
+        name: of it, for people.
+        needs: the places in the store of the jobs that it shows.
+        begin: called in this process just before; what it raises is the failure.
+        make: called in one of the processes with `given`, all of it picklable; gives what is said.
+        given: see `make`.
+        seconds: what it is expected to take.
+    """
+
+    name: str
+    needs: Collection[Path]
+    begin: Callable[[], object]
+    make: Callable[..., str]
+    given: tuple[Any, ...]
+    seconds: float
+
+
 def compute_all(plan: Plan, jobs: int = 0) -> list[Failure]:
     """Compute what the store lacks, saying on standard error what was found and what is left.
 
@@ -57,13 +81,15 @@ def compute_all(plan: Plan, jobs: int = 0) -> list[Failure]:
     return compute_pieces(pieces_of(plan), jobs)
 
 
-def compute_pieces(pieces: Mapping[Path, Piece], jobs: int = 0) -> list[Failure]:
-    """As `compute_all`, for jobs by their place in the store."""
+def compute_pieces(
+    pieces: Mapping[Path, Piece], jobs: int = 0, then: Mapping[Path, FollowUp] | None = None
+) -> list[Failure]:
+    """As `compute_all`, for jobs by their place in the store, and what follows them by its own."""
     first = next(iter(pieces.values())).experiment
     first.store.tidy()
     missing = lacking(pieces)
-    jobs = jobs or processes()
-    if jobs > 1 and (reason := why_alone()):
+    jobs, reason = jobs or processes(), why_alone()
+    if jobs > 1 and reason:
         print(f"One process instead of {jobs}: {reason}.", file=sys.stderr)
         jobs = 1
     use_threads(first.settings, jobs)
@@ -73,35 +99,49 @@ def compute_pieces(pieces: Mapping[Path, Piece], jobs: int = 0) -> list[Failure]
     }
     seconds = seconds_left(found, measure(first) if missing else Pace())
     print(describe(found, seconds, jobs), file=sys.stderr)
-    if not missing:
+    if not missing and not then:
         return []
-    run = _Run(missing, seconds, jobs)
+    run = _Run(missing, then or {}, seconds, jobs)
+    # A kernel that runs here would keep the board from being seen, and signals from being answered.
+    alone = bool(reason) or (not then and (jobs == 1 or len(missing) == 1))
     try:
-        run.compute()
+        run.compute(alone)
     finally:  # what was begun by a process that was killed
         first.store.tidy()
     return run.failures
 
 
 class _Run:
-    """The jobs that the store lacks, computed so many at once, and what became of them."""
+    """The jobs that the store lacks and what follows them, so many at once, and what became of
+    them.
+    """
 
     def __init__(
-        self, pieces: Mapping[Path, Piece], seconds: Mapping[Path, float], jobs: int
+        self,
+        pieces: Mapping[Path, Piece],
+        then: Mapping[Path, FollowUp],
+        seconds: Mapping[Path, float],
+        jobs: int,
     ) -> None:
-        needs = {place: piece.needs for place, piece in pieces.items()}
+        both: dict[Path, Piece | FollowUp] = {**pieces, **then}
+        needs = {place: each.needs for place, each in both.items()}
         kinds = {place: kind_of(piece.job) for place, piece in pieces.items()}
-        names = {place: piece.name for place, piece in pieces.items()}
-        self.pieces, self.began, self.jobs = pieces, time.time(), jobs
+        kinds |= dict.fromkeys(then, "follow-up")
+        seconds = {**seconds, **{place: each.seconds for place, each in then.items()}}
+        self.names = {place: each.name for place, each in both.items()}
+        self.pieces, self.then, self.began, self.jobs = pieces, then, time.time(), jobs
         self.failures: list[Failure] = []
-        self.schedule = Schedule(needs, seconds)
-        self.board = Board(TimeLeft(needs, seconds, kinds, jobs), names)
+        self.schedule = Schedule(needs, seconds, urgent=then)
+        self.board = Board(TimeLeft(needs, seconds, kinds, jobs), self.names)
         self._running: dict[Future, Path] = {}
         self._given_up: set[Path] = set()
 
-    def compute(self) -> None:
-        """Compute the jobs, each as soon as what it needs is done and a process is free."""
-        alone = self.jobs == 1 or len(self.pieces) == 1
+    def compute(self, alone: bool) -> None:
+        """Do each as soon as what it needs is done and a process is free.
+
+        Args:
+            alone: whether all is done in this process.
+        """
         with self.board, Alone() if alone else Workers(self.jobs) as workers:
             while self.schedule or self._running:
                 raise_if_stopped()
@@ -118,20 +158,28 @@ class _Run:
     def _fill(self, workers: Alone | Workers) -> None:
         """Give every process something to do, as far as there is anything."""
         while len(self._running) < self.jobs and (place := self._next()) is not None:
-            experiment, job = self.pieces[place].experiment, self.pieces[place].job
-            show = self.board.start(place)
             try:
-                if isinstance(workers, Alone):
-                    future = workers.submit(_compute, experiment, job, self.began, show)
-                else:
-                    given = experiment.settings, job, self.began, self.jobs
-                    future = workers.submit(_compute_apart, *given)
+                if place in self.then:
+                    self.then[place].begin()
+                future = self._submit(workers, place)
             except BrokenProcessPool:  # while it had nothing to do, or just now
                 self._give_back(place)
                 if not self._running:
                     self._go_on(workers)
                 return
-            self._running[future] = place
+            except LotteryError as error:
+                self._fail(place, error)
+            else:
+                self._running[future] = place
+
+    def _submit(self, workers: Alone | Workers, place: Path) -> Future:
+        show = self.board.start(place)
+        if place in self.then:
+            return workers.submit(_timed, self.then[place].make, *self.then[place].given)
+        experiment, job = self.pieces[place].experiment, self.pieces[place].job
+        if isinstance(workers, Alone):
+            return workers.submit(_compute, experiment, job, self.began, show)
+        return workers.submit(_compute_apart, experiment.settings, job, self.began, self.jobs)
 
     def _next(self) -> Path | None:
         """The next job that no other run is making just now; None if there is none."""
@@ -139,8 +187,8 @@ class _Run:
         try:
             while self.schedule:
                 place = self.schedule.take()
-                piece = self.pieces[place]
-                if not piece.experiment.store.is_claimed(piece.key):
+                piece = self.pieces.get(place)
+                if piece is None or not piece.experiment.store.is_claimed(piece.key):
                     return place
                 claimed.append(place)
             return None
@@ -166,8 +214,8 @@ class _Run:
         for future, place in self._running.items():
             if future in killed:
                 error = LotteryError("The process was killed: was there too little memory?")
-                piece = self.pieces[place]
-                piece.experiment.store.record_failure(piece.key, error)
+                if piece := self.pieces.get(place):
+                    piece.experiment.store.record_failure(piece.key, error)
                 self._fail(place, error)
             elif isinstance(future.exception(), BrokenProcessPool):
                 self._give_back(place)
@@ -177,15 +225,22 @@ class _Run:
 
     def _fail(self, place: Path, error: BaseException) -> None:
         """Give up a job, and those that need it."""
-        piece, reason = self.pieces[place], reason_of(error)
-        self.failures.append(Failure(place, piece.name, reason))
+        reason = reason_of(error)
+        self.failures.append(Failure(place, self.names[place], reason))
         self.board.end(place, f"FAILED: {reason}", None)
-        why = f"It needs {piece.job.label}, seed {piece.job.seed}, which failed: {reason}"
+        if piece := self.pieces.get(place):
+            why = f"It needs {piece.job.label}, seed {piece.job.seed}, which failed: {reason}"
         for each in self.schedule.needing(place):
             if each not in self._given_up:
                 self._given_up.add(each)
-                self.failures.append(Failure(each, self.pieces[each].name, why, itself=False))
+                self.failures.append(Failure(each, self.names[each], why, itself=False))
                 self.board.end(each, "", None)
+
+
+def _timed(make: Callable[..., str], *given: object) -> tuple[str, float]:
+    """What a follow-up says, and its seconds."""
+    since = time.monotonic()
+    return make(*given), time.monotonic() - since
 
 
 def _compute(

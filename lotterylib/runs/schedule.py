@@ -29,10 +29,15 @@ class Schedule(Generic[Name]):
     Args:
         needs: of every job, those that it needs; what is not itself a job here is done already.
         seconds: what every job is expected to take.
+        urgent: those that go first as soon as they can come, since no other needs them and somebody
+            waits to see them.
     """
 
     def __init__(
-        self, needs: Mapping[Name, Collection[Name]], seconds: Mapping[Name, float]
+        self,
+        needs: Mapping[Name, Collection[Name]],
+        seconds: Mapping[Name, float],
+        urgent: Collection[Name] = (),
     ) -> None:
         graph = {job: [each for each in needs[job] if each in needs] for job in needs}
         self._needed_by: dict[Name, list[Name]] = defaultdict(list)
@@ -43,6 +48,7 @@ class Schedule(Generic[Name]):
         for job in reversed([*TopologicalSorter(graph).static_order()]):
             after = (self._way[each] for each in self._needed_by[job])
             self._way[job] = seconds[job] + max(after, default=0.0)
+        self._way |= dict.fromkeys(urgent, math.inf)
         self._order = {job: number for number, job in enumerate(needs)}
         self._ready: list[tuple[float, int, Name]] = []
         self._waiting = TopologicalSorter(graph)

@@ -16,7 +16,6 @@ from lotterylib.cli import main
 from lotterylib.errors import LotteryError
 from lotterylib.report import pages
 from lotterylib.report.identity import read_request
-from lotterylib.runs import run as running
 from lotterylib.runs.methods import CORE, EXTRAS, SEVERAL_SEEDS
 
 ROOT = Path(__file__).parents[2]
@@ -198,7 +197,7 @@ def planned(monkeypatch, tmp_path, capsys):
             plans.extend((e.task.name, e.settings.seeds, list(pages)) for e, pages in plan)
             raise LotteryError("Enough.")
 
-        monkeypatch.setattr(running, "compute_all", stop)
+        monkeypatch.setattr(pages, "render_all", stop)
         places = ["--store", tmp_path / "runs", "--pages", tmp_path / "pages"]
         places += ["--notebooks", templates]
         assert main(["run", *arguments, *TINY[:-1], *map(str, places)]) == 2

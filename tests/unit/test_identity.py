@@ -13,11 +13,10 @@ import pytest
 from lotterylib.cli import main
 from lotterylib.data.pretrained import find_encoder
 from lotterylib.errors import LotteryError
-from lotterylib.report import identity
+from lotterylib.report import identity, pages
 from lotterylib.report.published import load_patterns, load_subnetworks
 from lotterylib.report.results import COLUMNS, load_results
 from lotterylib.runs import experiment as experiments
-from lotterylib.runs import run as running
 from lotterylib.runs.request import pages_folder
 from lotterylib.runs.settings import Settings, parse_settings
 from lotterylib.tasks import find_task
@@ -269,7 +268,7 @@ def lottery(monkeypatch, tmp_path, capsys):
     def enough(plan, *_):
         raise LotteryError("It would compute.")
 
-    monkeypatch.setattr(running, "compute_all", enough)
+    monkeypatch.setattr(pages, "render_all", enough)
     monkeypatch.setattr(experiments, "RESULTS_VERSION", 2)
 
     def run(*options, encoder="tiny"):

@@ -7,11 +7,20 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from lotterylib.errors import LotteryError
 from lotterylib.finetuning import train
-from lotterylib.runs.jobs import is_done, jobs_of, key_of
+from lotterylib.report import pages
+from lotterylib.report.identity import claim, requests_of
+from lotterylib.runs.jobs import is_done, jobs_of, key_of, pieces_of
 from lotterylib.runs.methods import CORE
 from lotterylib.runs.request import impossible, pages_wanted
-from lotterylib.runs.run import compute_all, processes, without_failures
+from lotterylib.runs.run import (
+    FollowUp,
+    compute_all,
+    compute_pieces,
+    processes,
+    without_failures,
+)
 from tests.small import small_experiment
 
 
@@ -51,6 +60,62 @@ def test_a_failed_job_stops_only_those_that_need_it(tmp_path, capsys):
     assert compute_all([(mine, ("04_subnetworks",))], jobs=1) == []
     assert mine.store.failure(key) == ""
     assert all(is_done(mine, job) for job in jobs)
+
+
+def test_a_page_is_made_as_soon_as_what_it_shows_is_there(tmp_path, monkeypatch):
+    monkeypatch.setattr("lotterylib.runs.run.why_alone", lambda: "a test looks on")
+    mine = experiment(tmp_path, learning_rate=1e30, epochs=2)  # so that fine-tuning fails
+    baseline, *others = jobs_of(mine.settings, ("01_finetune",))
+    pieces, made = pieces_of([(mine, ("01_finetune",))]), []
+    there, lost = (
+        [place for place, piece in pieces.items() if piece.job in jobs]
+        for jobs in ([baseline], others[:1])
+    )
+
+    def refuse():
+        raise LotteryError("Another's pages came to lie there.")
+
+    def make(name):
+        made.append((name, is_done(mine, baseline)))
+        return "rendered"
+
+    given = {
+        name: FollowUp(name, needs, begin, make, (name,), 1.0)
+        for name, needs, begin in (
+            ("first", there, lambda: None),
+            ("refused", there, refuse),
+            ("never", there + lost, lambda: None),
+        )
+    }
+    failures = compute_pieces(pieces, 2, {Path(name): each for name, each in given.items()})
+    assert made == [("first", True)]
+    found = {failure.name: failure for failure in failures}
+    assert found["refused"].reason == "Another's pages came to lie there."
+    assert found["refused"].itself
+    assert not found["never"].itself
+    assert "seed 3, which failed" in found["never"].reason
+    assert set(found) - set(given) == {pieces[place].name for place in pieces if place not in there}
+
+
+def test_pages_of_another_request_stay_until_all_jobs_are_done(tmp_path, monkeypatch):
+    mine, wanted = experiment(tmp_path / "runs"), ["01_finetune", "04_subnetworks"]
+    begun = []
+    monkeypatch.setattr(pages, "compute_pieces", lambda _, __, then: begun.append(then) or [])
+    templates = [Path(f"{name}.ipynb") for name in (*wanted, "09_how_bad_is_bad")]
+    needs = {name: pieces_of([(mine, [name])]).keys() for name in wanted}
+
+    def needed():
+        assert pages.render_all([(mine, wanted)], templates, tmp_path, replace=True) == []
+        return {page.stem: each.needs for page, each in begun[-1].items()}
+
+    assert needed() == needs
+    (page, *_), (first, *_) = begun[-1].keys(), begun[-1].values()
+    first.begin()  # as before the first page is made
+    page.touch()
+    assert needed() == needs
+    other = experiment(tmp_path / "runs", learning_rate=2e-3)
+    claim(requests_of([(other, wanted)], tmp_path), replace=True)
+    assert needed() == dict.fromkeys(wanted, needs[wanted[0]] | needs[wanted[1]])
 
 
 @pytest.mark.parametrize("processes", [1, 2])

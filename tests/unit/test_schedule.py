@@ -36,6 +36,14 @@ def test_the_longest_way_goes_first_and_needs_before_what_needs_them():
     assert order == ["tune", "search", "base", "score", "look"]
 
 
+def test_what_is_urgent_goes_first_once_it_can():
+    schedule, order = Schedule(NEEDS, SECONDS, urgent=["look"]), []
+    while schedule:
+        order.append(schedule.take())
+        schedule.done(order[-1])
+    assert order == ["tune", "look", "search", "base", "score"]
+
+
 def test_a_job_that_is_given_back_comes_again():
     schedule = Schedule(NEEDS, SECONDS)
     assert schedule.take() == "tune"
