@@ -88,7 +88,7 @@ def test_the_search_prunes_the_blocks_whose_gates_matter_least(tiny_model, encod
 def test_a_retrained_ticket_is_a_retrained_subnetwork(tmp_path, monkeypatch):
     keys = set()
     for changes in ({}, {"preset": "official"}, {"embeddings": "kept"}):
-        made = small_experiment(tmp_path, **changes)
+        made = small_experiment(tmp_path, max_length=32, **changes)
         kept = subnetwork_of(0b011_100, made.shape)
         score = lottery.retrained(made, 3, 0b011_100)
         keys.add(lottery.retrained_key(made, 3, 0b011_100).digest)
@@ -98,7 +98,7 @@ def test_a_retrained_ticket_is_a_retrained_subnetwork(tmp_path, monkeypatch):
 
 
 def test_the_table_has_every_ticket_and_what_is_known_of_it(tmp_path):
-    made = small_experiment(tmp_path)
+    made = small_experiment(tmp_path, max_length=32)
     known = {ticket: lottery.retrained(made, 3, ticket) for ticket in (7, 56)}
     table = lottery.ticket_table(made).set_index("ticket")
     assert len(table) == 64
@@ -263,7 +263,7 @@ def test_figures_stand_at_the_scores(table):
 
 
 def test_the_marks_are_read_off_the_searchs_way(tmp_path, monkeypatch):
-    made = small_experiment(tmp_path)
+    made = small_experiment(tmp_path, max_length=32)
     ways = [(63, 0.8), (0b110_110, 0.73), (0b010_110, 0.71), (0b010_010, 0.79)]
     path = [{"ticket": ticket, "score": score} for ticket, score in ways]
     monkeypatch.setattr(told, "searched", lambda *_: path)
