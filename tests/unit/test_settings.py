@@ -183,7 +183,7 @@ def test_draws_are_by_method_and_only_of_what_is_drawn():
 
     assert counts(draws=3) == counts("retrained", draws=3) == [1, 3, 3] * 2
     assert counts("longer", draws=3) == counts("from scratch", draws=3) == [1] * 6
-    assert counts(draws="structured=5") == [1, 5, 5, 1, 1, 1]
+    assert counts(draws="structured=1000") == [1, 1000, 1000, 1, 1, 1]
     assert counts(draws=3, preset="official") == [1, 3, 3, 1, 3, 1]
     more = parsed(draws=3, halves=4)
     assert more.draws_of("structured-half-dev", "good", "pruned") == 4
