@@ -28,10 +28,11 @@ from tests.small import half_of, small_experiment
 
 PATTERN_PAGE, BASELINE_PAGE = "07_attention_patterns", "09_how_bad_is_bad"
 HALF = "magnitude-half-dev"
+VALUES = {"task": "similarity", "seeds": [3, 1], "max_length": 32}
 
 
 def experiment(root, **changes):
-    return small_experiment(root, **({"task": "similarity", "seeds": [3, 1]} | changes))
+    return small_experiment(root, **(VALUES | changes))
 
 
 @pytest.fixture(scope="module", autouse=True)
