@@ -1,7 +1,5 @@
 """Run benchmarks, print each comparison as it is made, and write them all as JSON."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -1,7 +1,5 @@
 """How a ratio is measured: ours and the peer in turns, so that both see the same machine."""
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Callable
@@ -35,42 +33,23 @@ class Row:
 
 def compare(
     what: str,
-    peer_name: str,
+    peer: str,
     ours: Callable[[], object],
-    peer: Callable[[], object],
+    theirs: Callable[[], object],
     *,
     rounds: int = 3,
     work: float = 1.0,
-    at_least: float = 0.0,
-    note: str = "",
+    **more: object,
 ) -> Row:
-    """Time both in turns.
-
-    Args:
-        what: the work, for people.
-        peer_name: the peer, for people.
-        ours: what is timed.
-        peer: against what.
-        rounds: how often each is timed; one more of ours goes first to warm up.
-        work: how many times the peer's amount of work `ours` does.
-        at_least: the ratio that we set out to reach.
-        note: for people.
+    """Time ours, which does `work` times the peer's amount of work, and theirs in turns; one more
+    of ours goes first to warm up. `more` are fields of `Row`.
     """
     ours()
-    times = [(seconds(ours) / work, seconds(peer)) for _ in range(rounds)]
-    ratios = [theirs / mine for mine, theirs in times]
-    mine, theirs = (statistics.median(column) for column in zip(*times, strict=True))
-    return Row(
-        what,
-        peer_name,
-        mine,
-        theirs,
-        statistics.median(ratios),
-        min(ratios),
-        max(ratios),
-        at_least,
-        note,
-    )
+    times = [(seconds(ours) / work, seconds(theirs)) for _ in range(rounds)]
+    ratios = [other / own for own, other in times]
+    mine, others = (statistics.median(column) for column in zip(*times, strict=True))
+    middle = statistics.median(ratios)
+    return Row(what, peer, mine, others, middle, min(ratios), max(ratios), **more)  # type: ignore[arg-type]
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -1,7 +1,5 @@
 """Magnitude thresholds against torch's own global pruning, each in a process of its own."""
 
-from __future__ import annotations
-
 import json
 import resource
 import subprocess

@@ -1,7 +1,5 @@
 """Importance, the structured search, norm-weighted attention, each against the plain way."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -5,8 +5,6 @@
 Writes a row per task, order and seed as CSV; what the run store has already is not computed again.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 
@@ -44,6 +42,16 @@ def experiment_of(options: argparse.Namespace, task: str, order: str = "buckets"
     )
 
 
+def described(experiment: Experiment) -> dict[str, object]:
+    """The columns of a table that tell of an experiment."""
+    return {
+        "encoder": experiment.encoder.name,
+        "task": experiment.task.name,
+        "train_rows": len(experiment.data.train),
+        "epochs": experiment.recipe.epochs,
+    }
+
+
 def main() -> None:
     """The command `python -m tests.benchmarks.orders`."""
     options = read_options("orders", "book/batch_orders.csv")
@@ -55,11 +63,8 @@ def main() -> None:
     if failures := compute_all([(each, ("01_finetune",)) for each in experiments]):
         raise SystemExit(failures[0].reason)
     rows = [
-        {
-            "encoder": each.encoder.name,
-            "task": each.task.name,
-            "train_rows": len(each.data.train),
-            "epochs": each.recipe.epochs,
+        described(each)
+        | {
             "order": each.recipe.order,
             "seed": seed,
             "metric": each.task.metric,

@@ -6,10 +6,6 @@ Trains in float32 and as a GPU would (`fast.gpu`), in bfloat16, which a CPU can 
 Writes a row per task and seed: both scores, and how alike both rank heads and MLPs in one model.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import contextmanager
 from unittest.mock import patch
 
 import pandas as pd
@@ -23,7 +19,7 @@ from lotterylib.importance import measure
 from lotterylib.runs.experiment import Experiment
 from lotterylib.scoring import evaluate
 from lotterylib.subnetworks import full_subnetwork
-from tests.benchmarks.orders import experiment_of, read_options
+from tests.benchmarks.orders import described, experiment_of, read_options
 
 
 def main() -> None:
@@ -44,16 +40,12 @@ def _compare(experiment: Experiment, seed: int) -> dict[str, object]:
     plain = experiment.full_score(seed).metrics[metric]
     model, full = experiment.finetuned(seed), full_subnetwork(experiment.shape)
     one, _ = measure(model, dev_split, task, full)
-    with _bfloat16():
+    with patch.object(gpu, "half_of", lambda model: torch.bfloat16):
         other, _ = measure(model, dev_split, task, full)
         trained = experiment.pretrained(seed)
         train(trained, train_split, task, experiment.recipe, seed)
         half = evaluate(trained, dev_split, task).metrics[metric]
-    return {
-        "encoder": experiment.encoder.name,
-        "task": task.name,
-        "train_rows": len(train_split),
-        "epochs": experiment.recipe.epochs,
+    return described(experiment) | {
         "seed": seed,
         "metric": metric,
         "float32": plain,
@@ -61,12 +53,6 @@ def _compare(experiment: Experiment, seed: int) -> dict[str, object]:
         "heads": spearmanr(one.heads.ravel(), other.heads.ravel()).statistic,
         "mlps": spearmanr(one.mlps, other.mlps).statistic,
     }
-
-
-@contextmanager
-def _bfloat16() -> Iterator[None]:
-    with patch.object(gpu, "half_of", lambda model: torch.bfloat16):
-        yield
 
 
 if __name__ == "__main__":

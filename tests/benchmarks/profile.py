@@ -3,8 +3,6 @@
 python -m tests.benchmarks.profile --json book/profile.json
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import platform

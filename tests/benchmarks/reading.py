@@ -7,8 +7,6 @@ rows that `lottery rates` uses, with its seeds. All columns but the score, `mean
 `book/learning_rates.csv`, so that the rows stand beside each other.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd
@@ -19,7 +17,7 @@ from tqdm import tqdm
 from lotterylib.finetuning import train
 from lotterylib.runs.experiment import open_experiment
 from lotterylib.scoring import evaluate
-from tests.benchmarks.orders import experiment_of, read_options
+from tests.benchmarks.orders import described, experiment_of, read_options
 
 SEEDS = (1337, 42)
 
@@ -56,11 +54,8 @@ def main() -> None:
             train(model, experiment.splits[0], experiment.task, experiment.recipe, seed)
             score = evaluate(model, experiment.splits[1], experiment.task)
             rows.append(
-                {
-                    "encoder": experiment.encoder.name,
-                    "task": task,
-                    "train_rows": len(experiment.data.train),
-                    "epochs": experiment.recipe.epochs,
+                described(experiment)
+                | {
                     "precision": experiment.settings.precision,
                     "learning_rate": experiment.recipe.learning_rate,
                     "seed": seed,

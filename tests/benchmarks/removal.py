@@ -1,7 +1,5 @@
 """Taking heads out of a model: ours against Torch-Pruning, which follows dependencies anew."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator
 

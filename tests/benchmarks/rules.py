@@ -7,8 +7,6 @@ model; the truth is the difference of their expected accuracies. Writes the shar
 situation, dev size and number of seeds to `book/rules_simulated.csv`.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

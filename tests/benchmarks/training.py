@@ -1,10 +1,9 @@
 """Fine-tuning against the HF Trainer, and retraining what is left against retraining with masks."""
 
-from __future__ import annotations
-
 import copy
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from unittest import mock
 
 import numpy as np
@@ -88,24 +87,17 @@ def retraining(quick: bool) -> Iterator[Row]:
         masked = bert()
         removed = remove(copy.deepcopy(masked), subnetwork)
 
-        def ours(removed: PreTrainedModel = removed) -> None:
-            train(removed, split, TASK, recipe, seed=0, part=part)
+        def masks(model: PreTrainedModel, kept: StructuredSubnetwork = subnetwork) -> None:
+            with gated(model, *gate_values(kept)):
+                train(model, split, TASK, recipe, seed=0, part=part)
 
-        def peer(
-            masked: PreTrainedModel = masked, subnetwork: StructuredSubnetwork = subnetwork
-        ) -> None:
-            with gated(masked, *gate_values(subnetwork)):
-                train(masked, split, TASK, recipe, seed=0, part=part)
-
+        ours = partial(train, removed, split, TASK, recipe, seed=0, part=part)
         what = f"retrain {density:.0%} of the heads and MLPs"
         rounds = 1 if quick else 5
+        peer = partial(masks, masked)
         yield compare(what, "closed gates", ours, peer, rounds=rounds, at_least=promised)
-        plain = bert()  # whose dense layers no training of ours has changed yet
-
-        def usual(
-            plain: PreTrainedModel = plain, subnetwork: StructuredSubnetwork = subnetwork
-        ) -> None:
-            with mock.patch("lotterylib.finetuning.use_onednn"):
-                peer(plain, subnetwork)
-
-        yield compare(what, "closed gates, PyTorch's own dense layers", ours, usual, rounds=rounds)
+        with mock.patch("lotterylib.finetuning.use_onednn"):  # ours has been through it already
+            usual = partial(masks, bert())
+            plain = "closed gates, PyTorch's own dense layers"
+            row = compare(what, plain, ours, usual, rounds=rounds)
+        yield row

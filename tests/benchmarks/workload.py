@@ -1,7 +1,5 @@
 """What the benchmarks work on: random weights and tokens, in lengths as those of a task."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, BertConfig, PreTrainedModel

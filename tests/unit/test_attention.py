@@ -1,6 +1,7 @@
 """Attention maps are the model's own, and their norm weighting is that of Kobayashi et al."""
 
 import copy
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -61,26 +62,12 @@ def slow_norms(alpha, transformed):
 def projected(model, inputs):
     """What W_O gives in every layer, without its bias: [batch, layers, length, hidden]."""
     caught = []
-    handles = [
-        layer.output.register_forward_hook(
-            lambda module, _inputs, output: caught.append(output - module.bias)
-        )
-        for layer in layers_of(model)
-    ]
-    model(**inputs)
-    for handle in handles:
-        handle.remove()
+    with ExitStack() as hooks:
+        for layer in layers_of(model):
+            keep = layer.output.register_forward_hook(lambda m, _, out: caught.append(out - m.bias))
+            hooks.callback(keep.remove)
+        model(**inputs)
     return torch.stack(caught, 1)
-
-
-def hooks(model):
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
-
-
-def subnetwork(seed=2):
-    draw = np.random.default_rng(seed)
-    heads = draw.random((LAYERS, HEADS)) < 0.5
-    return StructuredSubnetwork(heads, np.array([True, False, True]))
 
 
 @every_family
@@ -89,10 +76,8 @@ def test_raw_maps_are_those_of_transformers(family, family_model, family_inputs)
     inputs = family_inputs(model)
     maps = attention_maps(model, inputs)
     assert maps.shape == (4, LAYERS, HEADS, 11, 11)
-    assert maps.dtype == torch.float32
-    assert not maps.requires_grad
-    alpha, _ = reference(model, inputs)
-    assert torch.equal(maps, alpha * inside(inputs))
+    assert (maps.dtype, maps.requires_grad) == (torch.float32, False)
+    assert torch.equal(maps, reference(model, inputs)[0] * inside(inputs))
 
 
 @every_family
@@ -134,7 +119,7 @@ def test_the_model_is_left_as_it_was(family, implementation, family_model, famil
         configs = [m.config for m in model.modules() if isinstance(m, PreTrainedModel)]
         assert {config._attn_implementation for config in configs} == {implementation}
         assert [module.training for module in model.modules()] == modes
-        assert hooks(model) == 0
+        assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
         assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
         assert all(p.grad is None and p.requires_grad for p in model.parameters())
 
@@ -150,7 +135,8 @@ def test_the_model_is_left_as_it_was(family, implementation, family_model, famil
 def test_maps_in_a_subnetwork_are_those_of_the_smaller_model(family, family_model, family_inputs):
     model = family_model(family)
     inputs = family_inputs(model)
-    chosen = subnetwork()
+    heads = np.random.default_rng(2).random((LAYERS, HEADS)) < 0.5
+    chosen = StructuredSubnetwork(heads, np.array([True, False, True]))
     with gated(model, *gate_values(chosen)):
         maps = attention_maps(model, inputs)
     smaller = remove(copy.deepcopy(model), chosen)
@@ -164,17 +150,16 @@ def test_maps_in_a_subnetwork_are_those_of_the_smaller_model(family, family_mode
 
 @pytest.mark.parametrize("family", ["bert", "mpnet"])
 @pytest.mark.parametrize("gone", [[[0, 1, 1, 1], [1] * 4, [1] * 4], [[1] * 4, [0] * 4, [1] * 4]])
-def test_a_model_without_all_its_heads_is_refused(family, gone, family_model, family_inputs):
+def test_a_model_without_all_its_heads_is_refused_and_so_are_unknown_slices(
+    family, gone, family_model, family_inputs
+):
     model = family_model(family)
+    inputs = family_inputs(model)
+    with pytest.raises(LotteryError, match=r"'row'.*Did you mean 'rows'.*columns, rows"):
+        attention_maps(model, inputs, norm_weighted=True, slices="row")
     smaller = StructuredSubnetwork(np.array(gone, dtype=bool), np.ones(LAYERS, dtype=bool))
     with pytest.raises(LotteryError, match="heads have been removed"):
-        attention_maps(remove(model, smaller), family_inputs(model))
-
-
-def test_unknown_slices_are_refused(family_model, family_inputs):
-    model = family_model("bert")
-    with pytest.raises(LotteryError, match=r"'row'.*Did you mean 'rows'.*columns, rows"):
-        attention_maps(model, family_inputs(model), norm_weighted=True, slices="row")
+        attention_maps(remove(model, smaller), inputs)
 
 
 class Largest(TorchDispatchMode):
@@ -203,37 +188,31 @@ def test_no_vector_of_the_hidden_size_per_head(slices, family_model):
     assert largest.elements >= limit * length  # the probe would have seen it
 
 
-def test_maps_of_gives_each_example_in_the_order_of_the_rows(tiny_model, encoded):
+@pytest.mark.parametrize("norm_weighted", [False, True])
+def test_maps_of_gives_each_example_in_the_order_of_the_rows(norm_weighted, tiny_model, encoded):
     model, split = tiny_model("entailment", rough=0.2), encoded("entailment", 60)
     rows = np.random.default_rng(0).permutation(60)[:40].tolist()  # more than two batches
     rows[1] = rows[0]
     assert maps_of(model, split, []) == []
     assert len({split.lengths[row] for row in rows}) > 5
-    for norm_weighted in (False, True):
-        together = maps_of(model, split, rows, norm_weighted)
-        assert len(together) == len(rows)
-        for row, maps in list(zip(rows, together, strict=True))[::4]:
-            length = split.lengths[row]
-            assert maps.shape == (3, 4, length, length)
-            assert maps.dtype == np.float32
-            (alone,) = maps_of(model, split, [row], norm_weighted)
-            np.testing.assert_allclose(maps, alone, rtol=1e-3, atol=1e-5)
-            inputs, _ = split.batch([row], model.device)
-            np.testing.assert_array_equal(alone, attention_maps(model, inputs, norm_weighted)[0])
+    together = maps_of(model, split, rows, norm_weighted)
+    for row, maps in list(zip(rows, together, strict=True))[::4]:
+        assert maps.shape == (3, 4, split.lengths[row], split.lengths[row])
+        assert maps.dtype == np.float32
+        (alone,) = maps_of(model, split, [row], norm_weighted)
+        np.testing.assert_allclose(maps, alone, rtol=1e-3, atol=1e-5)
+        inputs, _ = split.batch([row], model.device)
+        np.testing.assert_array_equal(alone, attention_maps(model, inputs, norm_weighted)[0])
 
 
-def test_token_types_matter_for_pairs_alone(tiny_model, encoded):
-    for task, paired in (("entailment", True), ("acceptability", False)):
-        model, split = tiny_model(task, rough=0.2), encoded(task, 4)
-        (kept,), (dropped,) = (
-            maps_of(model, split, [2], token_types=token_types) for token_types in (True, False)
-        )
-        assert np.array_equal(kept, dropped) is not paired
-        inputs, _ = split.batch([2], model.device)
-        inputs["token_type_ids"] = torch.zeros_like(inputs["token_type_ids"])
-        np.testing.assert_array_equal(dropped, attention_maps(model, inputs)[0])
-        if paired:
-            assert np.abs(kept - dropped).max() > 1e-2
+@pytest.mark.parametrize(("task", "paired"), [("entailment", True), ("acceptability", False)])
+def test_token_types_matter_for_pairs_alone(task, paired, tiny_model, encoded):
+    model, split = tiny_model(task, rough=0.2), encoded(task, 4)
+    (kept,), (dropped,) = (maps_of(model, split, [2], token_types=given) for given in (True, False))
+    assert (np.abs(kept - dropped).max() > 1e-2) == paired
+    inputs, _ = split.batch([2], model.device)
+    inputs["token_type_ids"] = torch.zeros_like(inputs["token_type_ids"])
+    np.testing.assert_array_equal(dropped, attention_maps(model, inputs)[0])
 
 
 def test_real_weights(minilm):

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -12,11 +13,8 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from datasets.exceptions import DatasetNotFoundError
 
 from lotterylib import cli
-from lotterylib.batches import encode
 from lotterylib.data import custom
 from lotterylib.data.glue import held_out, load_data
-from lotterylib.data.loading import load_tokenizer
-from lotterylib.data.pretrained import find_encoder
 from lotterylib.errors import LotteryError
 from lotterylib.runs import grid
 from lotterylib.runs.experiment import open_experiment
@@ -95,10 +93,8 @@ def test_every_kind_of_file_and_of_label(kind, labels, classes, here):
 
 
 def test_a_tsv_file_knows_no_quotes(here):
-    rows = ['"offen\tgut', "zu\tschlecht"]
-    for name in ("train.tsv", "dev.tsv"):
-        Path(name).write_bytes("\r\n".join(["satz\tton", *rows, ""]).encode())
-    data = load_data(custom.resolve(written(train="train.tsv", dev="dev.tsv")))
+    Path("train.tsv").write_bytes(b'satz\tton\r\n"offen\tgut\r\nzu\tschlecht\r\n')
+    data = load_data(custom.resolve(written(train="train.tsv", dev="train.tsv")))
     assert data.train.to_dict() == {"satz": ['"offen', "zu"], "label": [0, 1]}
 
 
@@ -111,13 +107,11 @@ def test_a_csv_file_has_the_separator_of_its_header(separator, mark, here):
 
 
 def test_a_row_of_csv_may_have_several_lines_and_the_next_is_still_found(here):
-    rows = 'satz,ton\n"eins\n\nzwei",gut\ndrei\x0b\u2028\x1c,schlecht\nvier,schlecht\n'
-    Path("dev.csv").write_text(rows)
-    Path("train.csv").write_text('satz,ton\n"eins\n\nzwei",gut\ndrei,schlecht\nvier\n')
-    assert refused(written()) == (
-        "train.csv, line 6: the row is cut short: it has 1 fields instead of 2."
-    )
-    shutil.copy("dev.csv", "train.csv")
+    rows = 'satz,ton\n"eins\n\nzwei",gut\ndrei\x0b\u2028\x1c,schlecht\nvier'
+    Path("train.csv").write_text(f"{rows}\n")
+    told = "train.csv, line 6: the row is cut short: it has 1 fields instead of 2."
+    assert refused(written(dev="train.csv")) == told
+    Path("train.csv").write_text(f"{rows},schlecht,,\n")  # more than the header, but empty
     texts = load_data(custom.resolve("mood.yml")).train["satz"]
     assert texts[:2] == ["eins\n\nzwei", "drei\x0b\u2028\x1c"]
 
@@ -133,18 +127,17 @@ def test_pairs_several_files_and_a_pattern(here):
     data = load_data(task)
     assert list(data.train["text of label"]) == ["a0", "b", "a1", "b", "a2", "b"]
     assert list(data.dev["q"]) == ["c", "d2", "c", "d0"]
-    encoded = encode(data.dev, task, load_tokenizer(find_encoder("tiny")))
-    assert encoded.labels.tolist() == [0, 1, 0, 1]
+    assert list(data.dev["label"]) == [0, 1, 0, 1]
 
 
 def test_a_share_is_held_out_by_the_seed_that_is_told(here):
     save(frame(MOODS * 10, [f"{text} {n}" for n in range(10) for text in GERMAN]), "train.csv")
-    found = [load_data(custom.resolve(written(dev=0.2, seed=seed))) for seed in (3, 3, 4)]
-    assert found[0].fingerprint == found[1].fingerprint != found[2].fingerprint
-    assert (len(found[0].train), len(found[0].dev)) == (32, 8)
-    texts = [*found[0].train["satz"], *found[0].dev["satz"]]
+    one, twin, other = (load_data(custom.resolve(written(dev=0.2, seed=s))) for s in (3, 3, 4))
+    assert one.fingerprint == twin.fingerprint != other.fingerprint
+    assert (len(one.train), len(one.dev)) == (32, 8)
+    texts = [*one.train["satz"], *one.dev["satz"]]
     assert sorted(texts) == sorted(pd.read_csv("train.csv")["satz"])
-    assert "; 20% of the training rows, drawn by seed 3, are dev; 32 of 32" in found[0].origin
+    assert "; 20% of the training rows, drawn by seed 3, are dev; 32 of 32" in one.origin
     save(frame(["gut", "schlecht"], GERMAN[:2]), "train.csv")
     for share in (0.01, 0.99):  # neither part is left without a row
         data = load_data(custom.resolve(written(dev=share)))
@@ -190,32 +183,22 @@ def test_other_classes_are_other_data(here):
 def test_a_data_set_of_the_hub(here, monkeypatch):
     features = Features({"satz": Value("string"), "ton": ClassLabel(names=["schlecht", "gut"])})
     rows = Dataset.from_dict({"satz": ["a", "b"], "ton": [0, 1]}, features)
-    asked = []
-
-    def answer(*names):
-        asked.append(names)
-        return DatasetDict({"train": rows, "validation": rows, "test": rows})
-
-    monkeypatch.setattr(custom, "load_hub", answer)
+    ask = Mock(return_value=DatasetDict(dict.fromkeys(("train", "validation", "test"), rows)))
+    monkeypatch.setattr(custom, "load_hub", ask)
     task = custom.resolve(written(train=None, dev=None, hub=["owner/name", "de"]))
     assert task.labels == ("gut", "schlecht")
     data = load_data(task)
     assert data.dev.to_dict() == {"satz": ["a", "b"], "label": [1, 0]}
     assert data.origin.startswith("owner/name de from the Hugging Face hub, as mood.yml says")
-    assert set(asked) == {("owner/name", "de")}
-    assert refused(written(train=None, dev="tset", hub="owner/name")) == (
-        "mood.yml: Unknown split of owner/name: 'tset'. Did you mean 'test'? Accepted: train, "
-        "validation, test."
-    )
-
-    def fail(*_):
-        raise DatasetNotFoundError("no network here")
-
-    monkeypatch.setattr(custom, "load_hub", fail)
-    assert refused() == (
-        "mood.yml: the data set owner/name is not on the Hugging Face hub, or it is neither in the "
-        "local cache nor can the hub be reached (no network here)."
-    )
+    assert {each.args for each in ask.call_args_list} == {("owner/name", "de")}
+    told = "mood.yml: Unknown split of owner/name: 'tset'. Did you mean 'test'? Accepted: train,"
+    assert refused(written(train=None, dev="tset", hub="owner/name")).startswith(told)
+    ask.side_effect = DatasetNotFoundError("no network here")
+    told = "mood.yml: the data set owner/name is not on the Hugging Face hub, or it is neither in"
+    assert refused().startswith(told)
+    assert refused().endswith("nor can the hub be reached (no network here).")
+    ask.side_effect = ValueError("No such configuration.")
+    assert refused() == "mood.yml: owner/name cannot be loaded: No such configuration."
 
 
 # --- what is refused ---------------------------------------------------------
@@ -225,6 +208,7 @@ def test_a_data_set_of_the_hub(here, monkeypatch):
     ("changes", "message"),
     [
         ({"name": "sst-2"}, "mood.yml, line 1: the name 'sst-2' is taken"),
+        ({"name": "s-st2"}, "mood.yml, line 1: the name 's-st2' is taken"),
         ({"name": "overview"}, "mood.yml, line 1: the name 'overview' is taken"),
         ({"name": "../up"}, "mood.yml, line 1: the name '../up' is not fit for a folder"),
         ({"name": "a" * 41}, "is not fit for a folder"),
@@ -235,25 +219,13 @@ def test_a_data_set_of_the_hub(here, monkeypatch):
         ({"seed": "x"}, "mood.yml, line 6: the seed 'x' is not a whole number"),
         ({"text": ["a", "b", "c"]}, "mood.yml, line 4: 'text' names 3, and 2 are accepted."),
         ({"text": "ton"}, "mood.yml, line 5: texts and label must be different columns."),
-        (
-            {"text": ["label", "text of label"]},
-            "mood.yml, line 4: the column 'label' is shown as 'text of label', which",
-        ),
+        ({"text": ["label", "text of label"]}, "line 4: the column 'label' is shown as 'text of"),
         ({"text": 5}, "mood.yml, line 4: 'text' is 5: it must be a text"),
         ({"train": "tran.csv"}, "mood.yml: Unknown file 'tran.csv'. Did you mean 'train.csv'?"),
         ({"dev": "mood.yml"}, "mood.yml is of no kind that is read: names end with .csv, .tsv"),
-        (
-            {"text": "Satz"},
-            "Unknown column of train.csv: 'Satz'. Did you mean 'satz'? Accepted: nr",
-        ),
-        (
-            {"metric": "f1"},
-            "mood.yml: the label column 'ton' holds 3 classes, and f1 is that of tw",
-        ),
-        (
-            {"metric": "pearson"},
-            "train.csv, line 2: the row has the label 'gut', which mood does no",
-        ),
+        ({"text": "Satz"}, "Unknown column of train.csv: 'Satz'. Did you mean 'satz'? Accepted: n"),
+        ({"metric": "f1"}, "the label column 'ton' holds 3 classes, and f1 is that of two"),
+        ({"metric": "pearson"}, "line 2: the row has the label 'gut', which mood does not have"),
     ],
 )
 def test_a_mistake_in_a_task_file_is_named_with_its_line(changes, message, here):
@@ -262,58 +234,34 @@ def test_a_mistake_in_a_task_file_is_named_with_its_line(changes, message, here)
     assert message in refused(written(**changes))
 
 
+def json_rows(*rows):
+    return "\n".join(json.dumps(dict(zip(("satz", "ton"), row, strict=False))) for row in rows)
+
+
 @pytest.mark.parametrize(
-    ("kind", "rows", "message"),
+    ("rows", "message"),
     [
-        ("csv", ["a,gut", ",schlecht"], "line 3: the column 'satz' is empty; it must be a text."),
-        ("csv", ["a,gut", "b,"], "line 3: the row has no 'ton'."),
-        (
-            "csv",
-            ["a,gut", 'b "c",schlecht', '"d,gut'],
-            "line 4: the row that begins here cannot be read",
-        ),
-        ("csv", ["a,gut", "b,gut"], "'ton' holds 'gut' in every row; there must be two classes"),
-        (
-            "csv",
-            ["a,1.5", "b,2"],
-            "line 2: the label 1.5 is no class but a number; for numbers choo",
-        ),
-        (
-            "csv",
-            [f"a,c{n}" for n in range(9)],
-            "'ton' holds 9 different labels in 9 rows, and up t",
-        ),
-        ("csv", [f"a,c{n % 101}" for n in range(202)], "holds 101 different labels in 202 rows"),
-        ("jsonl", ['{"satz": "a", "ton": 1}', '{"satz": "b"}'], "line 2: 'ton'. Accepted: satz."),
-        ("jsonl", ['{"satz": "a", "ton": 1}', "{"], "train.jsonl, line 2: this is no JSON"),
-        ("jsonl", ['{"satz": "a", "ton": 1}', "5"], "train.jsonl, line 2: this is no object"),
-        (
-            "jsonl",
-            ['{"satz": "a", "ton": 1}', '{"satz": 5, "ton": 0}'],
-            "line 2: the column 'satz' ho",
-        ),
-        (
-            "jsonl",
-            ['{"satz": "a", "ton": 1}', '{"satz": "b", "ton": null}'],
-            "line 2: the row has no",
-        ),
-        (
-            "jsonl",
-            ['{"satz": "a", "ton": "x"}', '{"satz": "b", "ton": ["x"]}'],
-            "line 2: the label ['x'] is neither a text nor a number.",
-        ),
-        (
-            "jsonl",
-            ['{"satz": "a", "ton": "x"}', r'{"satz": "\ud800", "ton": "y"}'],
-            r"line 2: the column 'satz' holds '\ud800'; it must be a text.",
-        ),
-        ("csv", ["a,gut", f"b,{'schlecht ' * 9}"], "up to 60 characters: is it the column of the"),
+        ("a,gut\n,schlecht", "line 3: the column 'satz' is empty; it must be a text."),
+        ("a,gut\nb,", "line 3: the row has no 'ton'."),
+        ('a,gut\nb "c",schlecht\n"d,gut', "line 4: the row that begins here cannot be read"),
+        ("a,gut\nb,gut", "'ton' holds 'gut' in every row; there must be two classes"),
+        ("a,1.5\nb,2", "line 2: the label 1.5 is no class but a number; for numbers choose"),
+        ("a,1\nb,2\nc,3\nd,4\ne,5", "'ton' holds 5 different labels in 5 rows, and up to"),
+        ("\n".join(f"a,c{n % 101}" for n in range(202)), "holds 101 different labels in 202 rows"),
+        (f"a,gut\nb,{'schlecht ' * 9}", "up to 60 characters: is it the column of the texts?"),
+        (json_rows(("a", 1), ("b",)), "line 2: 'ton'. Accepted: satz."),
+        (json_rows(("a", 1)) + "\n{", "train.jsonl, line 2: this is no JSON"),
+        (json_rows(("a", 1)) + "\n5", "train.jsonl, line 2: this is no object"),
+        (json_rows(("a", 1), (5, 0)), "line 2: the column 'satz' holds 5"),
+        (json_rows(("a", 1), ("b", None)), "line 2: the row has no 'ton'."),
+        (json_rows(("a", "x"), ("b", ["x"])), "line 2: the label ['x'] is neither a text nor a n"),
+        (json_rows(("a", "x"), ("\ud800", "y")), r"column 'satz' holds '\ud800'; it must be a te"),
     ],
 )
-def test_a_bad_row_is_named_with_its_place(kind, rows, message, here):
-    header = ["satz,ton"] if kind == "csv" else []
-    Path(f"train.{kind}").write_text("\n".join([*header, *rows]) + "\n")
-    assert message in refused(written(train=f"train.{kind}", dev=0.5))
+def test_a_bad_row_is_named_with_its_place(rows, message, here):
+    file = Path("train.jsonl" if rows.startswith("{") else "train.csv")
+    file.write_text(rows + "\n" if rows.startswith("{") else f"satz,ton\n{rows}\n")
+    assert message in refused(written(train=file.name, dev=0.5))
 
 
 def test_texts_that_dev_shares_with_train_are_counted(here):
@@ -328,10 +276,9 @@ def test_texts_that_dev_shares_with_train_are_counted(here):
 def test_a_label_that_only_dev_has_is_named_with_the_nearest(here):
     save(frame(), "train.csv")
     save(frame(["gut", "schlecht", "mitel", "gut"]), "dev.csv")
-    assert refused(written()) == (
-        "dev.csv, line 4: the row has the label 'mitel', which mood does not have. Accepted: gut, "
-        "mittel, schlecht. Did you mean 'mittel'?"
-    )
+    told = "dev.csv, line 4: the row has the label 'mitel', which mood does not have. Accepted: gut"
+    assert refused(written()).startswith(told)
+    assert refused().endswith("schlecht. Did you mean 'mittel'?")
 
 
 @pytest.mark.parametrize(
@@ -384,10 +331,6 @@ def test_settings_lead_to_the_file_and_name_the_task(smoke):
     assert custom.title_of_given("mood.yml") == title_of("mood") == "mood"
     with pytest.raises(LotteryError, match="mood takes no data directory: it is described by mood"):
         parse_settings(**smoke, data_dir=".")
-    shutil.move("mood.yml", "a folder.yml")
-    assert (
-        parse_settings(**(smoke | {"task": "./a folder.yml"})).task.labels == settings.task.labels
-    )
 
 
 def test_two_files_of_one_name_are_refused(smoke, capsys):
@@ -409,8 +352,7 @@ def test_jobs_are_given_the_file(smoke):
     for name in ("mood", "m-o_0d"):
         assert all(re.fullmatch(allowed, job["id"].replace("mood", name)) for job in jobs)
     assert parse_settings(**jobs[0]["parameters"]).task == experiment.task
-    assert set(experiment.full_score(1).predictions) <= {0, 1, 2}
-    assert Path("runs/tiny/mood").is_dir()
+    assert experiment.full_score(1).examples == len(experiment.data.dev)
 
 
 def test_the_chapters_example_works_as_it_stands(here):

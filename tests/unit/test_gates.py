@@ -75,12 +75,11 @@ def test_an_empty_layer_loses_the_bias_of_its_w_o_too_where_told(
     family, family_model, family_inputs
 ):
     model = family_model(family)
-    inputs = family_inputs(model)
-    kept_bias = gated_logits(model, inputs, *gate_values(WITH_AN_EMPTY_LAYER))
+    inputs, gates = family_inputs(model), gate_values(WITH_AN_EMPTY_LAYER)
+    kept_bias = gated_logits(model, inputs, *gates)
     reference = copy.deepcopy(model)
-    with torch.no_grad():
-        layers_of(reference)[1].output.bias.zero_()
-    wanted = gated_logits(reference, inputs, *gate_values(WITH_AN_EMPTY_LAYER))
+    layers_of(reference)[1].output.bias.data.zero_()
+    wanted = gated_logits(reference, inputs, *gates)
     found = logits(remove(model, WITH_AN_EMPTY_LAYER, drop_empty_bias=True), inputs)
     assert torch.allclose(found, wanted, rtol=0, atol=1e-5)
     assert (kept_bias - found).abs().max() > 1e-3
@@ -103,66 +102,48 @@ def test_gates_and_skipped_mlps_go_with_their_context(family, family_model, fami
 
 
 @pytest.mark.parametrize("family", KINDS)
-def test_a_gate_scales_what_w_o_and_the_mlp_make_of_it(family, family_model, family_inputs):
+def test_a_gate_scales_what_w_o_and_the_mlp_make_of_it_for_its_example_alone(
+    family, family_model, family_inputs
+):
     model = family_model(family)
-    inputs = family_inputs(model)
-    draw = torch.Generator().manual_seed(3)
-    heads = 2 * torch.rand((LAYERS, HEADS), generator=draw)
-    mlps = 2 * torch.rand(LAYERS, generator=draw)
-    reference = copy.deepcopy(model)
-    with torch.no_grad():
-        for number, layer in enumerate(layers_of(reference)):
-            width = layer.output.in_features // HEADS
-            for head in range(HEADS):
-                layer.output.weight[:, head * width : (head + 1) * width] *= heads[number, head]
-            layer.mlp_out.weight *= mlps[number]
-            layer.mlp_out.bias *= mlps[number]
-    wanted = logits(reference, inputs)
-    assert torch.allclose(gated_logits(model, inputs, heads, mlps), wanted, rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("family", KINDS)
-def test_a_gate_per_example_acts_on_its_example_alone(family, family_model, family_inputs):
-    model = family_model(family)
-    inputs = family_inputs(model)
-    draw = torch.Generator().manual_seed(5)
-    heads = torch.rand((4, LAYERS, HEADS), generator=draw)
-    mlps = torch.rand((4, LAYERS), generator=draw)
+    inputs, draw = family_inputs(model), torch.Generator().manual_seed(3)
+    heads = 2 * torch.rand((4, LAYERS, HEADS), generator=draw)
+    mlps = 2 * torch.rand((4, LAYERS), generator=draw)
     together = gated_logits(model, inputs, heads, mlps)
     for row in range(4):
+        reference = copy.deepcopy(model)
+        with torch.no_grad():
+            for number, layer in enumerate(layers_of(reference)):
+                width = layer.output.in_features // HEADS
+                layer.output.weight *= heads[row, number].repeat_interleave(width)
+                layer.mlp_out.weight *= mlps[row, number]
+                layer.mlp_out.bias *= mlps[row, number]
         own = {name: values[row : row + 1] for name, values in inputs.items()}
-        alone = gated_logits(model, own, heads[row], mlps[row])
-        assert torch.allclose(together[row], alone[0], rtol=0, atol=1e-5)
+        wanted = logits(reference, own)[0]
+        assert torch.allclose(together[row], wanted, rtol=0, atol=1e-5)
+        alone = gated_logits(model, own, heads[row], mlps[row])[0]
+        assert torch.allclose(alone, wanted, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("heads", "mlps"),
-    [
-        ((HEADS, LAYERS), (LAYERS,)),
-        ((LAYERS, HEADS), (1,)),
-        ((1, HEADS), (LAYERS,)),
-        ((2, LAYERS, HEADS), (5, LAYERS)),
-        ((LAYERS, HEADS), ()),
-    ],
+    [((4, 3), (3,)), ((3, 4), (1,)), ((1, 4), (3,)), ((2, 3, 4), (5, 3)), ((3, 4), ())],
 )
 def test_gates_of_other_shapes_are_refused(heads, mlps, family_model):
-    with (
-        pytest.raises(LotteryError, match="do not fit a model of 3 layers of 4 heads"),
-        gated(family_model("bert"), torch.ones(heads), torch.ones(mlps)),
-    ):
+    gates = gated(family_model("bert"), torch.ones(heads), torch.ones(mlps))
+    with pytest.raises(LotteryError, match="do not fit a model of 3 layers of 4 heads"), gates:
         pass
 
 
-@pytest.mark.parametrize("subnetwork", [drawn(1, LAYERS, HEADS + 1), drawn(1, LAYERS - 1, HEADS)])
+@pytest.mark.parametrize("shape", [(LAYERS, HEADS + 1), (LAYERS - 1, HEADS)])
 def test_removal_of_another_shape_is_refused_and_removes_nothing(
-    subnetwork, family_model, family_inputs
+    shape, family_model, family_inputs
 ):
     model = family_model("bert")
-    inputs = family_inputs(model)
-    plain = logits(model, inputs)
+    plain = logits(model, family_inputs(model))
     with pytest.raises(LotteryError, match="does not fit"):
-        remove(model, subnetwork)
-    assert torch.equal(logits(model, inputs), plain)
+        remove(model, drawn(1, *shape))
+    assert torch.equal(logits(model, family_inputs(model)), plain)
 
 
 def random_mask(model):
@@ -214,11 +195,10 @@ def test_weights_of_another_model_are_refused_before_anything_changes(damage, fa
         weights["3.query.bias"] = weights["0.query.bias"]
     else:
         weights["2.query.weight"] = weights["2.query.weight"][:, :-1]
+    other = WeightSubnetwork(weights)
     with pytest.raises(LotteryError, match="not those of this model"):
-        zero_pruned_weights(model, WeightSubnetwork(weights))
-    with (
-        pytest.raises(LotteryError, match="not those of this model"),
-        pruned_weights_frozen(model, WeightSubnetwork(weights)),
-    ):
+        zero_pruned_weights(model, other)
+    frozen = pruned_weights_frozen(model, other)
+    with pytest.raises(LotteryError, match="not those of this model"), frozen:
         pass
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

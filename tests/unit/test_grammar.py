@@ -12,27 +12,25 @@ from pathlib import Path
 import pytest
 
 from lotterylib.data.grammar import GRAMMARS, Event, generate, similarity
-from lotterylib.data.lexicon import LEXICONS, Lexicon
+from lotterylib.data.lexicon import LEXICONS
 from lotterylib.tasks import find_task
 
 TASKS = tuple(GRAMMARS)
 
 
-def texts(columns: dict) -> list[tuple[str, ...]]:
+def texts(columns):
     """The text of each row, without its label."""
     return list(zip(*(column for name, column in columns.items() if name != "label"), strict=True))
 
 
-def words(text: str) -> list[str]:
+def words(text):
     return re.findall(r"[a-z]+", text.lower())
 
 
-def base_words(lexicon: Lexicon) -> set[str]:
+def base_words(lexicon):
     """Every content word of a lexicon; of a setting, the words that are not prepositions."""
-    found = set(lexicon.synonyms.values())
-    for field in fields(lexicon):
-        for entry in getattr(lexicon, field.name):
-            found.update(words(entry))
+    entries = [entry for field in fields(lexicon) for entry in getattr(lexicon, field.name)]
+    found = set(words(" ".join([*entries, *lexicon.synonyms.values()])))
     return found - {"in", "at", "on", "near", "by", "after", "last", "the"}
 
 
@@ -51,50 +49,37 @@ def test_rows_do_not_depend_on_the_process():
         "from lotterylib.data.grammar import GRAMMARS, generate;"
         "print([generate(task, 'validation', 40) for task in GRAMMARS])"
     )
-    root = str(Path(__file__).resolve().parents[2])
     # Another hash seed is what would betray a set or a hash() in the grammar.
-    env = {**os.environ, "PYTHONHASHSEED": "17", "PYTHONPATH": root}
-    other = subprocess.run(
-        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
-    )
-    assert other.stdout.strip() == str([generate(task, "validation", 40) for task in TASKS])
+    env = {**os.environ, "PYTHONHASHSEED": "17", "PYTHONPATH": str(Path(__file__).parents[2])}
+    other = subprocess.check_output([sys.executable, "-c", code], env=env, text=True)
+    assert other.strip() == str([generate(task, "validation", 40) for task in TASKS])
 
 
-def test_splits_share_no_content_word():
+def test_splits_share_no_content_word_and_a_synonym_occurs_nowhere_else():
     assert not base_words(LEXICONS["train"]) & base_words(LEXICONS["validation"])
-
-
-@pytest.mark.parametrize("lexicon", LEXICONS.values(), ids=LEXICONS)
-def test_a_synonym_occurs_nowhere_else(lexicon):
-    plain = {entry for field in fields(lexicon)[:-1] for entry in getattr(lexicon, field.name)}
-    assert set(lexicon.synonyms) <= plain
-    assert not set(lexicon.synonyms.values()) & plain
+    for lexicon in LEXICONS.values():
+        plain = {entry for field in fields(lexicon)[:-1] for entry in getattr(lexicon, field.name)}
+        assert set(lexicon.synonyms) <= plain
+        assert not set(lexicon.synonyms.values()) & plain
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_rows_are_distinct_and_none_leaks_into_validation(task):
-    train = texts(generate(task, "train", 4000))
-    validation = texts(generate(task, "validation", 1000))
-    assert len(set(train)) == len(train)
-    assert len(set(validation)) == len(validation)
-    assert not set(train) & set(validation)
+    rows = texts(generate(task, "train", 4000)) + texts(generate(task, "validation", 1000))
+    assert len(set(rows)) == 5000
 
 
 @pytest.mark.parametrize(
     ("task", "low", "high"), [("acceptability", 0.62, 0.68), ("entailment", 0.46, 0.54)]
 )
-def test_label_share_stays_in_its_bounds(task, low, high):
+def test_no_single_word_predicts_the_label(task, low, high):
     for split in LEXICONS:
-        labels = generate(task, split, 2000)["label"]
-        assert set(labels) == {0, 1}
-        assert low <= sum(labels) / 2000 <= high
-
-
-@pytest.mark.parametrize("task", ["acceptability", "entailment"])
-def test_no_single_word_predicts_the_label(task):
+        columns = generate(task, split, 2000)
+        share = sum(columns["label"]) / 2000
+        assert set(columns["label"]) == {0, 1}
+        assert low <= share <= high
     columns = generate(task, "train", 2000)
-    share = sum(columns["label"]) / 2000
-    labels_of = defaultdict(list)
+    share, labels_of = sum(columns["label"]) / 2000, defaultdict(list)
     for row, label in zip(texts(columns), columns["label"], strict=True):
         for word in set(words(" ".join(row))):
             labels_of[word].append(label)
@@ -141,12 +126,14 @@ def test_the_same_kinds_of_words_occur_with_both_labels():
 def test_similarity_scores_meaning_in_its_role():
     event = Event("pilot", "thank", "judge", "in April")
     swapped = event._replace(agent="judge", patient="pilot")
-    assert similarity(event, event) == 5.0
-    assert similarity(event, swapped) == 3.0
-    assert similarity(event, event._replace(setting="")) == 4.5
-    assert similarity(event, event._replace(setting="at night")) == 4.0
-    assert similarity(event, Event("poet", "help", "nurse", "at night")) == 0.0
-    assert similarity(event, swapped) == similarity(swapped, event)
+    for other, score in (
+        (event, 5.0),
+        (swapped, 3.0),
+        (event._replace(setting=""), 4.5),
+        (event._replace(setting="at night"), 4.0),
+        (Event("poet", "help", "nurse", "at night"), 0.0),
+    ):
+        assert similarity(event, other) == similarity(other, event) == score
 
 
 def test_written_pairs_score_repeats_and_paraphrases_above_role_swaps():

@@ -1,5 +1,7 @@
 """Importance equals what a loop over single examples, and what finite differences give."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 import torch
@@ -64,81 +66,64 @@ def test_skipping_closed_mlps_changes_nothing_but_their_own(accumulation, tiny_m
 
 @pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize("subnetwork", [everything(), some_closed()], ids=["all", "some"])
-def test_one_pass_equals_a_loop_over_single_examples(name, subnetwork, tiny_model, encoded):
+@pytest.mark.parametrize("accumulation", ["example", "batch", "cumulative"])
+def test_scores_equal_their_slow_references(name, subnetwork, accumulation, tiny_model, encoded):
     task, split = find_task(name), encoded(name, ROWS)
     model = tiny_model(name, rough=0.2).double()
-    heads, mlps = np.zeros((3, 4)), np.zeros(3)
-    for row in range(ROWS):
-        head_gradient, mlp_gradient = gate_gradients(model, split, task, subnetwork, [row])
-        heads += np.abs(head_gradient) / ROWS
-        mlps += np.abs(mlp_gradient) / ROWS
-    importance, _ = measure(model, split, task, subnetwork)
-    np.testing.assert_allclose(importance.heads, heads, rtol=1e-5)
-    np.testing.assert_allclose(importance.mlps, mlps, rtol=1e-5)
-    assert heads.min() > 0  # also for closed gates
-
-
-@pytest.mark.parametrize("name", TASKS)
-@pytest.mark.parametrize("accumulation", ["batch", "cumulative"])
-def test_batchwise_scores_equal_their_own_slow_references(name, accumulation, tiny_model, encoded):
-    task, split = find_task(name), encoded(name, ROWS)
-    model, subnetwork = tiny_model(name, rough=0.2).double(), some_closed()
-    totals = [np.zeros((3, 4)), np.zeros(3)]
-    running = [np.zeros((3, 4)), np.zeros(3)]
-    for start in range(0, ROWS, BATCH):
-        rows = list(range(start, min(start + BATCH, ROWS)))
+    totals, running = ([np.zeros((3, 4)), np.zeros(3)] for _ in "12")
+    size = 1 if accumulation == "example" else BATCH
+    starts = range(0, ROWS, size)
+    for start in starts:
+        rows = list(range(start, min(start + size, ROWS)))
         gradients = gate_gradients(model, split, task, subnetwork, rows)
         for total, carried, gradient in zip(totals, running, gradients, strict=True):
             carried += gradient
             total += np.abs(carried if accumulation == "cumulative" else gradient)
     importance, _ = measure(model, split, task, subnetwork, accumulation)
-    batches = -(-ROWS // BATCH)
-    np.testing.assert_allclose(importance.heads, totals[0] / batches, rtol=1e-5)
-    np.testing.assert_allclose(importance.mlps, totals[1] / batches, rtol=1e-5)
+    np.testing.assert_allclose(importance.heads, totals[0] / len(starts), rtol=1e-5)
+    np.testing.assert_allclose(importance.mlps, totals[1] / len(starts), rtol=1e-5)
+    assert importance.heads.min() > 0  # also for closed gates
 
 
 @pytest.mark.parametrize("gate", [(0, 1), (2, 0), (1,), (2,)], ids=["head", "open", "nu", "shut"])
 def test_one_gate_equals_its_central_difference(gate, tiny_model, encoded):
-    name = "similarity"
-    task, split, subnetwork = find_task(name), encoded(name, 1), some_closed()
-    model = tiny_model(name, rough=0.2).double()
+    task, subnetwork = find_task("similarity"), some_closed()
+    split, model = encoded("similarity", 1), tiny_model("similarity", rough=0.2).double()
     inputs, labels = split.batch([0], torch.device("cpu"))
-    step = 1e-4
+    part = 0 if len(gate) == 2 else 1
 
     def moved(by):
         gates = [g.double() for g in gate_values(subnetwork)]
-        gates[0 if len(gate) == 2 else 1][gate] += by
+        gates[part][gate] += by
         with torch.no_grad(), gated(model, *gates):
             return loss_of(model(**inputs).logits, labels, task).item()
 
-    slope = (moved(step) - moved(-step)) / (2 * step)
+    slope = (moved(1e-4) - moved(-1e-4)) / 2e-4
     importance, _ = measure(model, split, task, subnetwork)
-    measured = (importance.heads if len(gate) == 2 else importance.mlps)[gate]
+    measured = (importance.heads, importance.mlps)[part][gate]
     assert measured == pytest.approx(abs(slope), rel=1e-4)
 
 
-def test_the_model_is_left_as_it_was(tiny_model, encoded):
+def test_the_model_is_left_as_it_was_also_by_a_failure(tiny_model, encoded, monkeypatch):
     model = tiny_model(rough=0.2)
     model.base_model.embeddings.word_embeddings.weight.requires_grad_(False)
     flags = {name: p.requires_grad for name, p in model.named_parameters()}
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    split, task = encoded("acceptability", ROWS), find_task("acceptability")
-    measure(model, split, task, some_closed(), closed_mlps=False)
-    assert {name: p.requires_grad for name, p in model.named_parameters()} == flags
-    assert all(parameter.grad is None for parameter in model.parameters())
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
+    def check():
+        assert {name: p.requires_grad for name, p in model.named_parameters()} == flags
+        assert all(parameter.grad is None for parameter in model.parameters())
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+        assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
-def test_a_failure_does_not_leave_the_weights_frozen(tiny_model, encoded, monkeypatch):
-    def fail(*_):
-        raise ZeroDivisionError
-
+    given = model, encoded("acceptability", ROWS), find_task("acceptability"), some_closed()
+    measure(*given, closed_mlps=False)
+    check()
+    fail = Mock(side_effect=ZeroDivisionError)
     monkeypatch.setattr(lotterylib.importance, "example_losses", fail)
-    model = tiny_model()
     with pytest.raises(ZeroDivisionError):
-        measure(model, encoded("acceptability", 3), find_task("acceptability"), everything())
-    assert all(parameter.requires_grad for parameter in model.parameters())
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+        measure(*given)
+    check()
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -150,9 +135,8 @@ def test_the_score_is_that_of_the_gated_model(name, accumulation, tiny_model, en
         # otherwise a random model gives one class only
         inputs, _ = split.batch(range(ROWS), torch.device("cpu"))
         model.classifier.bias -= model(**inputs).logits.mean(0)
-    _, score = measure(model, split, task, subnetwork, accumulation)
-    with gated(model, *gate_values(subnetwork)):
         wanted = evaluate(model, split, task)
+    _, score = measure(model, split, task, subnetwork, accumulation)
     assert score.predictions == pytest.approx(wanted.predictions, abs=2e-5)
     assert score.metrics == pytest.approx(wanted.metrics, abs=1e-4)
     assert score.constant == wanted.constant
@@ -165,13 +149,10 @@ scores = st.floats(0, 1e6, allow_subnormal=False).map(lambda x: 0.0 if x < 1e-10
 @given(arrays(float, (3, 4), elements=scores), arrays(float, 3, elements=scores))
 @settings(max_examples=40, deadline=None)
 def test_normalisation_equals_its_definition(heads, mlps):
-    by_layer = np.zeros((3, 4))
-    for layer in range(3):
-        norm = sum(score**2 for score in heads[layer]) ** 0.5
-        for head in range(4):
-            by_layer[layer, head] = heads[layer, head] / norm if norm else 0.0
+    norms = [sum(score**2 for score in layer) ** 0.5 for layer in heads]
+    by_layer = [layer / norm if norm else layer for layer, norm in zip(heads, norms, strict=True)]
     result = Importance(heads, mlps).normalised()
-    for raw, scores in ((by_layer, result.heads), (mlps, result.mlps)):
+    for raw, scores in ((np.array(by_layer), result.heads), (mlps, result.mlps)):
         spread = raw.max() - raw.min()
         wanted = (raw - raw.min()) / spread if spread else np.zeros_like(raw)
         if spread > 1e-9 * raw.max():  # otherwise rounding decides

@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+from collections import Counter
 
 import pytest
 
@@ -26,10 +27,12 @@ from lotterylib.runs.store import RunStore
 from tests.small import half_of, small_experiment
 
 PATTERN_PAGE, BASELINE_PAGE = "07_attention_patterns", "09_how_bad_is_bad"
+HALF = "magnitude-half-dev"
+VALUES = {"task": "similarity", "seeds": [3, 1], "max_length": 32}
 
 
 def experiment(root, **changes):
-    return small_experiment(root, **({"task": "similarity", "seeds": [3, 1]} | changes))
+    return small_experiment(root, **(VALUES | changes))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,63 +55,49 @@ def scored_by(pages):
     return {scored for page, grid in GRIDS.items() if page in pages for scored in grid}
 
 
-SETS_OF_PAGES = [
-    CORE,
-    ALL,
-    *((*CORE, page) for page in EXTRAS.values()),
-    *((page,) for page in EXTRAS.values()),
-    ("01_finetune",),
-    (PATTERN_PAGE,),
-    ("02_structured_pruning", "03_magnitude_pruning"),
-]
+SETS_OF_PAGES = [CORE, ALL, ("01_finetune",), (PATTERN_PAGE,), (*CORE, BASELINE_PAGE)]
+SETS_OF_PAGES += [*((page,) for page in EXTRAS.values()), CORE[1:3]]
 
 
 @pytest.mark.parametrize("pages", SETS_OF_PAGES, ids=lambda pages: f"{pages[-1]}-{len(pages)}")
-def test_every_subnetwork_that_a_page_scores_is_a_job_once_per_seed(pages, tmp_path):
-    jobs = jobs_of(experiment(tmp_path).settings, pages)
-    assert len(set(jobs)) == len(jobs)
-    assert len({(job.label, job.seed) for job in jobs}) == len(jobs)
-    other = ("baseline", "classifier", "finetune", "search", "importance", "ablation", "patterns")
-    scored = [(c.seed, (c.method, c.kind, c.stage)) for c in jobs if c.stage not in other]
-    wanted = {(seed, entry) for seed in (3, 1) for entry in scored_by(pages)}
-    assert set(scored) == wanted
-    assert len(scored) == len(wanted)
+def test_what_pages_score_is_a_job_once_per_seed_and_what_it_needs_comes_before(pages, tmp_path):
+    for preset in ("paper", "official"):
+        settings = experiment(tmp_path, preset=preset).settings
+        jobs = jobs_of(settings, pages)
+        assert len(set(jobs)) == len({(job.label, job.seed) for job in jobs}) == len(jobs)
+        other = ("baseline", "classifier", "finetune", "search", "importance", "ablation")
+        others = [*other, "patterns"]
+        scored = [(c.seed, (c.method, c.kind, c.stage)) for c in jobs if c.stage not in others]
+        wanted = {(seed, entry) for seed in (3, 1) for entry in scored_by(pages)}
+        assert sorted(scored) == sorted(wanted)
+        before = set()
+        for job in jobs:
+            assert before.issuperset(needs_of(job, settings)), job
+            before.add(job)
 
 
-@pytest.mark.parametrize("pages", SETS_OF_PAGES, ids=lambda pages: f"{pages[-1]}-{len(pages)}")
-@pytest.mark.parametrize("preset", ["paper", "official"])
-def test_what_a_job_needs_comes_before_it(pages, preset, tmp_path):
-    settings = experiment(tmp_path, preset=preset).settings
-    before = set()
-    for job in jobs_of(settings, pages):
-        assert before.issuperset(needs_of(job, settings)), job
-        before.add(job)
+def search(name, seed=3, number=0):
+    return Job("search", seed, name, number=number)
+
+
+FINETUNE, CLASSIFIER = Job("finetune", 3), Job("classifier", 0)
 
 
 @pytest.mark.parametrize(
     ("job", "needed"),
     [
         (Job("baseline", 0, kind="frozen"), []),
-        (Job("search", 3, "structured"), [Job("finetune", 3)]),
-        (Job("search", 3, "union"), [Job("search", 3, "heads"), Job("search", 3, "mlps")]),
-        (Job("search", 3, "iterative"), [Job("search", 3, "magnitude")]),
-        (
-            Job("search", 3, "super"),
-            [Job("search", 3, "structured"), Job("search", 1, "structured")],
-        ),
-        (Job("retrained", 3, "super", "bad"), [Job("search", 3, "super")]),
-        (Job("pruned", 3, "heads", "bad", 2), [Job("search", 3, "heads")]),
-        (
-            Job("pruned", 3, "magnitude-half-dev", "good", 2),
-            [Job("search", 3, "magnitude-half-dev", number=2)],
-        ),
-        (Job("ablation", 3), [Job("finetune", 3)]),
-        (Job("patterns", 3, kind="fine-tuned, raw"), [Job("classifier", 0), Job("finetune", 3)]),
-        (Job("patterns", 3, kind="pre-trained, raw"), [Job("classifier", 0)]),
-        (
-            Job("patterns", 3, "super", "pre-trained, raw"),
-            [Job("classifier", 0), Job("search", 3, "super")],
-        ),
+        (search("structured"), [FINETUNE]),
+        (search("union"), [search("heads"), search("mlps")]),
+        (search("iterative"), [search("magnitude")]),
+        (search("super"), [search("structured"), search("structured", 1)]),
+        (Job("retrained", 3, "super", "bad"), [search("super")]),
+        (Job("pruned", 3, "heads", "bad", 2), [search("heads")]),
+        (Job("pruned", 3, HALF, "good", 2), [search(HALF, number=2)]),
+        (Job("ablation", 3), [FINETUNE]),
+        (Job("patterns", 3, kind="fine-tuned, raw"), [CLASSIFIER, FINETUNE]),
+        (Job("patterns", 3, kind="pre-trained, raw"), [CLASSIFIER]),
+        (Job("patterns", 3, "super", "pre-trained, raw"), [CLASSIFIER, search("super")]),
     ],
     ids=lambda value: getattr(value, "label", ""),
 )
@@ -121,10 +110,8 @@ def test_in_any_order_that_its_needs_allow_a_job_makes_nothing_of_another(tmp_pa
     pieces = pieces_of([(made, ALL)])
     _ = made.splits
     draw = random.Random(1)
-    schedule = Schedule(
-        {place: piece.needs for place, piece in pieces.items()},
-        {place: draw.random() for place in pieces},
-    )
+    needs = {place: piece.needs for place, piece in pieces.items()}
+    schedule = Schedule(needs, {place: draw.random() for place in pieces})
     done, there = 0, {path.parent for path in tmp_path.rglob("config.json")}
     while schedule:
         place = schedule.take()
@@ -146,17 +133,15 @@ def test_in_any_order_that_its_needs_allow_a_job_makes_nothing_of_another(tmp_pa
 @pytest.mark.parametrize("task", ["similarity", "acceptability"])
 def test_baselines_and_measurements_belong_to_their_pages(pages, task, tmp_path):
     jobs = jobs_of(experiment(tmp_path, task=task).settings, pages)
-    stages = {
-        stage: [job.kind for job in jobs if job.stage == stage and job.seed in (0, 3)]
-        for stage in ("baseline", "importance", "patterns", "ablation")
-    }
     more = ["bag", "bilstm"] + ["guess"] * (task == "similarity")
-    assert stages["baseline"] == ["frozen", *(more if BASELINE_PAGE in pages else [])]
-    assert len(stages["importance"]) == 3 * ("02_structured_pruning" in pages)
-    assert len(stages["patterns"]) == 4 * (PATTERN_PAGE in pages)
-    assert len(stages["ablation"]) == ("11_extensions" in pages)
+    baselines = ["frozen", *(more if BASELINE_PAGE in pages else [])]
+    assert [job.kind for job in jobs if job.stage == "baseline"] == baselines
+    counts = Counter(job.stage for job in jobs)
+    assert counts["importance"] == 2 * 3 * ("02_structured_pruning" in pages)
+    assert counts["patterns"] == 2 * 4 * (PATTERN_PAGE in pages)
+    assert counts["ablation"] == 2 * ("11_extensions" in pages)
+    assert counts["classifier"] == (PATTERN_PAGE in pages)
     assert all(job.seed == 0 for job in jobs if job.stage in ("baseline", "classifier"))
-    assert sum(job.stage == "classifier" for job in jobs) == (PATTERN_PAGE in pages)
 
 
 def test_one_seed_has_no_super_survivors(tmp_path):
@@ -167,6 +152,7 @@ def test_one_seed_has_no_super_survivors(tmp_path):
 
 @pytest.mark.parametrize("preset", ["paper", "official"])
 def test_page_7_alone_finds_all_that_it_needs(preset, tmp_path, monkeypatch):
+    monkeypatch.setattr("lotterylib.runs.experiment.find_good", half_of)
     made = experiment(tmp_path, preset=preset)
     jobs = jobs_of(made.settings, [PATTERN_PAGE])
     patterns = [job for job in jobs if job.stage == "patterns"]
@@ -204,25 +190,13 @@ def done(tmp_path_factory):
 
 
 def test_every_job_says_what_was_found(done):
-    _, _, _, told = done
-    for job, found in told.items():
-        start = {
-            "search": "keeps ",
-            "importance": "measured",
-            "ablation": "without the head that matters most ",
-            "classifier": "trained",
-            "patterns": "",
-        }.get(job.stage, "pearson ")
-        assert found.startswith(start), job
-    assert {found for job, found in told.items() if job.stage == "patterns"} == {
-        f"{16 * 12} maps classified"
-    }
-
-
-def test_a_score_is_told_with_three_digits_and_whether_it_is_constant(done):
     made, _, _, told = done
+    starts = {"search": "keeps ", "importance": "measured", "classifier": "trained"}
+    starts |= {"ablation": "without the head that matters most "}
+    starts |= {"patterns": f"{16 * 12} maps classified"}
     for job, found in told.items():
-        if job.stage in ("pruned", "retrained"):
+        assert found.startswith(starts.get(job.stage, "pearson ")), job
+        if job.stage in PHASES:
             score = made.score(job.seed, job.method, job.kind, job.stage)
             assert f"pearson {score.metrics['pearson']:.3f}" in found
             assert found.endswith(", a constant predictor") == score.constant
@@ -239,42 +213,29 @@ def test_the_pages_find_everything_computed(done, monkeypatch):
         scored = reported[reported["method"] != "none"]
         entries = scored[["method", "subnetwork", "phase", "seed"]].itertuples(index=False)
         seeds = each.settings.seeds
-        assert sorted(map(tuple, entries)) == sorted(
-            (*entry, seed) for entry in scored_by(wanted) for seed in seeds
-        )
+        of_pages = itertools.product(scored_by(wanted), seeds)
+        assert sorted(map(tuple, entries)) == sorted((*entry, seed) for entry, seed in of_pages)
         rest = reported[reported["method"] == "none"]["subnetwork"].tolist()
         more = ["bag", "bilstm", "guess"] if BASELINE_PAGE in wanted else []
         assert rest == ["majority", "frozen", *more, *["full"] * len(seeds)]
-        timed = reported[reported["subnetwork"] != "majority"]
-        assert timed["seconds"].notna().all()
+        assert reported[reported["subnetwork"] != "majority"]["seconds"].notna().all()
         assert set(table["metric"]) == {"pearson", "spearman", "pearson_spearman"}
 
 
 def test_the_results_table_says_what_the_store_says(done):
     _, alone, pages, _ = done
     table = collect(alone, *pages)
+    rows = table[table["reported"]].set_index(["method", "subnetwork", "phase"])
     for job in jobs_of(alone.settings, pages):
         if not job.method or job.stage in ("search", "patterns"):
             continue
-        row = table[
-            (table["method"] == job.method)
-            & (table["subnetwork"] == job.kind)
-            & (table["phase"] == job.stage)
-            & table["reported"]
-        ].iloc[0]
+        row = rows.loc[(job.method, job.kind, job.stage)]
         score = alone.score(3, job.method, job.kind, job.stage)
-        subnetwork = alone.subnetwork(3, job.method, job.kind)
         assert row["value"] == score.metrics["pearson"]
-        assert row["density"] == subnetwork.density(alone.shape)
+        kept = alone.subnetwork(3, job.method, job.kind)
+        assert row["density"] == kept.density(alone.shape)
         assert row["seconds"] == alone.store.provenance(key_of(alone, job))["seconds"]
-
-
-def test_the_default_page_is_figure_2(done):
-    _, alone, _, _ = done
-    table = collect(alone)
-    figure = collect(alone, "04_subnetworks")
-    assert table.to_csv() == figure.to_csv()
-    assert len(table[table["reported"] & (table["method"] != "none")]) == 12
+    assert collect(alone).to_csv() == collect(alone, "04_subnetworks").to_csv()  # by default
 
 
 def test_labels_are_made_of_what_there_is():
@@ -315,12 +276,12 @@ def test_draws_and_halves_are_jobs_of_their_own_and_the_first_are_those_of_one(
         assert not any(one == other for one, other in itertools.combinations(found, 2))
     table, first = collect(more, *pages, every_draw=True), collect(once, *pages)
     of_request = ["request", "draws", "halves"]
-    assert collect(more, *pages).drop(columns=of_request).equals(first.drop(columns=of_request))
+    first = first.drop(columns=of_request)
+    assert collect(more, *pages).drop(columns=of_request).equals(first)
     zero = table[table["draw"] == 0].reset_index(drop=True)
-    assert zero.drop(columns=of_request).equals(first.drop(columns=of_request))
+    assert zero.drop(columns=of_request).equals(first)
     further = table[table["reported"] & (table["draw"] > 0)]
     by = further.groupby(["method", "subnetwork", "phase", "draw"])["seed"].agg(sorted)
     assert set(by.map(tuple)) == {(1, 3)}
     assert len(by) == 2 * len(drawn) + 2
-    half = further[further["method"] == half_dev[0]]
-    assert half["overlap_with_good"].eq(1).all()
+    assert further[further["method"] == half_dev[0]]["overlap_with_good"].eq(1).all()

@@ -47,14 +47,10 @@ def brightness_by_sorting(attention):
 def test_brightness_equals_a_sort(n, rng):
     attention = rng.random((n, n))
     np.testing.assert_allclose(brightness(attention), brightness_by_sorting(attention), rtol=1e-6)
-
-
-def test_brightness_of_empty_and_nearly_empty_maps():
-    assert not brightness(np.zeros((5, 5))).any()
-    single = np.zeros((8, 8))
-    single[2, 3] = 0.4
-    assert brightness(single)[2, 3] == 1
-    assert brightness(single).sum() == 1
+    assert not brightness(np.zeros((n, n))).any()
+    single = np.zeros((n, n))
+    single[1, 0] = 0.4
+    assert np.array_equal(brightness(single), single > 0)
 
 
 @pytest.mark.parametrize(
@@ -129,25 +125,19 @@ def test_rules_name_clear_patterns_at_any_length(n):
 
 
 def test_weighting_the_columns_of_special_tokens_down_uncovers_the_diagonal():
-    n = 24
-    raw = 0.7 * column_map(n, [0]) + 0.3 * diagonal_map(n, 1)
-    norms = np.ones(n)
-    norms[0] = 0.03
-    assert [PATTERNS[c] for c in classify_by_rules([raw, raw * norms])] == [
-        "vertical+diagonal",
-        "diagonal",
-    ]
+    raw = 0.7 * column_map(24, [0]) + 0.3 * diagonal_map(24, 1)
+    norms = np.array([0.03] + [1.0] * 23)
+    found = [PATTERNS[code] for code in classify_by_rules([raw, raw * norms])]
+    assert found == ["vertical+diagonal", "diagonal"]
 
 
 def test_generated_maps_are_reproducible_balanced_and_of_the_lengths_asked_for():
     maps, codes = generate_maps(103, seed=3, lengths=(9, 12))
     again, same = generate_maps(103, seed=3, lengths=(9, 12))
     other, _ = generate_maps(103, seed=4, lengths=(9, 12))
-    assert all(np.array_equal(a, b) for a, b in zip(maps, again, strict=True))
+    assert [each.tobytes() for each in maps] == [each.tobytes() for each in again]
     assert np.array_equal(codes, same)
-    assert not all(
-        a.shape == b.shape and np.allclose(a, b) for a, b in zip(maps, other, strict=True)
-    )
+    assert [each.tobytes() for each in maps] != [each.tobytes() for each in other]
     assert np.bincount(codes).tolist() == [21, 21, 21, 20, 20]
     assert {len(each) for each in maps} == {9, 10, 11, 12}
     assert codes.dtype == np.int64
@@ -158,14 +148,12 @@ def test_half_of_the_generated_maps_are_raw_and_half_weighted():
     raw = np.array([np.allclose(each.sum(axis=1), 1, atol=1e-5) for each in maps])
     for code in range(len(PATTERNS)):
         assert 0.35 < raw[codes == code].mean() < 0.65
-    assert all(each.dtype == np.float32 and np.isfinite(each).all() for each in maps)
-    assert min(each.min() for each in maps) >= 0
-
-
-def test_the_shortest_maps_can_be_generated():
-    maps, _ = generate_maps(200, seed=1, lengths=(4, 5))
-    assert all(np.isfinite(each).all() for each in maps)
-    classify_by_rules(maps)
+    shortest, _ = generate_maps(200, seed=1, lengths=(4, 5))
+    for each in maps + shortest:
+        assert each.dtype == np.float32
+        assert np.isfinite(each).all()
+        assert each.min() >= 0
+    classify_by_rules(shortest)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,6 @@ from pathlib import Path
 import pandas as pd
 
 from lotterylib.data.grammar import generate
-from lotterylib.runs.experiment import open_experiment
-from lotterylib.runs.settings import parse_settings
 from tests.grid.tiny import execute
 from tests.models import family
 
@@ -51,17 +49,3 @@ def test_the_patches_of_the_book_fit_the_library_and_do_what_they_say(tmp_path):
     done = execute([sys.executable, "-c", script], tmp_path, PYTHONPATH=str(tmp_path))
     assert done.returncode == 0, done.said
     assert done.said.count("accuracy") == 3  # each recipe ends with a score
-
-
-def test_the_task_file_of_the_book_reads_the_files_that_it_describes(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (described,) = re.findall(
-        r"```yaml\n(name: mood.*?)```", (CHAPTERS / "rerun.md").read_text(), re.DOTALL
-    )
-    Path("mood.yml").write_text(described)
-    for file, rows in (("train.csv", 8), ("dev.csv", 4)):
-        table = pd.DataFrame({"sentence": ["so so"] * rows, "mood": ["dull", "glad"] * (rows // 2)})
-        table.to_csv(file, index=False)
-    experiment = open_experiment(parse_settings("mood.yml", encoder="tiny", budget="smoke"))
-    assert experiment.task.labels == ("dull", "glad")
-    assert [len(split) for split in experiment.splits] == [8, 4]

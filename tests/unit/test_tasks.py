@@ -5,47 +5,31 @@ import pytest
 from lotterylib.errors import LotteryError
 from lotterylib.tasks import BUNDLED, TASKS, find_task, in_order
 
+ONE, PAIR = ("sentence",), ("sentence1", "sentence2")
+ENTAILMENT = ("entailment", "not_entailment")
 GLUE = {
-    # name: text columns, number of classes (0: regression), reported metric, dev split
-    "cola": (("sentence",), 2, "matthews", "validation"),
-    "sst2": (("sentence",), 2, "accuracy", "validation"),
-    "mrpc": (("sentence1", "sentence2"), 2, "accuracy", "validation"),
-    "qqp": (("question1", "question2"), 2, "accuracy", "validation"),
-    "stsb": (("sentence1", "sentence2"), 0, "pearson", "validation"),
-    "mnli": (("premise", "hypothesis"), 3, "accuracy", "validation_matched"),
-    "qnli": (("question", "sentence"), 2, "accuracy", "validation"),
-    "rte": (("sentence1", "sentence2"), 2, "accuracy", "validation"),
-    "wnli": (("sentence1", "sentence2"), 2, "accuracy", "validation"),
+    # name: text columns, classes in the order of their codes on the hub, reported metric
+    "cola": (ONE, ("unacceptable", "acceptable"), "matthews"),
+    "sst2": (ONE, ("negative", "positive"), "accuracy"),
+    "mrpc": (PAIR, ("not_equivalent", "equivalent"), "accuracy"),
+    "qqp": (("question1", "question2"), ("not_duplicate", "duplicate"), "accuracy"),
+    "stsb": (PAIR, (), "pearson"),
+    "mnli": (("premise", "hypothesis"), ("entailment", "neutral", "contradiction"), "accuracy"),
+    "qnli": (("question", "sentence"), ENTAILMENT, "accuracy"),
+    "rte": (PAIR, ENTAILMENT, "accuracy"),
+    "wnli": (PAIR, ENTAILMENT[::-1], "accuracy"),
 }
 
 
 @pytest.mark.parametrize("name", GLUE)
 def test_a_glue_task_is_as_in_the_paper(name):
-    task = find_task(name)
-    columns, classes, metric, dev = GLUE[name]
-    assert task.name == name
-    assert (task.columns, len(task.labels), task.metric) == (columns, classes, metric)
-    assert task.dev_split == dev
+    task, (columns, labels, metric) = find_task(name), GLUE[name]
+    assert (task.name, task.columns, task.labels, task.metric) == (name, columns, labels, metric)
+    assert task.dev_split == ("validation_matched" if name == "mnli" else "validation")
     assert task.is_regression == (name == "stsb")
-    assert task.outputs == (classes or 1)
+    assert task.outputs == (len(labels) or 1)
     assert not task.is_bundled
-    stop = "pearson_spearman" if name == "stsb" else metric
-    assert task.official_stop_metric == stop
-
-
-@pytest.mark.parametrize(
-    ("name", "labels"),
-    [
-        ("rte", ("entailment", "not_entailment")),
-        ("qnli", ("entailment", "not_entailment")),
-        ("wnli", ("not_entailment", "entailment")),
-        ("mnli", ("entailment", "neutral", "contradiction")),
-        ("cola", ("unacceptable", "acceptable")),
-        ("mrpc", ("not_equivalent", "equivalent")),
-    ],
-)
-def test_codes_are_those_of_the_hub(name, labels):
-    assert TASKS[name].labels == labels
+    assert task.official_stop_metric == ("pearson_spearman" if name == "stsb" else metric)
     assert tuple(TASKS) == (*GLUE, *BUNDLED)
 
 
