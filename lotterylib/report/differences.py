@@ -112,7 +112,7 @@ def measure(
     tables = []
     for experiment in experiments:
         for option, (other, scored) in switched(experiment, only).items():
-            mine = requests_of([(other, [])], variants / option)
+            mine = requests_of([(other, ["differences"])], variants / option)
             refuse_others(mine, replace=replace)
             for made in (experiment, other):
                 found = as_pieces(made, _jobs(made, scored))

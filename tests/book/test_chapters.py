@@ -60,7 +60,10 @@ def test_a_student_notebook_has_the_exercises_without_solutions_and_plain_markdo
     nbformat.validate(notebook)
     text = "\n".join(cell.source for cell in notebook.cells)
     assert any(cell.source.startswith("## Exercises") for cell in notebook.cells)
-    assert "*Back*" not in text, "what to do with a picture that acts on the book's page only"
+    pictures = re.findall(r"^HTML\((\w+)\(.+\) \+ acting\(\"(\w+)\"\)\)$", text, re.MULTILINE)
+    assert len(pictures) == len(re.findall(r"^HTML\(", chapter.read_text(), re.MULTILINE))
+    assert all(picture == script for picture, script in pictures)
+    assert text.count("def acting(") == len(pictures)
     assert text.count("# Your turn") == len(
         re.findall(r"admonition\} Exercise", chapter.read_text())
     )

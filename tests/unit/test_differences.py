@@ -1,7 +1,9 @@
 """The differences between text and code: the list is whole, and effects are computed by pairs."""
 
 import pandas as pd
+import pytest
 
+from lotterylib.errors import LotteryError
 from lotterylib.report import paper
 from lotterylib.report.differences import (
     NO_OPTION,
@@ -11,12 +13,16 @@ from lotterylib.report.differences import (
     describe_misprints,
     differences_table,
     folders_in,
+    measure,
+    options,
+    switched,
 )
 from lotterylib.report.results import COLUMNS, load_results, save_results
-from lotterylib.runs.methods import ALL_METHODS, KINDS
+from lotterylib.runs.methods import ALL_METHODS, KINDS, PHASES
 from lotterylib.runs.presets import PRESETS
 from lotterylib.runs.settings import names
 from tests.shared import on_record
+from tests.small import small_experiment
 
 
 def row(preset, seed, value, density, phase="pruned", **others):
@@ -148,3 +154,33 @@ def test_misprints_are_listed_and_procedures_left_to_the_differences():
     text = describe_misprints()
     for entry in paper.misprints().itertuples():
         assert (entry.why in text) == (entry.kind != "procedure")
+
+
+def test_a_choice_is_switched_where_it_changes_a_score(tmp_path):
+    assert set(options().values()) <= {(m, k) for m in ALL_METHODS for k in KINDS}
+    mine = small_experiment(tmp_path)
+    found = switched(mine)
+    assert set(found) == set(options()) - {"stop_metric"}  # of a search on STS-B
+    assert set(switched(small_experiment(tmp_path, task="similarity"))) == set(options())
+    for option, (other, scored) in found.items():
+        assert other.settings.how.startswith(f"paper+{option}, magnitude_max_steps")
+        changed = {name for name, value in mine.settings if getattr(other.settings, name) != value}
+        assert changed == {"preset", option}
+        assert [phase for _, _, phase in scored] == ["pruned", "retrained"]
+    assert set(switched(mine, ["importance", "stop_metric"])) == {"importance"}
+
+
+def test_effects_are_measured_without_a_run_of_all_pages(tmp_path):
+    mine, variants = small_experiment(tmp_path / "runs"), tmp_path / "variants"
+    only = ["empty_layer_bias", "random_structured"]
+    assert measure([mine], variants, only, jobs=1) == []
+    found = load_results(*folders_in(variants)).query("reported")
+    assert [path.name for path in folders_in(variants)] == only
+    assert found["preset"].str.split("[+,]").str[1].tolist() == [
+        each for each in only for _ in PHASES
+    ]
+    assert found["subnetwork"].tolist() == ["good", "good", "random", "random"]
+    assert found["phase"].tolist() == [*PHASES, *PHASES]
+    other = small_experiment(tmp_path / "runs", seeds=[5])
+    with pytest.raises(LotteryError, match="another request"):
+        measure([other], variants, only, jobs=1)

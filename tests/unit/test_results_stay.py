@@ -48,8 +48,15 @@ def everything(store: Path) -> dict[str, str]:
 
 
 def machine() -> str:
-    """Roundings differ between versions and instruction sets, names do not."""
-    return f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}"
+    """Roundings differ between versions and processors, names do not."""
+    known = "vendor_id", "cpu family", "model", "stepping", "flags"
+    processors = Path("/proc/cpuinfo")  # only Linux has it
+    first, *_ = (processors.read_text() if processors.is_file() else "").split("\n\n")
+    told = dict(line.split(":", 1) for line in first.splitlines() if ":" in line)
+    lines = [value for name, value in told.items() if name.strip() in known]
+    processor = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:8]
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"torch {torch.__version__}, {capability}, processor {processor}"
 
 
 @pytest.mark.long
