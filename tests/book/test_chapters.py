@@ -12,8 +12,11 @@ from myst_nb.core.read import read_myst_markdown_notebook
 from PIL import Image
 
 from lotterylib.importance import Importance
+from lotterylib.report.pictures.film import film
+from lotterylib.report.published import load_searches
 from lotterylib.structured import search_structured
 from lotterylib.subnetworks import StructuredSubnetwork
+from tests.shared import watched
 
 BOOK = Path(__file__).parents[2] / "book"
 
@@ -72,6 +75,24 @@ def test_a_student_notebook_has_the_exercises_without_solutions_and_plain_markdo
         text,
         re.MULTILINE,
     )
+
+
+def test_a_picture_acts_in_a_notebook_without_the_books_page(chromium, tmp_path, monkeypatch):
+    monkeypatch.chdir(CHAPTERS[0].parent)  # a folder in the book, as that of the notebooks is
+    exec(students.ACTING, space := {})
+    pages, place, problems = BOOK / "results" / "minilm" / "mrpc", tmp_path / "output.html", []
+    picture = film(load_searches(pages), "accuracy", 0.9)
+    place.write_text(f'<meta charset="utf-8">{2 * (picture + space["acting"]("film"))}')
+    page = watched(chromium, problems)
+    page.goto(place.as_uri())
+    first, second = (page.locator(".acting").nth(number) for number in range(2))
+    before = second.inner_text()
+    first.get_by_role("button", name="Forward").press("Enter")
+    assert "State 1 of" in first.inner_text()
+    assert second.inner_text() == before
+    line = first.locator("svg path").first
+    assert line.evaluate("each => getComputedStyle(each).stroke") not in ("none", "rgb(0, 0, 0)")
+    assert not problems
 
 
 def test_student_notebooks_name_sources_and_pages_as_the_book_does():
