@@ -15,9 +15,9 @@ from pathlib import Path
 import pandas as pd
 
 from lotterylib.report import paper
-from lotterylib.report.identity import claim, refuse_others, requests_of
+from lotterylib.report.identity import Request, claim, refuse_others, requests_of
 from lotterylib.report.imported import SOURCE
-from lotterylib.report.results import COLUMNS, collect_scored, save_results
+from lotterylib.report.results import COLUMNS, collect_scored, read_table, save_results
 from lotterylib.report.tables import counted
 from lotterylib.runs.experiment import Experiment
 from lotterylib.runs.jobs import Job, Piece, as_pieces
@@ -93,37 +93,44 @@ def measure(
     jobs: int = 0,
     replace: bool = False,
 ) -> list[Failure]:
-    """Score what every choice is about, made the other way and as in the preset `paper`.
+    """Score what every choice is about, made the other way and as in the preset `paper`: both here,
+    since fine-tuning on another processor gives another model.
 
     Args:
         experiments: a task each, with the preset `paper`.
-        variants: where tables go: `<variants>/<option>/<encoder>/<task>/results.csv`.
+        variants: where tables go: `<variants>/<option>/<encoder>/<task>/results.csv`, those of the
+            preset `paper` under `paper`.
         only: as in `switched`.
         jobs: how many jobs at once; 0 as in `compute_all`.
         replace: whether tables of another request may go.
 
     Returns:
-        The jobs that failed; a table that lacks one is not written.
+        The jobs that failed; the tables lack what needs them.
 
     Raises:
         LotteryError: as `identity.refuse_others`.
     """
     pieces: dict[Path, Piece] = {}
-    tables = []
+    tables: list[tuple[Experiment, list[Scored], dict[Path, Request]]] = []
     for experiment in experiments:
-        for option, (other, scored) in switched(experiment, only).items():
-            mine = requests_of([(other, ["differences"])], variants / option)
+        found = switched(experiment, only)
+        scored = list(dict.fromkeys(each for _, several in found.values() for each in several))
+        for option, (made, wanted) in {"paper": (experiment, scored), **found}.items():
+            mine = requests_of([(made, ["differences"])], variants / option)
             refuse_others(mine, replace=replace)
-            for made in (experiment, other):
-                found = as_pieces(made, _jobs(made, scored))
-                pieces |= found
-            tables.append((other, scored, mine, found))
-    failures = compute_pieces(pieces, jobs) if pieces else []
+            pieces |= as_pieces(made, _jobs(made, wanted))
+            tables.append((made, wanted, mine))
+    failures = compute_pieces(pieces, jobs)
     lost = {failure.place for failure in failures}
-    for other, scored, mine, found in tables:
-        if not lost & found.keys():
+    for made, wanted, mine in tables:
+        there = [each for each in wanted if not lost & as_pieces(made, _jobs(made, [each])).keys()]
+        if there:
             claim(mine, replace=replace)
-            save_results(collect_scored(other, scored), next(iter(mine)) / "results.csv")
+            (folder,) = mine
+            rows, place = collect_scored(made, there), folder / "results.csv"
+            if place.is_file():  # of other choices, from an earlier call
+                rows = pd.concat([read_table(place), rows])
+            save_results(rows.drop_duplicates(_SAME, keep="last"), place)
     return failures
 
 
@@ -180,15 +187,15 @@ def _effect(results: pd.DataFrame, option: str, affects: str) -> str:
 
 
 def matched(results: pd.DataFrame, option: str, method: str, kind: str) -> pd.DataFrame:
-    """Reported scores of a subnetwork with the preset `paper+<option>`, each beside the one with
-    `paper` of the same task, seed and data, all other settings alike.
+    """Reported scores of a subnetwork with the preset `paper+<option>`, each beside the first one
+    with `paper` of the same task, seed and data, all other settings alike.
 
     Returns:
         The rows of the first, with `value_paper` and `density_paper` of the second.
     """
     own = results["reported"].astype(bool) & results["phase"].isin(PHASES)
     rows = results[own & (results["method"] == method) & (results["subnetwork"] == kind)]
-    by_paper = rows[rows["preset"] == "paper"][[*_SAME, "value", "density"]]
+    by_paper = rows[rows["preset"] == "paper"][[*_SAME, "value", "density"]].drop_duplicates(_SAME)
     otherwise = rows[rows["preset"] == f"paper+{option}"]
     return otherwise.merge(by_paper, on=_SAME, suffixes=("", "_paper"))
 

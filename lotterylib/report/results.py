@@ -175,6 +175,11 @@ def save_results(results: pd.DataFrame, path: Path) -> None:
     write_whole(path, results.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
+def read_table(path: Path) -> pd.DataFrame:
+    """A table that `save_results` has written."""
+    return pd.read_csv(path, dtype=dict.fromkeys(_TEXTS, str))
+
+
 def load_results(*roots: Path, every_draw: bool = False) -> pd.DataFrame:
     """All results tables under `<root>/<encoder>/<task>/results.csv`, of each root, as one.
 
@@ -193,7 +198,7 @@ def load_results(*roots: Path, every_draw: bool = False) -> pd.DataFrame:
             path = folder / task / "results.csv"
             if not path.is_file():  # its pages are being made
                 continue
-            table = pd.read_csv(path, dtype=dict.fromkeys(_TEXTS, str))
+            table = read_table(path)
             if set(table.get("request", ["none"])) != {digest(request)}:
                 raise LotteryError(
                     f"{path} was made by another request than {path.with_name('request.json')} "
