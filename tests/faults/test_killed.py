@@ -45,7 +45,7 @@ def test_twenty_kills_at_random_moments_lose_only_what_was_cut(undisturbed, tmp_
 
 
 def test_a_killed_worker_ends_its_job_and_the_grid_goes_on(undisturbed, tmp_path):
-    store = copy_without(undisturbed, tmp_path / "runs", "finetune-", "importance-", "pruned-")
+    store = copy_without(undisturbed, tmp_path / "runs", "finetune-", "importance-")
     process = Run(*GRID, "--jobs", 2, "--store", store, said=tmp_path / "said")
     assert until(lambda: list(store.glob(".partial/tiny+*")) and process.workers())
     os.kill(process.workers()[0], signal.SIGKILL)
