@@ -37,12 +37,12 @@ pytestmark = [
 
 def test_a_finished_grid_starts_no_job_and_makes_the_pages_of_a_plain_run(plain, tmp_path):
     """Also where another run's pages lie: they are not taken for this one's."""
-    start(tmp_path, plain, templates=("03_magnitude_pruning", "08_overview"))
+    start(tmp_path, plain, pages=("01_finetune", "08_overview"))
     plainly = lottery(tmp_path, "--jobs=1")
     assert plainly.returncode == 0, plainly.said
     assert "Nothing is left to compute." in plainly.said
     book = files(tmp_path / "book")
-    page = f"{PAGES}/tiny/{TASK}/03_magnitude_pruning"
+    page = f"{PAGES}/tiny/{TASK}/01_finetune"
     assert page.removeprefix("book/") in book["_toc.yml"].decode()
     assert "results/tiny/overview/08_overview" in book["_toc.yml"].decode()
     (tmp_path / f"{page}.ipynb").write_text("{}")
@@ -57,7 +57,7 @@ def test_one_failure_stops_only_what_needs_it_and_is_told(plain, tmp_path):
         tmp_path,
         plain,
         without=lambda artefact: "magnitude" in artefact and artefact.endswith("seed-4"),
-        templates=("02_structured_pruning", "03_magnitude_pruning", "08_overview"),
+        pages=("01_finetune", "02_structured_pruning", "03_magnitude_pruning", "08_overview"),
     )
     values = REQUEST | {name: int(REQUEST[name]) for name in ("train_rows", "dev_rows")}
     del values["pages"]
@@ -69,8 +69,8 @@ def test_one_failure_stops_only_what_needs_it_and_is_told(plain, tmp_path):
     assert ran.returncode == 1, ran.said
     assert re.search("seed 4: search structured: .*cannot be kept in the run store", ran.stderr)
     there = {page.stem for page in (tmp_path / PAGES / "tiny" / TASK).glob("*.ipynb")}
-    assert there == {"03_magnitude_pruning"}
-    for page in {*CORE} - there - {"01_finetune"}:
+    assert there == {"01_finetune", "03_magnitude_pruning"}
+    for page in {*CORE} - there:
         assert f": no page {page}, since it needs what failed (" in ran.stderr
     assert (tmp_path / PAGES / "tiny" / TASK / "results.csv").is_file()
     found = artefacts(tmp_path / STORE)

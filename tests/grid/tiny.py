@@ -23,9 +23,12 @@ STORE = "a store of some"
 CONTENTS = "root: intro\nparts:\n- caption: The runs\n  chapters: []\n"
 
 
-def start(folder, store, without=lambda artefact: False, templates=()):
-    """A store that lacks some artefacts, a book without runs, and the templates of a few pages."""
-    spared = [path.name for path in ROOT.glob("notebooks/*.ipynb") if path.stem not in templates]
+def start(folder, store, without=lambda artefact: False, pages=("01_finetune",)):
+    """A store that lacks some artefacts, a book without runs, and the templates of a few pages.
+
+    Without that of the first, a folder is not taken for the repository.
+    """
+    spared = [path.name for path in ROOT.glob("notebooks/*.ipynb") if path.stem not in pages]
     shutil.copytree(
         ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(*spared)
     )
