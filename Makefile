@@ -16,7 +16,7 @@ book: env-book  ## run every notebook on a generated task, then build the site; 
 
 site: env-book  ## build the site anew from the pages that are there, warnings as errors
 	rm -rf _build  # else pages stay that the book no longer has
-	OMP_NUM_THREADS=1 "$(BIN)"/jupyter-book build book --all -W -n --keep-going
+	OMP_NUM_THREADS=1 "$(BIN)"/jupyter-book build book -W -n --keep-going
 
 test: env-test  ## check the code and run the tests
 	"$(BIN)"/ruff check

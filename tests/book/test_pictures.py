@@ -23,6 +23,8 @@ from tests.shared import watched
 
 BOOK = Path(__file__).parents[2] / "book"
 RESULTS = BOOK / "results"
+CELLS = "body => [...body.rows].map(row => [...row.cells].map(cell => cell.textContent))"
+POINTS = "all => all.map(row => row.querySelectorAll('.run').length)"
 
 
 @pytest.fixture
@@ -141,8 +143,6 @@ def film(shown, **settings):
 def test_the_film_shows_every_state_by_buttons_and_arrow_keys(shown):
     page, steps = film(shown)
     said, last = page.locator(".picture-said"), steps[0]
-    layers, heads = steps[0].subnetwork.heads.shape
-    rows = page.locator(".picture-grid tr")
     page.get_by_role("button", name="Forward").focus()
     for number, step in enumerate(steps):
         assert f"State {number} of {len(steps) - 1}" in said.inner_text()
@@ -156,14 +156,11 @@ def test_the_film_shows_every_state_by_buttons_and_arrow_keys(shown):
         assert page.locator(f"td.head[data-fate={fate}]").count() == gone
         assert page.locator("svg .now").inner_html() == f"{step.score:.3f}"
         decides = step if step.kept else last
-        for layer in range(layers):
-            for head in range(heads):
-                cell = rows.nth(layer + 1).locator("td").nth(head)
-                text, value = cell.text_content(), decides.importance.heads[layer, head]
-                kept = step.subnetwork.heads[layer, head]
-                assert text.startswith("open") == kept
-                if kept:
-                    assert float(re.search(r"importance ([\d.e-]+),", text)[1]) == value
+        texts = page.locator("td.head").all_text_contents()
+        worth, kept = decides.importance.heads.ravel(), step.subnetwork.heads.ravel()
+        assert [text.startswith("open") for text in texts] == kept.tolist()
+        for text, value in itertools.compress(zip(texts, worth, strict=True), kept):
+            assert float(re.search(r"importance ([\d.e-]+),", text)[1]) == value
         last = decides
         if number % 2 == 0:
             page.keyboard.press("ArrowRight")
@@ -243,16 +240,17 @@ def test_the_comparison_shows_the_committed_scores_under_every_switch(scores):
         for phase in PHASES:
             picture.get_by_role("radio", name=phase).check()
             models = [("none", "full", "fine-tuned"), *((method, kind, phase) for kind in KINDS)]
-            for place, model in enumerate(models):
+            rows = picture.locator("tbody").evaluate(CELLS)
+            points = picture.locator("g.row").evaluate_all(POINTS)
+            for row, count, model in zip(rows, points, models, strict=True):
                 values = ours.loc[[(task, *model)]]
-                row = picture.locator("tbody tr").nth(place).locator("th, td")
-                _, mean, _, runs, _, _, theirs = row.all_text_contents()
+                _, mean, _, runs, _, _, theirs = row
                 assert abs(float(mean) - values.mean()) < 0.00051  # ties round either way
                 assert runs == ", ".join(f"{value:.3f}" for value in values)
                 printed = known.get((task, *model))
                 assert printed is None or theirs.startswith(f"{printed:.3f} ±")
                 assert printed is not None or not re.search(r"\d", theirs)
-                assert picture.locator("g.row").nth(place).locator(".run").count() == len(values)
+                assert count == len(values)
             drawn.add(picture.locator(".drawing").inner_html())
     assert len(drawn) == results["task"].nunique() * len(METHODS) * len(PHASES)
 

@@ -1,17 +1,24 @@
 """The built site, as a reader's browser has it: links, hosts, errors, widths, accessibility."""
 
+import os
 import re
 from collections import Counter, defaultdict
+from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from bs4 import BeautifulSoup
 
 from tests.shared import SETTLED, watched
 
 pytestmark = pytest.mark.long
 
+POINTING = ("href", "src", "poster", "data")
+TEXT = {"include": [["body"]], "exclude": [[".highlight"]]}
+"""Contrast is dear to measure: of code, each kind of token once, on one page."""
+THEME = """scheme => document.documentElement.dataset.theme === scheme
+  && document.getAnimations().length === 0"""  # no colour is on its way to another
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 CONTRAST = {"runOnly": ["color-contrast"]}
 SHAPES = {"runOnly": WCAG, "rules": {"color-contrast": {"enabled": False}}}
@@ -28,34 +35,40 @@ CUT_TABLES = """() => [...document.querySelectorAll('.bd-article table:not(.wide
 }).map(table => table.innerText.slice(0, 80))"""
 
 
+class Tags(HTMLParser):
+    """What tags of a page point to, and what can be pointed to in it."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.anchors, self.urls = set(), []
+        self.feed(page.read_text())
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.anchors.add(given.get("id") or given.get("name"))
+        self.urls += [(tag, given[each]) for each in POINTING if given.get(each) is not None]
+
+
 def test_every_link_and_source_resolves_on_disk(site, pages):
-    anchors, broken, checked = {}, [], 0
-
-    def anchors_of(page):
-        if page not in anchors:
-            soup = BeautifulSoup(page.read_text(), "html.parser")
-            anchors[page] = {tag.get("id") or tag.get("name") for tag in soup.find_all(True)}
-        return anchors[page]
-
+    broken, checked, tags = [], 0, {page: Tags(page) for page in pages}
     for page in pages:
-        for tag in BeautifulSoup(page.read_text(), "html.parser").find_all(True):
-            for attribute in ("href", "src", "poster", "data"):
-                url = tag.get(attribute)
-                if url is None or url.startswith("data:"):
-                    continue
-                checked += 1
-                where, parts = f"{page.relative_to(site)}: {url}", urlsplit(url)
-                if parts.scheme or parts.netloc:
-                    if tag.name != "a":  # what the page itself loads is its own
-                        broken.append(where)
-                    continue
-                target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
-                if not target.is_file() or (
-                    parts.fragment
-                    and target.suffix == ".html"
-                    and unquote(parts.fragment) not in anchors_of(target)
-                ):
+        for tag, url in tags[page].urls:
+            if url.startswith("data:"):
+                continue
+            checked += 1
+            where, parts = f"{page.relative_to(site)}: {url}", urlsplit(url)
+            if parts.scheme or parts.netloc:
+                if tag != "a":  # what the page itself loads is its own
                     broken.append(where)
+                continue
+            target = Path(os.path.normpath(page.parent / unquote(parts.path)))
+            target = target if parts.path else page
+            if not target.is_file() or (
+                parts.fragment
+                and target in tags
+                and unquote(parts.fragment) not in tags[target].anchors
+            ):
+                broken.append(where)
     first = re.search(r"url=([^\"]+)", (site / "index.html").read_text()).group(1)
     assert (site / first).is_file()
     assert checked > 5000
@@ -71,30 +84,47 @@ def test_every_picture_says_what_is_on_it(pages):
 @pytest.fixture(scope="module")
 def walk(site, pages, chromium):
     """What one visit to every page, opened from disk, finds: problem -> where; what it saw."""
-    found, seen, problems = defaultdict(list), Counter(), []
-    page = watched(chromium, problems)
+    found, seen, problems, tokens = defaultdict(list), Counter(), [], set()
+    page = watched(chromium, problems, color_scheme="light")
+    # Of the pages of one template one, and of all sources.
+    kinds = {"" if "_modules" in path.parts else path.name: path for path in pages}.values()
     for path in pages:
         name = path.relative_to(site).as_posix()
         page.goto(path.as_uri())
         if page.locator(".math").count():
             page.wait_for_selector("mjx-container svg", state="attached")
             seen["formulae"] += page.locator("mjx-container").count()
+        tokens |= set(
+            page.eval_on_selector_all(".highlight span", "all => all.map(s => s.className)")
+        )
         for width in (1280, 390):
             page.set_viewport_size({"width": width, "height": 900})
             page.evaluate(SETTLED, width)
             if page.evaluate("document.documentElement.scrollWidth") > width:
                 found["scrolls sideways"].append(f"{name} at {width}")
             found["cut"] += [f"{name}: {table}" for table in page.evaluate(CUT_TABLES)]
-            if width == 1280 or path in kinds(pages):
+            if width == 1280 or path in kinds:
                 found["axe"] += [f"{name} at {width}: {text}" for text in violations(page, SHAPES)]
+            if width == 1280 and path in kinds:
+                found["contrast"] += [f"{name}, {text}" for text in pale(page, TEXT)]
+        if path in kinds:
+            drawn = page.eval_on_selector_all(
+                ".bd-article .cell_output img",
+                "all => all.map(i => [i.clientWidth, i.naturalWidth])",
+            )
+            seen["figures"] += len(drawn)
+            found["squeezed"] += [name for width, natural in drawn if width < min(natural, 600)]
         found["problems"] += [f"{name}: {text}" for text in problems]
         problems.clear()
+    page.goto((site / "chapters" / "gates.html").as_uri())
+    page.eval_on_selector(
+        ".highlight pre",
+        "(pre, all) => pre.innerHTML = all.map(k => `<span class='${k}'>${k}</span>`).join(' ')",
+        sorted(tokens),
+    )
+    found["contrast"] += pale(page, ".highlight")
+    seen["tokens"] = len(tokens)
     return found, seen
-
-
-def kinds(pages):
-    """Of the pages of one template, one."""
-    return {path.name: path for path in pages}.values()
 
 
 def violations(page, rules, where=None):
@@ -103,6 +133,15 @@ def violations(page, rules, where=None):
     options = {"resultTypes": ["violations"], "preload": False} | rules
     for each in Axe().run(page, context=where, options=options).response["violations"]:
         yield f"{each['id']}: {[node['html'][:120] for node in each['nodes']][:3]}"
+
+
+def pale(page, where):
+    """The text that does not stand out from its ground, on dark and on light."""
+    for scheme in ("dark", "light"):
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_function(THEME, arg=scheme)
+        for text in violations(page, CONTRAST, where):
+            yield f"{scheme}: {text}"
 
 
 def test_pages_opened_from_disk_ask_no_other_host_and_log_no_error(walk):
@@ -122,30 +161,16 @@ def test_axe_finds_no_violation_of_wcag_2_2_aa(walk):
     assert not found["axe"], "\n".join(found["axe"])
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(site, pages, chromium, scheme):
-    """Contrast is dear to measure: of code, each kind of token once, on one page."""
-    problems, found, tokens = [], [], set()
-    page = watched(chromium, problems, color_scheme=scheme)
-    text = {"include": [["body"]], "exclude": [[".highlight"]]}
-    for path in kinds(pages):
-        page.goto(path.as_uri())
-        assert page.evaluate("document.documentElement.dataset.theme") == scheme
-        name = path.relative_to(site).as_posix()
-        found += [f"{name}: {each}" for each in violations(page, CONTRAST, text)]
-        tokens |= set(
-            page.eval_on_selector_all(".highlight span", "all => all.map(s => s.className)")
-        )
-    page.goto((site / "chapters" / "gates.html").as_uri())
-    page.eval_on_selector(
-        ".highlight pre",
-        "(pre, all) => pre.innerHTML = all.map(k => `<span class='${k}'>${k}</span>`).join(' ')",
-        sorted(tokens),
-    )
-    found += violations(page, CONTRAST, ".highlight")
-    assert len(tokens) > 20
-    assert not found, "\n".join(found)
-    assert not problems
+def test_text_stands_out_from_its_ground_on_light_and_dark(walk):
+    found, seen = walk
+    assert not found["contrast"], "\n".join(found["contrast"])
+    assert seen["tokens"] > 20
+
+
+def test_figures_on_a_phone_scroll_in_their_own_box(walk):
+    found, seen = walk
+    assert seen["figures"]
+    assert not found["squeezed"]
 
 
 @pytest.mark.parametrize(
@@ -199,20 +224,6 @@ def test_a_table_of_many_columns_scrolls_and_keeps_its_first_in_sight(site, chro
     page.wait_for_function("box => box.scrollLeft > 100", arg=box.element_handle())
     frame, first = box.bounding_box(), table.locator("tbody th").first.bounding_box()
     assert abs(first["x"] - frame["x"]) < 2
-
-
-def test_figures_on_a_phone_scroll_in_their_own_box(pages, chromium):
-    page = watched(chromium, [], viewport={"width": 390, "height": 900})
-    squeezed, seen = [], 0
-    for path in kinds(pages):
-        page.goto(path.as_uri())
-        for width, natural in page.eval_on_selector_all(
-            ".bd-article .cell_output img", "all => all.map(i => [i.clientWidth, i.naturalWidth])"
-        ):
-            seen += 1
-            squeezed += [(path.name, width, natural)] * (width < min(natural, 600))
-    assert seen
-    assert not squeezed
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

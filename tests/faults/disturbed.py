@@ -7,6 +7,7 @@ learn. All else is what a user runs.
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.stores import artefacts
+from tests.stores import artefacts, stage_of, whole
 
 FORKED = pytest.mark.skipif(
     not sys.platform.startswith("linux") or torch.cuda.is_available(),
@@ -72,6 +73,15 @@ def run(*arguments, said, **named):
     process = Run(*arguments, said=said, **named)
     status = process.wait(300)
     return status, process.said
+
+
+def copy_without(undisturbed, store, *stages):
+    """A copy of the undisturbed store in which all stages that begin so are to be computed."""
+    shutil.copytree(undisturbed[0], store)
+    for artefact in whole(store):
+        if stage_of(artefact).startswith(stages):
+            shutil.rmtree(store / artefact)
+    return store
 
 
 def finish(store, said):

@@ -36,23 +36,24 @@ def is_job(artefact):
     return not stage_of(artefact).startswith(MADE_ON_THE_WAY)
 
 
+def kind_of(artefact, name):
+    """A file's name, and what stage it is of unless every artefact has it."""
+    in_all = ("config.json", "manifest.json", "provenance.json")
+    return name if name in in_all else (stage_of(artefact).partition("-")[0], name)
+
+
 def test_a_flipped_bit_in_each_kind_of_file_is_named_and_mended(store, undisturbed, tmp_path):
-    waiting = {
-        (stage_of(folder), file.name)
-        for folder in whole(store)
-        if is_job(folder)
-        for file in (store / folder).iterdir()
-    }
-    assert len(waiting) > 80
+    files = {each: sorted(os.listdir(store / each)) for each in whole(store) if is_job(each)}
+    waiting = {kind_of(each, name) for each, names in files.items() for name in names}
+    assert len(waiting) > 12
     rounds = 0
     while waiting:
         flipped = {}
-        for folder in sorted(whole(store)):
-            names = sorted(name for stage, name in waiting if stage == stage_of(folder))
-            if names:
-                flip(store / folder / names[0], rounds + len(flipped))
-                flipped[folder] = names[0]
-                waiting.remove((stage_of(folder), names[0]))
+        for folder, names in files.items():
+            if due := [name for name in names if kind_of(folder, name) in waiting]:
+                flip(store / folder / due[0], rounds + len(flipped))
+                flipped[folder] = due[0]
+                waiting.remove(kind_of(folder, due[0]))
         said = finish(store, tmp_path / f"said-{rounds}")
         there, wanted = map(int, re.search(r"(\d+) of (\d+) jobs are done", said).groups())
         assert wanted - there == len(flipped)
@@ -159,7 +160,7 @@ def test_a_store_that_is_read_only_is_refused_for_runs_and_read_for_status(
     assert artefacts(store) == before
 
 
-@pytest.mark.parametrize("left", [0, 1, 200, 2000])
+@pytest.mark.parametrize("left", [0, 2000])
 def test_a_template_cut_short_is_refused_before_anything_is_computed(left, tmp_path):
     notebooks = shutil.copytree(Path(__file__).parents[2] / "notebooks", tmp_path / "notebooks")
     template = notebooks / "03_magnitude_pruning.ipynb"

@@ -6,21 +6,20 @@ import shutil
 import pytest
 
 from tests.grid.cluster import install, missing, slurm
-from tests.grid.tiny import lay_out, lottery
+from tests.grid.tiny import STORE, lottery
 from tests.shared import made_once
 
 
 @pytest.fixture(scope="session")
 def plain(trained_classifier, tmp_path_factory, worker_id):
-    """The folder of a plain run, with its store in `runs`."""
+    """The store of a plain run."""
 
     def make(folder):
-        lay_out(folder)
-        shutil.copytree(trained_classifier, folder / "runs")
-        done = lottery(folder, "--jobs=2", "--no-pages", store="runs")
+        shutil.copytree(trained_classifier, folder / STORE)
+        done = lottery(folder, "--jobs=1", "--no-pages")
         assert done.returncode == 0, done.said
 
-    return made_once(tmp_path_factory, worker_id, "plain", make)
+    return made_once(tmp_path_factory, worker_id, "plain", make) / STORE
 
 
 @pytest.fixture

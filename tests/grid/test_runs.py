@@ -1,7 +1,6 @@
 """The grid run for real: what it leaves equals what a plain run leaves."""
 
 import importlib.util
-import json
 import os
 import re
 import shutil
@@ -22,7 +21,6 @@ from tests.grid.tiny import (
     command,
     environment,
     files,
-    lay_out,
     lottery,
     start,
 )
@@ -37,53 +35,36 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def grown(trained_classifier, tmp_path_factory):
-    """A folder in which the tiny request was run as a grid on this machine."""
-    folder = tmp_path_factory.mktemp("grid")
-    start(folder, trained_classifier)
-    ran = lottery(folder, "--profile=local", "--jobs=2")
-    assert ran.returncode == 0, ran.said
-    return folder
-
-
-def test_a_grid_on_this_machine_leaves_what_a_plain_run_leaves(grown, plain):
-    assert artefacts(grown / STORE) == artefacts(plain / "runs")
-    assert os.listdir(grown / STORE / ".grid") == []
-    book = files(grown / "book")
-    assert f"results/tiny/{TASK}/06_super_survivors.ipynb" in book
-    assert "results/tiny/overview/08_overview" in book["_toc.yml"].decode()
-    shutil.rmtree(grown / "book")
-    shutil.rmtree(grown / "notebooks")
-    lay_out(grown)
-    plainly = lottery(grown)
+def test_a_finished_grid_starts_no_job_and_makes_the_pages_of_a_plain_run(plain, tmp_path):
+    """Also where another run's pages lie: they are not taken for this one's."""
+    start(tmp_path, plain, pages=("01_finetune", "08_overview"))
+    plainly = lottery(tmp_path, "--jobs=1")
     assert plainly.returncode == 0, plainly.said
     assert "Nothing is left to compute." in plainly.said
-    assert files(grown / "book") == book
-
-
-def test_a_finished_grid_starts_no_job_and_makes_its_own_pages(grown):
-    """Also where another run's pages lie: they are not taken for this one's."""
-    page = grown / PAGES / "tiny" / TASK / "03_magnitude_pruning.ipynb"
-    page.write_text("{}")
-    again = lottery(grown, "--profile=local", "--jobs=2")
+    book = files(tmp_path / "book")
+    page = f"{PAGES}/tiny/{TASK}/01_finetune"
+    assert page.removeprefix("book/") in book["_toc.yml"].decode()
+    assert "results/tiny/overview/08_overview" in book["_toc.yml"].decode()
+    (tmp_path / f"{page}.ipynb").write_text("{}")
+    again = lottery(tmp_path, "--profile=local", "--jobs=1")
     assert again.returncode == 0, again.said
     assert "0 jobs for Snakemake." in again.said
-    assert "cells" in json.loads(page.read_text())
+    assert files(tmp_path / "book") == book
 
 
 def test_one_failure_stops_only_what_needs_it_and_is_told(plain, tmp_path):
-    lay_out(tmp_path)
-    shutil.copytree(plain / "runs", tmp_path / STORE)
+    start(
+        tmp_path,
+        plain,
+        without=lambda artefact: "magnitude" in artefact and artefact.endswith("seed-4"),
+        pages=("01_finetune", "02_structured_pruning", "03_magnitude_pruning", "08_overview"),
+    )
     values = REQUEST | {name: int(REQUEST[name]) for name in ("train_rows", "dev_rows")}
     del values["pages"]
     made = open_experiment(parse_settings(TASK, **values, store=str(tmp_path / STORE)))
     blocked = tmp_path / STORE / made.search_key(4, "structured").path
     shutil.rmtree(blocked)
     blocked.write_text("a file where a folder should be")
-    for folder in whole(tmp_path / STORE):
-        if "magnitude" in folder:
-            shutil.rmtree(tmp_path / STORE / folder)
     ran = lottery(tmp_path, "--profile=local", "--jobs=2")
     assert ran.returncode == 1, ran.said
     assert re.search("seed 4: search structured: .*cannot be kept in the run store", ran.stderr)
@@ -93,13 +74,13 @@ def test_one_failure_stops_only_what_needs_it_and_is_told(plain, tmp_path):
         assert f": no page {page}, since it needs what failed (" in ran.stderr
     assert (tmp_path / PAGES / "tiny" / TASK / "results.csv").is_file()
     found = artefacts(tmp_path / STORE)
-    lacking = artefacts(plain / "runs").keys() - found.keys()
+    lacking = artefacts(plain).keys() - found.keys()
     assert all("/search-structured" in each or "magnitude" in each for each in lacking)
     assert any("search-magnitude" in each and "seed-4" in each for each in found)
     blocked.unlink()
-    again = lottery(tmp_path, "--no-pages")
+    again = lottery(tmp_path, "--jobs=1", "--no-pages")
     assert again.returncode == 0, again.said
-    assert artefacts(tmp_path / STORE) == artefacts(plain / "runs")
+    assert artefacts(tmp_path / STORE) == artefacts(plain)
 
 
 def processes_of(folder):
@@ -115,11 +96,17 @@ def processes_of(folder):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
-def test_a_stopped_grid_ends_snakemake_and_its_jobs_and_goes_on_later(
-    plain, trained_classifier, tmp_path
+def test_a_stopped_grid_ends_snakemake_and_its_jobs_and_goes_on_to_what_a_plain_run_leaves(
+    plain, tmp_path
 ):
     """By Ctrl-C, which a terminal sends to all: Snakemake must not answer to it first."""
-    start(tmp_path, trained_classifier)
+    start(
+        tmp_path,
+        plain,
+        without=lambda artefact: artefact.endswith("seed-4") or "super" in artefact,
+    )
+    store = tmp_path / STORE
+    before = len(whole(store))
     with (tmp_path / "said").open("w") as said:
         process = subprocess.Popen(
             command("--profile=local", "--jobs=2", "--no-pages"),
@@ -129,15 +116,16 @@ def test_a_stopped_grid_ends_snakemake_and_its_jobs_and_goes_on_later(
             stderr=said,
             start_new_session=True,
         )
-        assert until(lambda: len(whole(tmp_path / STORE)) > 3 and leftovers(tmp_path / STORE), 300)
+        assert until(lambda: len(whole(store)) > before + 3 and leftovers(store), 300)
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(60) == 130
-    there = whole(tmp_path / STORE)
+    there = whole(store)
     assert processes_of(tmp_path) == []
     told = (tmp_path / "said").read_text()
     assert told.endswith("give the same command again to go on.\n")
     assert "Traceback" not in told
-    assert whole(tmp_path / STORE) == there
+    assert whole(store) == there
     again = lottery(tmp_path, "--profile=local", "--jobs=2", "--no-pages")
     assert again.returncode == 0, again.said
-    assert artefacts(tmp_path / STORE) == artefacts(plain / "runs")
+    assert artefacts(store) == artefacts(plain)
+    assert os.listdir(store / ".grid") == []

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.stores import whole
+
 ROOT = Path(__file__).parents[2]
 REQUEST = {
     "encoder": "tiny",
@@ -21,17 +23,20 @@ STORE = "a store of some"
 CONTENTS = "root: intro\nparts:\n- caption: The runs\n  chapters: []\n"
 
 
-def lay_out(folder):
-    """A book without runs, and the templates."""
-    shutil.copytree(ROOT / "notebooks", folder / "notebooks")
+def start(folder, store, without=lambda artefact: False, pages=("01_finetune",)):
+    """A store that lacks some artefacts, a book without runs, and the templates of a few pages.
+
+    Without that of the first, a folder is not taken for the repository.
+    """
+    spared = [path.name for path in ROOT.glob("notebooks/*.ipynb") if path.stem not in pages]
+    shutil.copytree(
+        ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(*spared)
+    )
     (folder / "book").mkdir()
     (folder / "book" / "_toc.yml").write_text(CONTENTS)
-
-
-def start(folder, classifier):
-    """A store with nothing but the classifier of maps, which takes long to train."""
-    lay_out(folder)
-    shutil.copytree(classifier, folder / STORE)
+    shutil.copytree(store, folder / STORE)
+    for artefact in filter(without, whole(store)):
+        shutil.rmtree(folder / STORE / artefact)
 
 
 def environment(**further):
