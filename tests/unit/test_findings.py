@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from lotterylib.encoder import Shape
 from lotterylib.report import findings
 from lotterylib.report.results import (
     COLUMNS,
+    _rows,
     format_verdicts,
     load_results,
     save_results,
@@ -19,7 +21,9 @@ from lotterylib.report.results import (
 )
 from lotterylib.report.tables import NOTHING, score_table, search_states, trace_table
 from lotterylib.runs.methods import KINDS, METHODS, PHASES
+from lotterylib.scoring import score_predictions
 from lotterylib.subnetworks import StructuredSubnetwork
+from lotterylib.tasks import find_task
 from tests.shared import on_record
 
 SEEDS = (1, 2, 3)
@@ -92,6 +96,21 @@ def test_a_results_table_is_read_back_as_it_was_saved(tmp_path):
     save_results(load_results(tmp_path, every_draw=True), path)
     assert path.read_bytes() == first
     assert load_results(tmp_path / "nothing").empty
+
+
+@pytest.mark.parametrize(
+    ("kind", "draw", "good"), [("random", 2, 0), ("bad", 1, 0), ("good", 2, 2)]
+)
+def test_a_draw_is_held_against_the_good_one_beside_which_it_was_drawn(kind, draw, good):
+    def subnetwork(seed, method, kind, number):
+        shares = {"density": lambda _: 0.5, "printed_share": lambda _: 0.4}
+        return SimpleNamespace(number=number, shared_share=lambda other, _: other.number, **shares)
+
+    made = SimpleNamespace(subnetwork=subnetwork, shape=None, task=find_task("rte"))
+    score = score_predictions([0, 1], [0, 1], made.task)
+    rows = list(_rows(made, score, None, 1, "structured", kind, "pruned", draw))
+    assert [each["metric"] for each in rows if each["reported"]] == ["accuracy"]
+    assert {each["overlap_with_good"] for each in rows} == {good}
 
 
 def test_claims_without_predictions_have_intervals_over_seeds_alone():
