@@ -15,7 +15,7 @@ import pytest
 import lotterylib.runs.store
 from lotterylib.agreement import agreement, least_overlap_p, stability_table, stack
 from lotterylib.errors import LotteryError
-from lotterylib.overlap import TaskOverlap, task_overlap
+from lotterylib.overlap import TaskOverlap
 from lotterylib.report import audit, audit_page, audit_tables, paper
 from lotterylib.report.imported import BERT_BASE, FAMILIES, import_masks
 from lotterylib.runs.store import RunStore
@@ -476,12 +476,6 @@ def everything(authors_dir, tmp_path_factory):
     return audit.open_audit(parameters(root))
 
 
-@pytest.fixture(scope="module")
-def opened(everything):
-    """The authors' subnetworks, found together."""
-    return everything["structured"]
-
-
 def test_every_comparison_of_the_authors_masks_comes_out_equal(everything):
     checks = audit.checks(everything)
     assert [name for name, same in checks.items() if not same] == []
@@ -491,18 +485,10 @@ def test_every_comparison_of_the_authors_masks_comes_out_equal(everything):
         audit.overlap_agrees(shared, "super")
 
 
-def test_the_authors_heads_overlap_beyond_chance_and_their_mlps_only_on_cola(opened):
-    heads, mlps = (audit_tables.agreement_of(opened, part) for part in ("heads", "mlps"))
+def test_the_authors_heads_overlap_beyond_chance_and_their_mlps_only_on_cola(everything):
+    good = everything["structured"]
+    heads, mlps = (audit_tables.agreement_of(good, part) for part in ("heads", "mlps"))
     assert heads["overlap_p"].drop("wnli").tolist() == [1 / 2001] * 8
     assert list(mlps.index[mlps["overlap_p"] < 0.05]) == ["cola"]
     assert mlps["overlap_p_least"].drop("wnli").tolist() == [1 / 2001] * 8
     assert heads.loc["wnli", "overlap_p"] == heads.loc["wnli", "overlap_p_least"] == 1
-
-
-def test_one_head_in_the_place_of_another_is_told_of_exactly_its_task(opened):
-    good = altered(opened, "mnli", 86, another("heads"))
-    others = [title for title in TITLES if title != "MNLI"]
-    assert agreeing(audit.stability_beside(good, "heads")) == others
-    assert agreeing(audit.stability_beside(good, "mlps")) == TITLES
-    shared = task_overlap({name: list(seeds.values()) for name, seeds in good.items()}, "heads", 1)
-    assert not audit.overlap_agrees(shared)

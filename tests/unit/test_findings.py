@@ -138,11 +138,6 @@ def test_the_tasks_of_glue_and_generated_ones_are_families_of_their_own():
     assert set(judged["verdict"]) == {"undecided"}
 
 
-def test_the_way_recovered_is_from_majority_to_full():
-    found = findings.recovered(table(bad=0.71), "structured", "bad")
-    assert found == pytest.approx((0.71 - 0.5) / 0.4)
-
-
 def test_where_the_full_model_learnt_nothing_nothing_is_decided():
     flat = table(full=0.5, good=0.5, bad=0.3)
     flat.loc[(flat["subnetwork"] == "bad") & (flat["seed"] == 1), "value"] += 0.01
