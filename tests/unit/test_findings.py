@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lotterylib.encoder import Shape
 from lotterylib.report import findings
 from lotterylib.report.results import (
     COLUMNS,
@@ -22,7 +21,6 @@ from lotterylib.report.results import (
 from lotterylib.report.tables import NOTHING, score_table, search_states, trace_table
 from lotterylib.runs.methods import KINDS, METHODS, PHASES
 from lotterylib.scoring import score_predictions
-from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.tasks import find_task
 from tests.shared import on_record
 
@@ -279,50 +277,38 @@ def test_an_agreement_that_is_not_defined_has_no_interval():
 def test_sentences_on_super_survivors():
     good, bad = (0.80, 0.82, 0.87), (0.71, 0.70, 0.75)
     results = further(super__good__retrained=((0.23,), good), super__bad__retrained=((0.23,), bad))
-    told = findings.describe_super(results)
-    assert "in all 3 seeds is 23% of the encoder" in told
-    assert f"reaches **{interval(good)}**" in told
-    assert "each seed's own good subnetwork 0.900, the full model 0.900" in told
-    assert "majority class 0.500" in told
-    assert f"seed by seed: {interval(np.subtract(good, bad))}." in told
+    assert findings.describe_super(results) == (
+        f"What survives in all 3 seeds is 23% of the encoder. Retrained it reaches "
+        f"**{interval(good)}**, each seed's own good subnetwork 0.900, the full model 0.900 and "
+        "the majority class 0.500. Super-survivors less bad ones of their size, retrained, seed by "
+        f"seed: {interval(np.subtract(good, bad))}."
+    )
 
 
 def test_no_super_survivors_are_told_apart():
     """The biases that belong to no head survive always, so the density is not quite zero."""
-    nothing = StructuredSubnetwork(np.zeros((12, 12), dtype=bool), np.zeros(12, dtype=bool))
-    density = nothing.density(Shape(12, 12, 768, 3072, total=109_483_778))
-    same = (0.5, 0.5, 0.5)
-    results = further(
-        super__good__retrained=((density,), same), super__bad__retrained=((density,), same)
-    )
-    # as in a collected table: a share of nothing is not defined
-    results.loc[results["method"] == "super", "overlap_with_good"] = math.nan
+    cell = ((12 * 768 / 85_017_600,), (0.5, 0.5, 0.5))
+    results = further(super__good__retrained=cell, super__bad__retrained=cell)
     assert "there are no super-survivors" in findings.describe_super(results)
 
 
-def held_out(seen, unseen, method="structured"):
-    """The rows of a method: all of dev, half of dev, and training rows."""
-    places = {"all of dev": [-9.0] * 3, "half of dev": seen, "training rows": [math.nan] * 3}
-    others = {"all of dev": [math.nan] * 3, "half of dev": unseen, "training rows": [-8.0] * 3}
-    rows = [
-        {"method": method, "searched on": place, "seed": seed, "seen": a, "unseen": b}
-        for place in places
-        for seed, a, b in zip(SEEDS, places[place], others[place], strict=True)
-    ]
-    return pd.DataFrame(rows)
-
-
 def test_sentences_on_held_out_examples_are_of_the_halves():
-    seen, unseen = [-0.01, -0.02, -0.06], [-0.05, -0.04, -0.12]
-    both = pd.concat([held_out(seen, unseen), held_out(unseen, seen, "magnitude")])
-    structured, magnitude = findings.describe_held_out(both).split("\n\n")
-    assert structured.startswith("**Structured pruning:**")
-    assert "loses 0.030 on that half and 0.070 on the other" in structured
-    assert f"is {interval(np.subtract(seen, unseen))}." in structured
-    assert "-0.000" not in findings.describe_held_out(held_out([0.0] * 3, [0.0] * 3))
-    assert magnitude.startswith("**Magnitude pruning:**")
-    assert "loses 0.070 on that half and 0.030 on the other" in magnitude
-    assert f"is {interval(np.subtract(unseen, seen))}." in magnitude
+    seen, unseen = np.array([-0.01, -0.02, -0.06]), np.array([-0.05, -0.04, -0.12])
+    parts = [
+        pd.DataFrame({"method": method, "searched on": place, "seen": a, "unseen": b})
+        for method, one, other in (("structured", seen, unseen), ("magnitude", unseen, seen))
+        for place, a, b in (("half of dev", one, other), ("all of dev", seen * 0 - 9, math.nan))
+    ]
+    end = "The difference, which is what the search gains by choosing on the examples that score it"
+    assert findings.describe_held_out(pd.concat(parts)).split("\n\n") == [
+        f"**{name} pruning:** searched on one half of dev, the good subnetwork loses {one} on that "
+        f"half and {other} on the other. {end}, is {interval(gap)}."
+        for name, one, other, gap in (
+            ("Structured", "0.030", "0.070", seen - unseen),
+            ("Magnitude", "0.070", "0.030", unseen - seen),
+        )
+    ]
+    assert "loses 0.000" in findings.describe_held_out(parts[0].assign(seen=0.0))
 
 
 def test_sentences_on_bad_subnetworks():
