@@ -113,8 +113,8 @@ def describe_full(results: pd.DataFrame) -> str:
     """What fine-tuning found."""
     full, majority = full_and_majority(results)
     metric = METRIC_NAMES[str(results.loc[results["reported"], "metric"].iloc[0])]
-    text = f"The full model reaches a {metric} of **{spell(full)}**; always giving the commonest "
-    text += f"training label reaches {majority:.3f}"
+    text = f"The full model's {metric} is **{spell(full)}**; always giving the commonest training "
+    text += f"label reaches {majority:.3f}"
     frozen = scores(results, "none", "frozen", "linear layer")
     text += f", a linear layer on the frozen encoder {frozen.iloc[0]:.3f}."
     if len(full) > 1:

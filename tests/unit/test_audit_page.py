@@ -78,11 +78,11 @@ def test_how_much_of_the_good_is_in_the_bad_is_measured_or_forced():
 
 def test_a_table_has_its_columns_in_order_and_no_nan():
     table = pd.DataFrame(
-        {"cochran_p": [0.02, 1e-9], "kappa": [0.5, np.nan], "agrees": [True, False]},
+        {"cochran_p": [0.0002, 1e-9], "kappa": [0.5, np.nan], "agrees": [True, False]},
         index=["cola", "Some Task"],
     )
     assert audit_page.markdown(table, audit_page.KAPPA) == (
         "| task | as known | kappa | p of Q |\n|---|---|---|---|\n"
-        "| CoLA | yes | 0.5000 | 0.0200 |\n"
+        "| CoLA | yes | 0.5000 | 0.0002 |\n"
         "| Some Task | no | \N{EN DASH} | below 0.0001 |"
     )

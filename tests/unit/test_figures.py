@@ -12,7 +12,7 @@ from lotterylib.importance import Importance
 from lotterylib.overlap import TaskOverlap
 from lotterylib.patterns import PATTERNS
 from lotterylib.report import figures, paper
-from lotterylib.runs.methods import ALL_METHODS
+from lotterylib.runs.methods import ALL_METHODS, KINDS, PHASES
 from lotterylib.tasks import TASKS
 
 SEEDS = (1, 2, 3)
@@ -30,6 +30,8 @@ CELLS = {
     ("super", "good", "retrained"): (0.75, 0.77, 0.76),
 }
 
+SPREAD = np.std(CELLS["none", "full", "fine-tuned"], ddof=1)
+
 
 def results_of(cells, task="sst2", constant=(), metric="accuracy"):
     """A results table; `constant` names cells and the seeds whose predictor is constant."""
@@ -40,7 +42,7 @@ def results_of(cells, task="sst2", constant=(), metric="accuracy"):
                 rows.append(
                     {"encoder": "minilm", "task": task, "seed": seed, "method": method}
                     | {"subnetwork": kind, "phase": phase, "metric": name, "value": number}
-                    | {"reported": name == metric, "density": 0.4}
+                    | {"reported": name == metric, "density": 0.2 + 0.1 * seed}
                     | {"constant": (method, kind, phase, seed) in constant}
                 )
     return pd.DataFrame(rows)
@@ -56,8 +58,8 @@ def line_of(axes, label):
     return line
 
 
-def visible_texts(axes):
-    return [text.get_text() for text in axes.texts]
+def texts(labels):
+    return [label.get_text() for label in labels]
 
 
 def cells_of(axes):
@@ -71,10 +73,6 @@ def overlap_of(tasks, mean, chance, sd=None):
     sd = np.full((count, count), np.nan) if sd is None else np.array(sd, dtype=float)
     p = np.full((count, count), np.nan)
     return TaskOverlap("heads", tuple(tasks), np.array(mean, float), sd, np.array(chance, float), p)
-
-
-def shares_of(*rows):
-    return pd.DataFrame([dict(zip(PATTERNS, row, strict=True)) for row in rows])
 
 
 HELD_OUT = pd.DataFrame(
@@ -96,14 +94,15 @@ STATES = pd.DataFrame(
     {"left": [1, 0.5, 0.4], "score": [0.9, 0.85, 0.2], "held": [True, True, False]}
 )
 BOTH = CELLS | {
-    ("magnitude", kind, phase): tuple(v - 0.02 for v in CELLS["structured", kind, phase])
-    for kind in ("good", "random", "bad")
-    for phase in ("pruned", "retrained")
+    ("magnitude", *cell): tuple(value - 0.02 for value in CELLS["structured", *cell])
+    for cell in itertools.product(KINDS, PHASES)
 }
 
 
-def test_a_figure_is_returned_closed_and_the_recovery_is_drawn_task_by_task():
-    shares = figures.shares_of_way(results_of(BOTH))
+def test_arrows_lead_from_pruned_to_retrained_on_the_tasks_that_were_learnt():
+    unlearnt = {name: (0.4,) if name[1] == "full" else values for name, values in BOTH.items()}
+    both = pd.concat([results_of(BOTH), results_of(unlearnt, "rte")])
+    shares = figures.shares_of_way(both[both["reported"]])
     ends = shares.set_index(["subnetwork", "phase"])["share"]
     assert (ends["majority", "none"], ends["full", "fine-tuned"]) == (0, 1)
     before = plt.get_fignums()
@@ -111,11 +110,14 @@ def test_a_figure_is_returned_closed_and_the_recovery_is_drawn_task_by_task():
     assert plt.get_fignums() == before
     figure.draw_without_rendering()
     for axes, method in zip(figure.axes, ("structured", "magnitude"), strict=True):
-        own = shares[(shares["method"] == method) & (shares["phase"] == "retrained")]
+        own = shares[shares["method"] == method].set_index(["phase", "subnetwork"])["share"]
+        pruned, retrained = (own[phase].loc[[*KINDS]].tolist() for phase in PHASES)
+        arrows = axes.texts[::2]  # the others are the paper's
+        assert {arrow.arrowprops["arrowstyle"] for arrow in arrows} == {"-|>"}
+        assert [arrow.xyann[0] for arrow in arrows] == pytest.approx(pruned)
+        assert [arrow.xy[0] for arrow in arrows] == pytest.approx(retrained)
         dots = [line for line in axes.lines if line.get_alpha() == 0.45][::2]
-        found = [x for line in dots for x in line.get_xdata()]
-        wanted = own.set_index("subnetwork")["share"].loc[["good", "random", "bad"]]
-        assert found == pytest.approx(wanted.tolist())
+        assert [x for line in dots for x in line.get_xdata()] == pytest.approx(retrained)
 
 
 # Scores
@@ -123,11 +125,7 @@ def test_a_figure_is_returned_closed_and_the_recovery_is_drawn_task_by_task():
 
 def test_bars_stand_at_the_means_and_points_at_the_seeds():
     axes = figures.subnetwork_bars(results_of(CELLS), "structured").axes[0]
-    wanted = [
-        CELLS["structured", kind, phase]
-        for kind in ("good", "random", "bad")
-        for phase in ("pruned", "retrained")
-    ]
+    wanted = [CELLS["structured", *cell] for cell in itertools.product(KINDS, PHASES)]
     bars = [patch for patch in axes.patches if patch.get_width() == pytest.approx(0.36)]
     assert [bar.get_height() for bar in bars] == pytest.approx([np.mean(v) for v in wanted])
     for bar, dots, values in zip(bars, axes.collections, wanted, strict=True):
@@ -136,15 +134,11 @@ def test_bars_stand_at_the_means_and_points_at_the_seeds():
         middle = bar.get_x() + bar.get_width() / 2
         assert places[:, 0].mean() == pytest.approx(middle)
         assert abs(places[:, 0] - middle).max() < bar.get_width() / 2
-    assert line_of(axes, "full model (±1 sd)").get_ydata()[0] == pytest.approx(0.93)
-    assert line_of(axes, "majority class").get_ydata()[0] == pytest.approx(0.5)
-    assert line_of(axes, "linear layer, frozen encoder").get_ydata()[0] == pytest.approx(0.6)
+    lines = {"full model (±1 sd)": 0.93, "majority class": 0.5, "linear layer, frozen encoder": 0.6}
+    for label, score in lines.items():
+        assert line_of(axes, label).get_ydata()[0] == pytest.approx(score)
     band = axes.patches[0]
-    spread = np.std(CELLS["none", "full", "fine-tuned"], ddof=1)
-    assert (band.get_y(), band.get_height()) == (
-        pytest.approx(0.93 - spread),
-        pytest.approx(2 * spread),
-    )
+    assert (band.get_y(), band.get_height()) == pytest.approx((0.93 - SPREAD, 2 * SPREAD))
     assert axes.get_title() == "structured, 40% of the encoder"
     assert axes.get_ylabel() == "accuracy"
 
@@ -163,8 +157,9 @@ def test_a_constant_predictor_is_hollow_and_no_other_is():
     assert shown == [[False] * 3, [each == 2 for each in SEEDS]]
 
 
-def test_panels_of_an_overview_are_those_of_each_task_and_encoder():
+def test_panels_of_an_overview_are_those_of_each_task_and_encoder_that_has_the_method():
     other = {name: tuple(v - 0.1 for v in values) for name, values in CELLS.items()}
+    del other["super", "good", "retrained"]
     results = pd.concat(
         [
             results_of(CELLS, "rte"),
@@ -175,34 +170,28 @@ def test_panels_of_an_overview_are_those_of_each_task_and_encoder():
     )
     figure = figures.overview_bars(results, "minilm", "structured")
     shown = [axes for axes in figure.axes if axes.axison]
-    assert [axes.get_title() for axes in shown] == [
-        f"{title}\n40% of the encoder" for title in ("CoLA", "MRPC", "RTE")
-    ]
+    titles = [f"{title}\n40% of the encoder" for title in ("CoLA", "MRPC", "RTE")]
+    assert [axes.get_title() for axes in shown] == titles
     assert [axes.get_ylabel() for axes in shown] == ["Matthews correlation", *["accuracy"] * 2]
     first = [patch.get_height() for patch in shown[0].patches if patch.get_width() < 0.4]
     assert first[0] == pytest.approx(0.72)
+    few = figures.overview_bars(results, "minilm", "super")
+    assert [axes.get_title() for axes in few.axes if axes.axison] == titles[1:]
 
 
-def test_an_overview_shows_only_tasks_that_have_the_method():
-    """A run of one seed has no super-survivors, and needs no panel that says "nan%"."""
-    without = {name: values for name, values in CELLS.items() if name[0] != "super"}
-    both = pd.concat([results_of(CELLS, "rte"), results_of(without, "cola")])
-    figure = figures.overview_bars(both, "minilm", "super")
-    assert not [axes for axes in figure.axes if axes.axison and "nan" in axes.get_title()]
-
-
-def test_dots_stand_at_the_seeds_in_the_order_of_the_rows():
+def test_dots_stand_at_the_seeds_in_the_order_of_the_rows_that_have_some():
     rows = [
         ("bad", "structured", "bad", "retrained"),
+        ("from scratch", "structured", "random", "from scratch"),
         ("good", "structured", "good", "retrained"),
         ("majority", "none", "majority", "none"),
     ]
     axes = figures.score_dots(results_of(CELLS), rows).axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == [name for name, *_ in rows]
+    del rows[1]
+    assert texts(axes.get_yticklabels()) == [name for name, *_ in rows]
     means = [line for line in axes.lines if len(set(line.get_ydata())) == 2 and line.get_lw() > 2]
-    for place, ((_, *cell), dots, mean) in enumerate(
-        zip(rows, axes.collections, means, strict=True)
-    ):
+    shown = zip(rows, axes.collections, means, strict=True)
+    for place, ((_, *cell), dots, mean) in enumerate(shown):
         points = dots.get_offsets()
         assert points[:, 0].tolist() == pytest.approx(CELLS[tuple(cell)])
         assert points[:, 1].tolist() == [place] * len(points)
@@ -210,49 +199,29 @@ def test_dots_stand_at_the_seeds_in_the_order_of_the_rows():
         assert np.mean(mean.get_ydata()) == pytest.approx(place)
     assert axes.yaxis_inverted()
     assert line_of(axes, "full model (±1 sd)").get_xdata()[0] == pytest.approx(0.93)
-    spread = np.std(CELLS["none", "full", "fine-tuned"], ddof=1)
     band = axes.patches[0]
-    assert (band.get_x(), band.get_width()) == (
-        pytest.approx(0.93 - spread),
-        pytest.approx(2 * spread),
-    )
+    assert (band.get_x(), band.get_width()) == pytest.approx((0.93 - SPREAD, 2 * SPREAD))
     assert axes.get_xlabel() == "accuracy"
-
-
-def test_rows_without_results_are_left_out():
-    rows = [
-        ("from scratch", "structured", "random", "from scratch"),
-        ("good", "structured", "good", "pruned"),
-        ("guess", "none", "guess", "none"),
-    ]
-    axes = figures.score_dots(results_of(CELLS), rows).axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["good"]
-    assert len(axes.collections) == 1
-
-
-def test_the_band_of_a_single_full_model_has_no_width():
     one = results_of({name: values[:1] for name, values in CELLS.items()})
-    axes = figures.score_dots(one, [("good", "structured", "good", "pruned")]).axes[0]
-    assert axes.patches[0].get_x() == pytest.approx(0.9)
-    assert axes.patches[0].get_width() == 0
+    band = figures.score_dots(one, rows).axes[0].patches[0]
+    assert (band.get_x(), band.get_width()) == pytest.approx((0.9, 0))
 
 
 def test_seen_and_unseen_stand_in_rows_of_their_own():
     axes = figures.seen_and_unseen(HELD_OUT, "accuracy").axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == [
-        "structured, all of dev",
-        "structured, half of dev",
-        "structured, training rows",
-    ]
+    places = ("all of dev", "half of dev", "training rows")
+    assert texts(axes.get_yticklabels()) == [f"structured, {place}" for place in places]
     shown = [np.ma.filled(np.ma.array(dots.get_offsets()), np.nan) for dots in axes.collections]
     columns = HELD_OUT[["seen", "unseen"]].to_numpy().reshape(3, 2, 2)  # place, seed, column
     for dots, (place, column) in zip(shown, itertools.product(range(3), range(2)), strict=True):
         np.testing.assert_allclose(dots[:, 0], columns[place, :, column])
         given = np.isfinite(columns[place, :, column])
         assert ((dots[given, 1] > place) == bool(column)).all()
+    labels = [f"on examples the search {which}" for which in ("saw", "did not see")]
+    assert [dots.get_label() for dots in axes.collections[:2]] == labels
     means = [line.get_xdata()[0] for line in axes.lines if line.get_lw() == 2]
     assert means == pytest.approx([-0.02, 0.03, -0.06, -0.09])  # none where there is nothing
-    assert "less the full model's" in axes.get_xlabel()
+    assert axes.get_xlabel() == "accuracy less the full model's"
 
 
 def test_training_losses_are_averaged_over_a_moving_window():
@@ -283,14 +252,12 @@ def test_cells_of_a_survival_heatmap_are_means_over_seeds(rng):
     left, right, bar = figures.survival_heatmap(heads, mlps, "what it is").axes
     np.testing.assert_allclose(cells_of(left), heads.mean(0))
     np.testing.assert_allclose(cells_of(right), mlps.mean(0)[:, None])
-    assert (
-        visible_texts(left)[7] == f"{heads[:, 1, 2].mean():.2f}\n±{heads[:, 1, 2].std(ddof=1):.2f}"
-    )
-    assert visible_texts(right)[2] == f"{mlps[:, 2].mean():.2f}\n±{mlps[:, 2].std(ddof=1):.2f}"
+    assert texts(left.texts)[7] == f"{heads[:, 1, 2].mean():.2f}\n±{heads[:, 1, 2].std(ddof=1):.2f}"
+    assert texts(right.texts)[2] == f"{mlps[:, 2].mean():.2f}\n±{mlps[:, 2].std(ddof=1):.2f}"
     assert bar.get_ylabel() == "what it is"
     assert all(axes.collections[0].get_clim() == (0, 1) for axes in (left, right))
     left, *_ = figures.survival_heatmap(np.ones((1, 2, 3)), np.zeros((1, 2))).axes
-    assert visible_texts(left) == ["1.00"] * 6  # one mask has no deviation
+    assert texts(left.texts) == ["1.00"] * 6  # one mask has no deviation
 
 
 @pytest.mark.parametrize("pruned", [14, 144])
@@ -320,13 +287,6 @@ def test_the_order_of_importance_is_followed_from_its_first_state(rng):
         assert line.get_ydata()[0] == pytest.approx(1)
 
 
-def chance_of(axes):
-    """The diamonds of `kept_by_seeds` and the ends of their ranges."""
-    (container,) = [c for c in axes.containers if hasattr(c, "has_yerr") and c.has_yerr]
-    points, _, (bars,) = container.lines
-    return points.get_ydata(), np.array([segment[:, 1] for segment in bars.get_segments()])
-
-
 def test_the_range_of_chance_is_that_of_all_draws():
     """Two seeds keep two of four items: 36 pairs of masks, of which 6 are the same."""
     kept = np.array([[1, 1, 0, 0], [1, 0, 1, 0]], dtype=bool)
@@ -335,53 +295,40 @@ def test_the_range_of_chance_is_that_of_all_draws():
         np.bincount(np.add(one, other, dtype=int), minlength=3)
         for one, other in itertools.product(masks, masks)
     ]
-    mean, ends = chance_of(figures.kept_by_seeds({"heads": kept}, permutations=3000).axes[0])
-    assert mean == pytest.approx(np.mean(counts, axis=0), abs=0.05)
-    low, high = np.quantile(counts, [0.025, 0.975], axis=0)
-    np.testing.assert_allclose(ends, np.stack([low, high], axis=1), atol=0.01)
+    axes = figures.kept_by_seeds({"heads": kept}, permutations=3000).axes[0]
+    assert [bar.get_height() for bar in axes.patches] == [1, 2, 1]
+    (container,) = [c for c in axes.containers if hasattr(c, "has_yerr") and c.has_yerr]
+    points, _, (bars,) = container.lines
+    assert points.get_ydata() == pytest.approx(np.mean(counts, axis=0), abs=0.05)
+    ends = np.array([segment[:, 1] for segment in bars.get_segments()])
+    np.testing.assert_allclose(ends.T, np.quantile(counts, [0.025, 0.975], axis=0), atol=0.01)
 
 
 def test_an_overlap_is_shown_once_and_its_diagonal_is_what_survives():
     left, right = figures.overlap_heatmap(OVERLAP).axes
-    shown = cells_of(left)
+    shown, above = cells_of(left), cells_of(right)
     np.testing.assert_array_equal(shown.mask, np.triu(np.ones((3, 3), dtype=bool), 1))
-    np.testing.assert_array_equal(np.diag(shown), [3, 2.5, 4])
     assert shown.compressed().tolist() == [3, 1, 2.5, 2, 0, 4]
-    assert visible_texts(left) == [
-        "3.0\n±1.0",
-        "1.0\n±0.5",
-        "2.5\n±0.2",
-        "2.0",
-        "0.0",
-        "4.0\n±2.0",
-    ]
-    above = cells_of(right)
+    told = ["3.0\n±1.0", "1.0\n±0.5", "2.5\n±0.2", "2.0", "0.0", "4.0\n±2.0"]
+    assert texts(left.texts) == told
     np.testing.assert_array_equal(above.mask, np.triu(np.ones((3, 3), dtype=bool)))
     assert above.compressed().tolist() == [-0.5, 0.5, -1]
-    assert visible_texts(right) == ["-0.5", "+0.5", "-1.0"]
+    assert texts(right.texts) == ["-0.5", "+0.5", "-1.0"]
     assert right.collections[0].get_clim() == (-1, 1)  # zero is in the middle
-    assert [t.get_text() for t in left.get_xticklabels()] == ["CoLA", "RTE", "Entailment"]
-    assert left.get_title() == "heads in common"
+    assert texts(left.get_xticklabels()) == ["CoLA", "RTE", "Entailment"]
+    assert (left.get_title(), right.get_title()) == ("heads in common", "above chance")
 
 
-def test_many_tasks_are_drawn_one_panel_above_the_other(rng):
-    tasks = ("cola", "sst2", "mrpc", "qqp", "stsb", "mnli")
-    square = rng.random((6, 6))
-    upper, lower = figures.overlap_heatmap(overlap_of(tasks, square, square.T)).axes
-    assert (cells_of(upper).count(), cells_of(lower).count()) == (21, 15)
-    np.testing.assert_allclose(cells_of(upper)[4, 2], square[4, 2])
-    np.testing.assert_allclose(cells_of(lower)[4, 2], square[4, 2] - square[2, 4])
-
-
-def test_a_single_task_has_only_its_own_cell():
-    figure = figures.overlap_heatmap(overlap_of(("cola",), [[3]], [[1]]))
-    left, right = figure.axes
-    assert (visible_texts(left), visible_texts(right)) == (["3.0"], [])
-    figure.draw_without_rendering()
+def test_few_and_many_tasks_are_drawn_whole(rng):
+    left, right = figures.overlap_heatmap(overlap_of(("cola",), [[3]], [[1]])).axes
+    assert (texts(left.texts), texts(right.texts)) == (["3.0"], [])
     near = overlap_of(("cola", "rte"), [[3, 1], [1, 2]], [[1, 1.001], [1.001, 1]])
     left, right = figures.overlap_heatmap(near).axes
-    assert visible_texts(left) == ["3.0", "1.0", "2.0"]  # super-survivors have no deviation
-    assert visible_texts(right) == ["+0.0"]  # exactly chance has no minus
+    assert texts(left.texts) == ["3.0", "1.0", "2.0"]  # super-survivors have no deviation
+    assert texts(right.texts) == ["+0.0"]  # exactly chance has no minus
+    tasks, square = ("cola", "sst2", "mrpc", "qqp", "stsb", "mnli"), rng.random((6, 6))
+    upper, lower = figures.overlap_heatmap(overlap_of(tasks, square, square.T)).axes
+    assert (cells_of(upper).count(), cells_of(lower).count()) == (21, 15)
 
 
 def test_importance_stands_against_the_loss_of_the_same_head(rng):
@@ -410,23 +357,22 @@ def test_a_gallery_has_a_row_per_pattern_and_shows_every_map(rng):
 
 
 def test_shares_are_stacked_up_to_100(rng):
-    shares = shares_of(*rng.dirichlet(np.ones(5), 3), [0.05, 0.3, 0, 0.6, 0.05])
-    shares.index = ["CoLA, super-survivors", "CoLA, all heads", "RTE, all heads", "SST-2"]
-    figure = figures.pattern_bars(shares)
-    (axes,) = figure.axes
-    assert len(axes.containers) == len(PATTERNS)
+    rows = [*rng.dirichlet(np.ones(5), 3), [0.05, 0.3, 0, 0.6, 0.05]]
+    shares = pd.DataFrame(
+        rows, index=["CoLA, all heads", "CoLA", "RTE", "SST-2"], columns=[*PATTERNS]
+    )
+    (axes,) = figures.pattern_bars(shares).axes
     ends = np.zeros(4)
     for pattern, bars in zip(PATTERNS, axes.containers, strict=True):
         assert bars.get_label() == pattern
         assert [bar.get_x() for bar in bars] == pytest.approx(ends.tolist())
-        assert [bar.get_width() for bar in bars] == pytest.approx((100 * shares[pattern]).tolist())
-        ends = np.array([bar.get_x() + bar.get_width() for bar in bars])
-    assert ends == pytest.approx([100] * 4)
+        ends = ends + 100 * shares[pattern].to_numpy()
+        assert [bar.get_x() + bar.get_width() for bar in bars] == pytest.approx(ends.tolist())
     assert axes.get_xlim() == (0, 100)
-    assert [label.get_text() for label in axes.get_yticklabels()] == list(shares.index)
+    assert texts(axes.get_yticklabels()) == list(shares.index)
     # slices too narrow for a number have none
     last = [text for text in axes.texts if text.get_position()[1] == 3]
-    assert [text.get_text() for text in last] == ["30", "60"]
+    assert texts(last) == ["30", "60"]
     assert [text.get_position()[0] for text in last] == pytest.approx([20, 65])
     assert len(axes.texts) == (100 * shares[list(PATTERNS)] >= 7).to_numpy().sum()
 
@@ -438,7 +384,7 @@ def test_confusions_show_counts_and_are_coloured_by_the_share_of_their_row(rng):
     shown = [axes for axes in figure.axes if axes.axison]
     assert [axes.get_title() for axes in shown] == list(given)
     for axes, counts in zip(shown, given.values(), strict=True):
-        assert visible_texts(axes) == [str(count) for count in counts.ravel()]
+        assert texts(axes.texts) == [str(count) for count in counts.ravel()]
         wanted = [[n / sum(row) if sum(row) else 0 for n in row] for row in counts.tolist()]
         np.testing.assert_allclose(cells_of(axes), wanted)
         assert (axes.get_xlabel(), axes.get_ylabel()) == ("classifier says", "label")
@@ -455,36 +401,25 @@ def test_heads_stand_at_their_survival_and_a_line_at_each_levels_mean():
     assert lines == pytest.approx({0.0: 30, 0.5: 50, 1.0: 40})
 
 
-# Colours
-
-
 def test_a_method_beside_the_papers_two_is_named_in_words():
-    cells = {
-        ("disjoint" if name == "structured" else name, *rest): values
-        for (name, *rest), values in CELLS.items()
-        if name != "super"
-    }
-    results = results_of(cells)
+    results = results_of(CELLS).replace({"method": {"structured": "disjoint"}})
     title = figures.subnetwork_bars(results, "disjoint").axes[0].get_title()
     assert title == f"{ALL_METHODS['disjoint'].title}, 40% of the encoder"
-    over = figures.overview_bars(results, "minilm", "disjoint").axes[0].get_title()
-    assert over == "SST-2\n40% of the encoder"
 
 
 def test_the_printed_bar_stands_beside_the_true_one():
     (axes,) = figures.printed_beside_true().axes
     known = paper.scores().query("method == 'structured' and phase == 'retrained'")
-    known = known.set_index(["task", "subnetwork"])
-    titles = [label.get_text() for label in axes.get_xticklabels()]
+    known = known.set_index(["subnetwork", "task"])
+    tasks = [TITLES[title] for title in texts(axes.get_xticklabels())]
     printed, true = (bars for bars in axes.containers if hasattr(bars, "patches"))
-    for number, title in enumerate(titles):
-        for bars, kind in ((printed, "good"), (true, "random")):
-            mean, sd = known.loc[(TITLES[title], kind), ["mean", "sd"]]
-            bar = bars.patches[number]
-            assert bar.get_height() == mean
-            assert abs(bar.get_x() + bar.get_width() / 2 - number) < 0.3
-            low, high = bars.errorbar.lines[2][0].get_segments()[number][:, 1]
-            assert (low, high) == pytest.approx((mean - sd, mean + sd))
-    assert len(titles) == len(printed.patches) == len(true.patches) == 9
-    assert "random: the score of the good" in printed.get_label()
+    for bars, kind in ((printed, "good"), (true, "random")):
+        own = known.loc[kind].loc[tasks]
+        assert [bar.get_height() for bar in bars] == own["mean"].tolist()
+        places = [bar.get_x() + bar.get_width() / 2 for bar in bars]
+        assert np.round(places).tolist() == list(range(9))
+        ends = [segment[:, 1] for segment in bars.errorbar.lines[2][0].get_segments()]
+        wanted = np.stack([own["mean"] - own["sd"], own["mean"] + own["sd"]], 1)
+        np.testing.assert_allclose(ends, wanted)
+    assert printed.get_label() == "printed as random: the score of the good ones"
     assert true.get_label() == "released score of the random ones"

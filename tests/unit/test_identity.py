@@ -1,6 +1,5 @@
 """Pages know the request that made them: no other replaces them, joins them or counts as it."""
 
-import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from lotterylib.report.results import COLUMNS, load_results
 from lotterylib.runs import experiment as experiments
 from lotterylib.runs.request import pages_folder
 from lotterylib.runs.settings import Settings, parse_settings
+from lotterylib.subnetworks import full_subnetwork
 from lotterylib.tasks import find_task
 
 BASE = parse_settings("rte", encoder="tiny", seeds=[1, 2], store="runs")
@@ -74,34 +74,40 @@ VARIANTS = {
 
 def request_of(experiment):
     """What stands in the folder of an experiment with a page."""
-    return identity.requests_of([(experiment, [PAGE])], Path())[Path("tiny/rte")]
+    (whole,) = identity.requests_of([(experiment, [PAGE])], Path()).values()
+    return whole
 
 
-def differing(folder, mine):
+def differing(folder, wanted):
     """What is named when these are refused."""
     with pytest.raises(
         LotteryError, match=r"give --replace .* another folder with --pages\.$"
     ) as e:
-        identity.refuse_others({folder: request_of(mine)})
+        identity.refuse_others({folder: wanted})
     told = str(e.value).partition(" (")[2].rpartition("): ")[0]
     return {part.split(" ")[0] for part in told.split("; ")}
 
 
+def placed(folder, whole):
+    """A folder where this stands as what made it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / identity.REQUEST).write_text(json.dumps(whole))
+    return folder
+
+
 def test_any_two_requests_are_told_apart_by_what_differs(tmp_path):
     """Every setting, seeds, rows, data, weights, each against each and against what is usual."""
-    folder = tmp_path / "tiny" / "rte"
-    requests = {name: request_of(each) for name, each in VARIANTS.items()}
-    requests["nothing"] = request_of(made())
-    folder.mkdir(parents=True)
+    folder = placed(tmp_path / "tiny" / "rte", request_of(made()))
     (folder / f"{PAGE}.ipynb").write_text("a page")
-    for first, whole in requests.items():
-        (folder / identity.REQUEST).write_text(json.dumps(whole))
+    requests = {name: request_of(each) for name, each in VARIANTS.items()}
+    for first, whole in {"nothing": request_of(made()), **requests}.items():
+        placed(folder, whole)
         identity.refuse_others({folder: json.loads(json.dumps(whole))})
-        for second in VARIANTS:
-            if first != second:
-                told = differing(folder, VARIANTS[second])
-                assert told == {first, second} - {"nothing"}
-    assert (folder / f"{PAGE}.ipynb").read_text() == "a page"
+        for second in requests.keys() - {first}:
+            assert differing(folder, requests[second]) == {first, second} - {"nothing"}
+    placed(folder, request_of(made()))
+    with pytest.raises(LotteryError, match=r"\(threshold 0\.9 there, 1\.9 here\): give --replace"):
+        identity.refuse_others({folder: requests["threshold"]})
 
 
 @pytest.mark.parametrize("name", ["data_dir", "store", "device", "threads"])
@@ -110,21 +116,12 @@ def test_where_things_lie_and_what_computes_is_not_compared(name):
     assert identity.identity_of(other) == identity.identity_of(made())
 
 
-def test_every_setting_is_compared_or_left_out_for_a_reason():
-    assert identity.identity_of(made()).keys() >= set(COMPARED)
-    assert set(identity.PASSING) == {"task", "seeds", "data_dir", "store", "device", "threads"}
-    by_name = {"data_dir", "store"}  # places; device and threads are of the score's own making
-    assert set(COLUMNS) >= set(Settings.model_fields) - by_name - {"seeds"}
-
-
 def test_a_setting_that_did_not_exist_yet_had_its_default(tmp_path):
     whole = request_of(made())
     del whole["request"]["threshold"]
-    folder = tmp_path / "tiny" / "rte"
-    folder.mkdir(parents=True)
-    (folder / identity.REQUEST).write_text(json.dumps(whole))
+    folder = placed(tmp_path / "tiny" / "rte", whole)
     identity.refuse_others({folder: request_of(made())})
-    assert differing(folder, VARIANTS["threshold"]) == {"threshold"}
+    assert differing(folder, request_of(VARIANTS["threshold"])) == {"threshold"}
 
 
 def publish(pages, experiment, *, replace=False, wanted=(PAGE,)):
@@ -141,15 +138,14 @@ def publish(pages, experiment, *, replace=False, wanted=(PAGE,)):
 
 def test_what_is_replaced_goes_whole_and_the_overview_with_it(tmp_path):
     folder = publish(tmp_path, made(), wanted=(PAGE, "05_stability", "10_variants"))
-    for name in ("notes.txt", "notes.failed.ipynb", f"{PAGE}.failed.ipynb"):
-        (folder / name).touch()
     overview = folder.parent / "overview" / "08_overview.ipynb"
     overview.parent.mkdir()
-    overview.touch()
+    for path in ("notes.txt", "notes.failed.ipynb", f"{PAGE}.failed.ipynb", overview):
+        (folder / path).touch()
+    there = sorted(folder.iterdir())
     publish(tmp_path, made(), replace=True)  # the same request: nothing goes
+    assert sorted(folder.iterdir()) == there
     assert overview.is_file()
-    assert (folder / "10_variants.ipynb").is_file()
-    assert (folder / f"{PAGE}.failed.ipynb").is_file()
     publish(tmp_path, made(BASE.but(seeds=(1,))), replace=True)
     assert sorted(path.name for path in folder.iterdir()) == [
         *(f"{PAGE}.ipynb", "notes.failed.ipynb", "notes.txt", "request.json", "results.csv")
@@ -203,16 +199,13 @@ def test_tasks_that_the_overview_would_mix_do_not_share_a_folder(name, tmp_path)
     folder = publish(tmp_path, made())
     whole = identity.read_request(folder)
     whole["request"][name] = "other"
-    (folder / identity.REQUEST).write_text(json.dumps(whole))
+    placed(folder, whole)
     told = rf"rte holds pages that must not be counted together .*\({name} other there.*--pages\.$"
     for replaced in (False, True):
         with pytest.raises(LotteryError, match=told):
             publish(tmp_path, of_cola(), replace=replaced)
-    second = tmp_path / "tiny" / "cola"
-    second.mkdir()
-    whole["request"] = identity.identity_of(of_cola())
-    (second / identity.REQUEST).write_text(json.dumps(whole))
-    (second / "results.csv").touch()
+    placed(tmp_path / "tiny" / "cola", request_of(of_cola()))
+    (folder / "results.csv").touch()
     with pytest.raises(LotteryError, match=f"must not be counted together .*{name}"):
         load_results(tmp_path)
 
@@ -228,33 +221,21 @@ def test_tasks_may_differ_in_amounts_and_rates_and_are_replaced_together(tmp_pat
     assert {each["threshold"] for each in identity.requests(tmp_path, "tiny").values()} == {0.8}
 
 
-def test_the_audit_of_other_masks_is_another(tmp_path):
-    from lotterylib.subnetworks import full_subnetwork
-
-    all_kept = full_subnetwork(SimpleNamespace(layers=2, heads=2))
-    one = {"structured": {"rte": {42: all_kept}}}
-    two = {"structured": {"rte": {42: all_kept, 86: all_kept}}}
-    less = all_kept.complement(("heads",))
-    assert identity.masks_identity(one) == identity.masks_identity(dict(one))
-    three = {"structured": {"rte": {42: less}}}
-    seen = [identity.masks_identity(each) for each in (one, two, three)]
-    assert all(a != b for a, b in itertools.combinations(seen, 2))
+def test_the_audit_of_other_masks_is_another():
+    whole = full_subnetwork(SimpleNamespace(layers=2, heads=2))
+    less = whole.complement(("heads",))
+    families = [{42: whole}, {42: whole, 86: whole}, {42: less}]
+    seen = [identity.masks_identity({"bad": {"rte": seeds}})["masks"] for seeds in families]
+    assert len(set(seen)) == 3
 
 
-@pytest.mark.parametrize(
-    ("given", "folder"),
-    [
-        ({}, "book/results"),
-        ({"budget": "full", "train_rows": 3000}, "book/results"),
-        ({"budget": "smoke"}, "trial"),
-        ({"encoder": "tiny"}, "trial"),
-        ({"dev_rows": 32}, "trial"),
-        ({"train_rows": 48}, "trial"),
-        ({"train_rows": 49, "dev_rows": 33}, "book/results"),
-    ],
-)
-def test_runs_that_only_try_things_out_stay_out_of_the_book(given, folder):
-    assert pages_folder(parse_settings("rte", **given)) == folder
+def test_runs_that_only_try_things_out_stay_out_of_the_book():
+    for folder, requests in {
+        "book/results": ({}, {"budget": "full"}, {"train_rows": 49, "dev_rows": 33}),
+        "trial": ({"budget": "smoke"}, {"encoder": "tiny"}, {"dev_rows": 32}, {"train_rows": 48}),
+    }.items():
+        for given in requests:
+            assert pages_folder(parse_settings("rte", **given)) == folder
 
 
 # As a user meets it
@@ -314,21 +295,20 @@ def test_two_encoders_of_one_folder_name_never_share_a_place(
         tiny_model(seed=seed).base_model.save_pretrained(folder)
         tiny_tokenizer.save_pretrained(folder)
     settle(tmp_path, encoder=folders[0], max_length=32)
-    options = ["--set", "max_length=32"]
-    assert lottery(*options, encoder=folders[0]) == "lottery: It would compute."
-    said = lottery(*options, encoder=folders[1])
+    said = lottery("--set", "max_length=32", encoder=folders[1])
     assert "checkpoint-500/acceptability holds pages of another request (weights " in said
-    moved = tmp_path / "pages" / "checkpoint-500" / "acceptability"
-    moved.rename(moved.with_name("rte"))  # as if another task had been run
-    said = lottery(*options, "--replace", encoder=folders[1])
-    assert "rte holds pages that must not be counted together with these (weights " in said
     pages = ["--pages", str(tmp_path / "pages")]
     assert main(["overview", "--encoder", str(folders[1]), *pages]) == 2
     assert "(weights " in capsys.readouterr().err
-    config = json.loads((folders[1] / "config.json").read_text())
-    changed = config | {"layer_norm_eps": 0.5, "transformers_version": "0"}
-    sums = [identity.encoder_identity(find_encoder(str(folders[1])))["config"]]
-    for written in (config | {"transformers_version": "0"}, changed):
-        (folders[1] / "config.json").write_text(json.dumps(written))
-        sums.append(identity.encoder_identity(find_encoder(str(folders[1])))["config"])
+
+
+def test_a_configuration_is_what_it_says_whatever_version_wrote_it(tmp_path):
+    encoder, sums = replace(ENCODER, directory=tmp_path), []
+    for config in (
+        {"layers": 3, "transformers_version": "1"},
+        {"transformers_version": "2", "layers": 3, "_name_or_path": "elsewhere"},
+        {"layers": 4, "transformers_version": "1"},
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        sums.append(identity.encoder_identity(encoder)["config"])
     assert sums[0] == sums[1] != sums[2]

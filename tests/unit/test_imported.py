@@ -1,7 +1,9 @@
 """The importer: the authors' layout in, subnetworks out, and nothing written on any fault."""
 
 import io
+import itertools
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -20,20 +22,19 @@ from lotterylib.report.imported import BERT_BASE, import_masks, load_imported, r
 from lotterylib.runs.store import Key, RunStore
 from lotterylib.tasks import TASKS
 
-GLUE = ("CoLA", "SST-2", "MRPC", "QQP", "STS-B", "MNLI", "QNLI", "RTE", "WNLI")
 LAYERS, HEADS = 3, 4
+BOTH = ("head_mask", "mlp_mask")
 LAYOUT = {
-    "heads_mlps": ("head_mask", "mlp_mask"),
-    "heads": ("head_mask",),
-    "mlps": ("mlp_mask",),
-    "heads_mlps_random": ("head_mask", "mlp_mask"),
-    "heads_mlps_bad_1": ("head_mask", "mlp_mask"),
-    "heads_mlps_super": ("head_mask", "mlp_mask"),
-    "heads_mlps_super_midling": ("head_mask", "mlp_mask"),
-    "heads_mlps_super_bizzaro": ("head_mask", "mlp_mask"),
+    "structured": ("heads_mlps", BOTH),
+    "heads": ("heads", ("head_mask",)),
+    "mlps": ("mlps", ("mlp_mask",)),
+    "random": ("heads_mlps_random", BOTH),
+    "bad": ("heads_mlps_bad_1", BOTH),
+    "super": ("heads_mlps_super", BOTH),
+    "super-random": ("heads_mlps_super_midling", BOTH),
+    "super-bad": ("heads_mlps_super_bizzaro", BOTH),
 }
-"""The authors' folders, as they call them, and what each seed has."""
-NAMES = ["structured", "heads", "mlps", "random", "bad", "super", "super-random", "super-bad"]
+"""By family, the authors' folder, as they call it, and what each seed has."""
 
 
 @pytest.fixture(autouse=True)
@@ -51,19 +52,17 @@ def store(tmp_path):
 def repository(tmp_path):
     """A repository in the authors' layout: two tasks, two seeds, all families."""
     draw = np.random.default_rng(0)
-    for method, names in LAYOUT.items():
-        for task in ("CoLA", "STS-B"):
-            for seed in (42, 7):
-                for name in names:
-                    shape = (LAYERS, HEADS) if name == "head_mask" else (LAYERS,)
-                    save(tmp_path, method, task, seed, name, draw.random(shape) < 0.5)
+    for folder, names in LAYOUT.values():
+        for task, seed, name in itertools.product(("CoLA", "STS-B"), (42, 7), names):
+            shape = (LAYERS, HEADS) if name == "head_mask" else (LAYERS,)
+            save(tmp_path, folder, task, seed, name, draw.random(shape) < 0.5)
     return tmp_path / "authors"
 
 
-def save(root, method, task, seed, name, mask, dtype=np.float32):
-    folder = root / "authors" / "masks" / method / task / f"seed_{seed}"
-    folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / f"{name}.npy", mask.astype(dtype))
+def save(root, family, task, seed, name, mask):
+    path = mask_of(root / "authors", family, task, seed, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, mask.astype(np.float32))
 
 
 def mask_of(repository, method="heads_mlps", task="CoLA", seed=42, name="head_mask"):
@@ -75,23 +74,17 @@ def by_name(found):
 
 
 def test_masks_become_subnetworks(repository):
-    found = read_masks(repository)
-    assert [(each.family, each.task, each.seed) for each in found] == [
-        (method, task, seed) for method in NAMES for task in ("cola", "stsb") for seed in (7, 42)
-    ]
-    folders = dict(zip(NAMES, LAYOUT, strict=True))
-    for each in found:
-        folder, title = folders[each.family], TASKS[each.task].tsv_folder
-        for name, mask in (
-            ("head_mask", each.subnetwork.heads),
-            ("mlp_mask", each.subnetwork.mlps),
+    found = by_name(read_masks(repository))
+    assert list(found) == list(itertools.product(LAYOUT, ("cola", "stsb"), (7, 42)))
+    for (family, task, seed), kept in found.items():
+        folder, names = LAYOUT[family]
+        for name, mask, shape in (
+            ("head_mask", kept.heads, (LAYERS, HEADS)),
+            ("mlp_mask", kept.mlps, (LAYERS,)),
         ):
-            path = mask_of(repository, folder, title, each.seed, name)
-            if path.exists():
-                np.testing.assert_array_equal(mask, np.load(path) == 1)
-            else:
-                assert mask.all()
-            assert mask.shape == ((LAYERS, HEADS) if name == "head_mask" else (LAYERS,))
+            path = mask_of(repository, folder, TASKS[task].tsv_folder, seed, name)
+            np.testing.assert_array_equal(mask, np.load(path) == 1 if name in names else True)
+            assert mask.shape == shape
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.uint8, bool])
@@ -115,73 +108,58 @@ def test_whatever_else_the_repository_holds_is_left_alone(repository):
     assert read_masks(repository) == wanted == read_masks(repository / "masks")
 
 
-def test_masks_of_mlps_alone_are_of_the_encoder_that_the_other_masks_are_of(repository, tmp_path):
-    assert by_name(read_masks(repository))["mlps", "cola", 7].heads.shape == (LAYERS, HEADS)
-    save(tmp_path / "alone", "mlps", "RTE", 3, "mlp_mask", np.ones(12))
-    (alone,) = read_masks(tmp_path / "alone" / "authors")
+def test_masks_of_mlps_alone_are_of_the_authors_encoder(tmp_path):
+    save(tmp_path, "mlps", "RTE", 3, "mlp_mask", np.ones(12))
+    (alone,) = read_masks(tmp_path / "authors")
     assert alone.subnetwork.heads.shape == (12, BERT_BASE.heads)
 
 
-def test_what_is_imported_is_loaded_again(repository, store):
+def test_what_is_imported_is_loaded_again_and_importing_twice_changes_nothing(repository, store):
     imported = import_masks(repository, store)
     loaded = load_imported(store.root)
-    assert list(loaded) == NAMES
-    assert list(loaded["structured"]) == ["cola", "stsb"]
-    assert list(loaded["structured"]["cola"]) == [7, 42]
     flat = {
-        (method, task, seed): subnetwork
-        for method, tasks in loaded.items()
+        (family, task, seed): subnetwork
+        for family, tasks in loaded.items()
         for task, seeds in tasks.items()
         for seed, subnetwork in seeds.items()
     }
-    assert len(flat) == len(imported)
-    assert flat == by_name(imported)
+    assert list(flat.items()) == list(by_name(imported).items())
+    before = {path: path.stat().st_mtime_ns for path in store.root.rglob("*.safetensors")}
+    import_masks(repository, store)
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    assert len(before) == len(flat)
 
 
 def test_imports_lie_in_the_run_store_under_their_source(repository, store):
     for each in import_masks(repository, store):
-        assert each.key == Key(
-            "bert-base-uncased-authors",
-            each.task,
-            f"imported-{each.family}",
-            {
-                "source": "sai-prasanna/bert-experiments",
-                "method": each.family,
-                "sha256": each.sha256,
-            },
-            each.seed,
-        )
+        config = {"source": "sai-prasanna/bert-experiments", "method": each.family}
+        config["sha256"] = each.sha256
+        stage = f"imported-{each.family}"
+        assert each.key == Key("bert-base-uncased-authors", each.task, stage, config, each.seed)
         assert (store.root / each.key.path / "good.safetensors").is_file()
-        assert len(each.sha256) == 64
 
 
 def test_the_digest_changes_with_any_bit_of_its_task_and_with_nothing_else(repository):
-    before = {(each.family, each.task): each.sha256 for each in read_masks(repository)}
+    def digests():
+        return {(each.family, each.task): each.sha256 for each in read_masks(repository)}
+
+    before = digests()
     assert len(set(before.values())) == len(before)
     path = mask_of(repository, seed=7, name="mlp_mask")
     np.save(path, 1 - np.load(path))
-    after = {(each.family, each.task): each.sha256 for each in read_masks(repository)}
+    after = digests()
     assert {name for name in before if before[name] != after[name]} == {("structured", "cola")}
     for task in ("CoLA", "STS-B"):
         rename(mask_of(repository, "mlps", task, name="mlp_mask").parent, "seed_43")
-    renamed = {(each.family, each.task): each.sha256 for each in read_masks(repository)}
+    renamed = digests()
     assert {name[0] for name in after if after[name] != renamed[name]} == {"mlps"}
-
-
-def test_importing_twice_changes_nothing(repository, store):
-    import_masks(repository, store)
-    before = {path: path.stat().st_mtime_ns for path in store.root.rglob("*.safetensors")}
-    import_masks(repository, store)
-    after = {path: path.stat().st_mtime_ns for path in store.root.rglob("*.safetensors")}
-    assert before == after
-    assert len(before) == len(NAMES) * 2 * 2
 
 
 @pytest.mark.parametrize("family", ["structured", "mlps"])
 def test_any_family_may_come_alone_or_be_lacking(repository, store, family):
-    folder = repository / "masks" / dict(zip(NAMES, LAYOUT, strict=True))[family]
+    folder = repository / "masks" / LAYOUT[family][0]
     shutil.move(folder, repository / "aside")
-    assert [each for each in read_masks(repository) if each.family == family] == []
+    assert {each.family for each in read_masks(repository)} == set(LAYOUT) - {family}
     shutil.rmtree(repository / "masks")
     shutil.move(repository / "aside", folder)
     import_masks(repository, store)
@@ -194,44 +172,22 @@ def array_bytes(array, **options):
     return buffer.getvalue()
 
 
-def zip_bytes():
-    buffer = io.BytesIO()
-    np.savez(buffer, mask=np.ones((LAYERS, HEADS)))
-    return buffer.getvalue()
-
-
-def spoil(array, value):
-    array = array.astype(np.float32)
-    array.flat[1] = value
-    return array
-
-
 ONES = np.ones((LAYERS, HEADS), dtype=np.float32)
+ZIP = io.BytesIO()
+np.savez(ZIP, mask=ONES)
 BAD_CONTENT = {
-    "half": (array_bytes(spoil(ONES, 0.5)), "holds the value 0.5"),
+    "half": (array_bytes(np.where(np.eye(LAYERS, HEADS), 0.5, ONES)), "holds the value 0.5"),
     "two": (array_bytes((ONES * 2).astype(int)), "holds the value 2"),
-    "nan": (array_bytes(spoil(ONES, np.nan)), "holds the value nan"),
+    "nan": (array_bytes(ONES * np.nan), "holds the value nan"),
     "objects": (array_bytes(ONES.astype(object), allow_pickle=True), "not a readable array"),
     "pickle": (pickle.dumps(ONES), "not a readable array"),
     "empty file": (b"", "not a readable array"),
     "text": (array_bytes(np.full((LAYERS, HEADS), "1")), "not an array of numbers"),
-    "archive": (zip_bytes(), "not an array of numbers"),
+    "archive": (ZIP.getvalue(), "not an array of numbers"),
     "flat": (array_bytes(ONES.ravel()), r"shape \(12,\); it must be \[layers, heads\]"),
     "nothing": (array_bytes(ONES[:0]), r"shape \(0, 4\); it must be \[layers, heads\]"),
     "narrow": (array_bytes(ONES[:, 1:]), r"shape \(3, 3\), but it must be \(3, 4\)"),
 }
-
-
-@pytest.mark.parametrize("fault", BAD_CONTENT)
-def test_a_bad_file_is_named_and_nothing_is_written(repository, store, fault):
-    data, words = BAD_CONTENT[fault]
-    path = mask_of(repository, "heads", "STS-B")  # read after most of the others
-    path.write_bytes(data)
-    with pytest.raises(LotteryError, match=words) as caught:
-        import_masks(repository, store)
-    assert str(path) in str(caught.value)
-    assert str(caught.value).endswith(".")
-    assert not store.root.exists()
 
 
 def test_a_pickle_is_not_run(repository, store, tmp_path):
@@ -239,29 +195,12 @@ def test_a_pickle_is_not_run(repository, store, tmp_path):
         def __reduce__(self):
             return Path.touch, (tmp_path / "sprung",)
 
-    trapped = np.array([[Trap()]], dtype=object)
-    mask_of(repository).write_bytes(array_bytes(trapped, allow_pickle=True))
-    with pytest.raises(LotteryError, match="not a readable array"):
-        import_masks(repository, store)
-    mask_of(repository).write_bytes(pickle.dumps(Trap()))
-    with pytest.raises(LotteryError, match="not a readable array"):
-        import_masks(repository, store)
+    trapped = array_bytes(np.array([[Trap()]], dtype=object), allow_pickle=True)
+    for content in (trapped, pickle.dumps(Trap())):
+        mask_of(repository).write_bytes(content)
+        with pytest.raises(LotteryError, match="not a readable array"):
+            import_masks(repository, store)
     assert not (tmp_path / "sprung").exists()
-
-
-def test_mlps_of_another_depth_are_refused(repository, store):
-    path = mask_of(repository, name="mlp_mask")
-    np.save(path, np.ones(LAYERS + 1))
-    with pytest.raises(LotteryError, match=r"shape \(4,\), but it must be \(3,\)") as caught:
-        import_masks(repository, store)
-    assert str(path) in str(caught.value)
-    assert not store.root.exists()
-
-
-def drop(path):
-    for file in path.iterdir():
-        file.unlink()
-    path.rmdir()
 
 
 def rename(path, name):
@@ -279,12 +218,13 @@ BAD_LAYOUT = {
         r"seed_42 has no head_mask\.npy",
     ),
     "no seed": (
-        lambda r: drop(mask_of(r, task="STS-B").parent),
+        lambda r: shutil.rmtree(mask_of(r, task="STS-B").parent),
         r"heads_mlps masks are missing: stsb lacks seed 42, which another task has",
     ),
     "two tasks lack seeds": (
         lambda r: [
-            drop(mask_of(r, task=t, seed=s).parent) for t, s in (("STS-B", 42), ("CoLA", 7))
+            shutil.rmtree(mask_of(r, task=t, seed=s).parent)
+            for t, s in (("STS-B", 42), ("CoLA", 7))
         ],
         "cola lacks seed 7; stsb lacks seed 42",
     ),
@@ -294,20 +234,29 @@ BAD_LAYOUT = {
     ),
     "no number": (lambda r: rename(mask_of(r).parent, "seed_x"), "seed_x is no folder of a seed"),
     "a zero before": (lambda r: rename(mask_of(r).parent, "seed_042"), "seed_042 is no folder"),
+    "MLPs of another depth": (
+        lambda r: np.save(mask_of(r, name="mlp_mask"), np.ones(LAYERS + 1)),
+        r"CoLA/seed_42/mlp_mask\.npy holds a mask of shape \(4,\), but it must be \(3,\)",
+    ),
     "an empty task": (
-        lambda r: [drop(mask_of(r, seed=s).parent) for s in (7, 42)],
+        lambda r: [shutil.rmtree(mask_of(r, seed=s).parent) for s in (7, 42)],
         "CoLA has no folder of a seed",
     ),
 }
 
 
-@pytest.mark.parametrize("fault", BAD_LAYOUT)
-def test_a_bad_folder_is_named_and_nothing_is_written(repository, store, fault):
-    damage, words = BAD_LAYOUT[fault]
-    damage(repository)
-    with pytest.raises(LotteryError, match=words) as caught:
+@pytest.mark.parametrize("fault", [*BAD_LAYOUT, *BAD_CONTENT])
+def test_what_is_bad_is_named_and_nothing_is_written(repository, store, fault):
+    if fault in BAD_LAYOUT:
+        damage, words = BAD_LAYOUT[fault]
+        damage(repository)
+    else:
+        data, words = BAD_CONTENT[fault]
+        path = mask_of(repository, "heads", "STS-B")  # read after most of the others
+        path.write_bytes(data)
+        words = f"{re.escape(str(path))} .*{words}"
+    with pytest.raises(LotteryError, match=words + r"(?s:.*)\.$"):
         import_masks(repository, store)
-    assert str(caught.value).endswith(".")
     assert not store.root.exists()
 
 
@@ -323,15 +272,20 @@ def test_a_folder_without_masks(tmp_path, store, inside):
 
 @pytest.mark.parametrize(
     ("file", "how"),
-    [("good.safetensors", "changed"), ("config.json", "gone"), ("manifest.json", "changed")],
+    [
+        ("good.safetensors", "changed"),
+        ("config.json", "gone"),
+        ("config.json", "another's"),
+        ("manifest.json", "changed"),
+    ],
 )
 def test_a_damaged_import_is_refused_and_mended_by_importing_again(repository, store, file, how):
     imported = import_masks(repository, store)
-    path = store.root / imported[3].key.path / file
+    path, other = (store.root / imported[n].key.path / file for n in (3, 4))
     if how == "gone":
         path.unlink()
     else:
-        path.write_bytes(path.read_bytes()[:-7] + b"garbage")
+        path.write_bytes(other.read_bytes() if how == "another's" else path.read_bytes() + b"x")
     with warnings.catch_warnings(action="error"):
         with pytest.raises(LotteryError, match="is damaged; run the import again") as caught:
             load_imported(store.root)
@@ -340,16 +294,7 @@ def test_a_damaged_import_is_refused_and_mended_by_importing_again(repository, s
             load_imported(store.root)  # nor is a part of it passed off as the whole
     with warnings.catch_warnings(action="ignore"):
         import_masks(repository, store)
-    loaded = load_imported(store.root)
-    assert loaded["structured"]["stsb"][42] == imported[3].subnetwork
-
-
-def test_a_configuration_that_is_not_the_folders_own_is_damage(repository, store):
-    imported = import_masks(repository, store)
-    one, other = (store.root / imported[n].key.path / "config.json" for n in (0, 4))
-    one.write_bytes(other.read_bytes())
-    with pytest.raises(LotteryError, match="is damaged"):
-        load_imported(store.root)
+    assert load_imported(store.root)["structured"]["stsb"][42] == imported[3].subnetwork
 
 
 def test_two_imports_of_different_masks_are_not_mixed(repository, store):
@@ -362,15 +307,10 @@ def test_two_imports_of_different_masks_are_not_mixed(repository, store):
 
 
 def test_bert_base_has_the_parameters_of_bert_base():
-    embeddings = (30522 + 512 + 2) * 768 + 2 * 768
-    layer = 4 * (768 * 768 + 768) + 2 * 768 * 3072 + 3072 + 768 + 2 * 2 * 768
-    pooler, head = 768 * 768 + 768, 2 * 768 + 2
-    assert (embeddings, layer, pooler, head) == (23_837_184, 7_087_872, 590_592, 1_538)
-    assert embeddings + 12 * layer + pooler + head == BERT_BASE.total
     with torch.device("meta"):
         model = BertForSequenceClassification(BertConfig(num_labels=2))
     assert shape_of(model) == BERT_BASE
-    assert round(BERT_BASE.encoder_parameters / 1e6, 2) == 85.02
+    assert sum(each.numel() for each in model.parameters()) == BERT_BASE.total
 
 
 def test_masks_and_their_statistics_need_no_torch():
@@ -383,6 +323,6 @@ def test_masks_and_their_statistics_need_no_torch():
 def test_the_authors_masks_survive_the_run_store(authors_dir, store):
     found = import_masks(authors_dir, store)
     loaded = load_imported(store.root)
-    assert {TASKS[each.task].tsv_folder for each in found} == set(GLUE)
+    assert {each.task for each in found} == {name for name in TASKS if TASKS[name].tsv_folder}
     for each in found:
         assert loaded[each.family][each.task][each.seed] == each.subnetwork

@@ -4,11 +4,8 @@ import dataclasses
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
 
-import lotterylib.batches
-import lotterylib.data.glue
 import lotterylib.runs.experiment
 import lotterylib.runs.pattern_counts
 from lotterylib.errors import LotteryError
@@ -17,20 +14,20 @@ from lotterylib.patterns import PATTERNS
 from lotterylib.report.identity import claim, requests_of
 from lotterylib.report.published import (
     check_overview,
+    describe_source,
     load_patterns,
     load_searches,
     load_subnetworks,
-    patterns_of,
     publish,
 )
 from lotterylib.report.results import load_results
-from lotterylib.runs.experiment import open_experiment
-from lotterylib.runs.methods import CORE, EXTRAS, GRIDS
+from lotterylib.runs.methods import GRIDS
+from lotterylib.runs.pattern_counts import CONDITIONS, count_patterns
 from lotterylib.runs.searches import find_good, structured_row
-from lotterylib.runs.settings import parse_settings
 from lotterylib.structured import StructuredStep
 from lotterylib.subnetworks import StructuredSubnetwork, full_subnetwork
 from tests.shared import on_record
+from tests.small import small_experiment
 
 PAGES = ("02_structured_pruning", "06_super_survivors", "07_attention_patterns")
 
@@ -52,29 +49,13 @@ def about_half(made, seed, name, report, number=0):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, small_runs):
     """A published run, its pages, and what was computed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lotterylib.data.glue, "BUNDLED_ROWS", {"train": 60, "validation": 60})
         patch.setattr(lotterylib.runs.experiment, "find_good", about_half)
         patch.setattr(lotterylib.runs.pattern_counts, "classifier", lambda store: None)
-        patch.setattr(
-            lotterylib.runs.pattern_counts,
-            "classify_by_cnn",
-            lambda cnn, maps: np.array([int(attention.argmax()) % 5 for attention in maps]),
-        )
-        settings = parse_settings(
-            "similarity",
-            encoder="tiny",
-            budget="smoke",
-            seeds=[3, 1],
-            train_rows=16,
-            dev_rows=16,
-            max_length=24,
-            store=str(tmp_path_factory.mktemp("runs")),
-        )
-        made = open_experiment(settings)
-        pages = tmp_path_factory.mktemp("pages")
+        store, pages = (tmp_path_factory.mktemp(name) for name in ("runs", "pages"))
+        made = small_experiment(store, task="similarity", seeds=[3, 1], max_length=24)
         claim(requests_of([(made, PAGES)], pages))
         publish(made, PAGES, pages / "tiny" / "similarity")
         yield made, pages
@@ -84,14 +65,12 @@ def test_published_subnetworks_are_read_back_equal(run):
     made, pages = run
     shape, found = load_subnetworks(pages, "tiny")
     assert shape == made.shape
-    assert found.keys() == {"similarity"}
-    methods = {method for page in PAGES if page in GRIDS for method, _, _ in GRIDS[page]}
-    assert found["similarity"].keys() == methods == {"structured", "super"}
-    for method, seeds in found["similarity"].items():
-        assert list(seeds) == [3, 1]
-        for seed, subnetwork in seeds.items():
-            assert subnetwork == made.subnetwork(seed, method, "good")
-            assert 0 < subnetwork.heads.sum() < 12
+    assert found == {
+        "similarity": {
+            method: {seed: made.subnetwork(seed, method, "good") for seed in (3, 1)}
+            for method in ("structured", "super")
+        }
+    }
     assert found["similarity"]["structured"][3] != found["similarity"]["structured"][1]
 
 
@@ -101,25 +80,30 @@ def test_published_searches_are_read_back_with_three_digits_of_importance(run, t
     assert list(found) == [3, 1]
     for seed, steps in found.items():
         trace = made.trace(seed, "structured")
-        assert len(steps) == len(trace) == 2
         assert steps[-1].subnetwork == made.subnetwork(seed, "structured", "good")
         for step, state in zip(steps, trace, strict=True):
             assert (step.phase, step.score, step.kept) == (state["phase"], state["score"], True)
             assert step.subnetwork.heads.astype(int).tolist() == state["heads"]
-            wanted = Importance(
-                np.array(state["head_importance"]), np.array(state["mlp_importance"])
-            )
-            for name in ("heads", "mlps"):
-                np.testing.assert_allclose(
-                    getattr(step.importance, name), getattr(wanted, name), rtol=5e-3
-                )
+            for part, name in (("heads", "head_importance"), ("mlps", "mlp_importance")):
+                np.testing.assert_allclose(getattr(step.importance, part), state[name], rtol=5e-3)
     with pytest.raises(LotteryError, match=r"holds no searches.json: 'lottery run' publishes it"):
         load_searches(tmp_path)
 
 
-def test_published_scores_are_those_of_the_pages(run):
+def test_the_source_of_what_is_published_is_told_in_a_few_words(run):
+    folder = run[1] / "tiny" / "similarity"
+    told = "tiny on Similarity (generated), 16 training rows, 12 dev rows, products in "
+    on_cpu = "the device's own precision (float32 on a CPU)"
+    request = json.loads((folder / "request.json").read_text())["request"]
+    for precision, said in (("auto", on_cpu), ("bfloat16", "bfloat16")):
+        place = folder.parents[1] / precision
+        on_record(place, **request | {"dev_rows": 12, "precision": precision})
+        assert describe_source(place) == told + said
+
+
+def test_published_scores_are_those_of_the_pages_each_once(run):
     made, pages = run
-    table = load_results(pages)
+    table = load_results(pages, every_draw=True)
     scored = {entry for page in PAGES if page in GRIDS for entry in GRIDS[page]}
     rows = table[table["method"] != "none"]
     found = set(map(tuple, rows[["method", "subnetwork", "phase"]].to_numpy()))
@@ -127,47 +111,33 @@ def test_published_scores_are_those_of_the_pages(run):
     for row in rows[rows["reported"]].itertuples():
         score = made.score(row.seed, row.method, row.subnetwork, row.phase)
         assert row.value == pytest.approx(score.metrics["pearson"], rel=1e-5)
+        assert row.seconds >= 0
+    one = ["seed", "method", "subnetwork", "phase", "draw", "metric"]
+    assert not table.duplicated(one).any()
+    assert set(table["seed"]) == {0, 1, 3}
 
 
 def test_published_patterns_are_the_counts(run):
     made, pages = run
     table = load_patterns(pages, "tiny")
-    pd.testing.assert_frame_equal(table.drop(columns="task"), patterns_of(made))
     assert set(table["task"]) == {"similarity"}
-    assert (table[list(PATTERNS)].sum(axis=1) == 16).all()  # each head sees every dev example
-    assert len(table) == 4 * 2 * 3 * 4
-    for condition in lotterylib.runs.pattern_counts.CONDITIONS:
-        counts = lotterylib.runs.pattern_counts.count_patterns(made, 1, condition)
-        one = table[(table["condition"] == condition) & (table["seed"] == 1)]
-        for row in one.itertuples():
-            wanted = counts[row.layer, row.head].tolist()
-            assert one.loc[row.Index, list(PATTERNS)].tolist() == wanted
+    for (condition, seed), one in table.groupby(["condition", "seed"]):
+        counts = count_patterns(made, seed, condition)
+        wanted = [[*place, *counts[place]] for place in np.ndindex(counts.shape[:2])]
+        assert one[["layer", "head", *PATTERNS]].to_numpy().tolist() == wanted
+        assert (counts.sum(axis=2) == 16).all()  # each head sees every dev example
+    assert len(table) == len(CONDITIONS) * 2 * 3 * 4
 
 
 def test_the_same_run_publishes_the_same_bytes(run, tmp_path):
     made, pages = run
     folder = pages / "tiny" / "similarity"
     publish(made, PAGES, tmp_path / "a" / "b")
-    names = {path.name for path in folder.iterdir()}
-    tables = {
-        "results.csv",
-        "predictions.parquet",
-        "subnetworks.json",
-        "patterns.csv",
-        "importance.csv",
-    }
-    tables |= {"searches.json"}
-    assert names == tables | {"request.json"}
+    tables = {"results.csv", "predictions.parquet", "subnetworks.json", "searches.json"}
+    tables |= {"patterns.csv", "importance.csv"}
+    assert {path.name for path in folder.iterdir()} == tables | {"request.json"}
     for name in tables:
         assert (tmp_path / "a" / "b" / name).read_bytes() == (folder / name).read_bytes()
-
-
-def test_each_row_is_published_once_whatever_pages_share_it(run):
-    _, pages = run
-    table = pd.read_csv(pages / "tiny" / "similarity" / "results.csv")
-    one = ["seed", "method", "subnetwork", "phase", "draw", "metric"]
-    assert not table.duplicated(one).any()
-    assert set(table["seed"]) == {0, 1, 3}
 
 
 def test_patterns_that_no_page_published_are_a_sentence(run, tmp_path):
@@ -176,9 +146,7 @@ def test_patterns_that_no_page_published_are_a_sentence(run, tmp_path):
     publish(made, PAGES[:1], tmp_path / "tiny" / "similarity")
     with pytest.raises(LotteryError, match=r"no attention patterns of encoder 'tiny'"):
         load_patterns(tmp_path, "tiny")
-    _, found = load_subnetworks(tmp_path, "tiny")
-    assert found["similarity"].keys() == {"structured"}
-    assert set(PAGES) <= {*CORE, *EXTRAS.values()}
+    assert load_subnetworks(tmp_path, "tiny")[1]["similarity"].keys() == {"structured"}
 
 
 def placed(pages, source, task, encoder="tiny", **shape):
@@ -191,23 +159,15 @@ def placed(pages, source, task, encoder="tiny", **shape):
     on_record(folder, task=task)
 
 
-def test_tasks_come_in_the_order_of_their_table(run, tmp_path):
-    _, source = run
+def test_tasks_come_in_the_order_of_their_table_and_share_an_encoder(run, tmp_path):
+    made, source = run
     for task in ("mood", "similarity", "cola", "a-mood", "wnli", "sst2"):
-        placed(tmp_path, source, task)
+        placed(tmp_path, source, task, total=made.shape.total + len(task))
     placed(tmp_path, source, "rte", encoder="other")
     on_record(tmp_path / "tiny" / "mrpc", task="mrpc")  # its pages are being made
-    _, found = load_subnetworks(tmp_path, "tiny")
-    assert list(found) == ["cola", "sst2", "wnli", "similarity", "a-mood", "mood"]
-
-
-def test_task_layers_of_other_sizes_are_the_same_encoder(run, tmp_path):
-    made, source = run
-    placed(tmp_path, source, "mnli", total=made.shape.total + 33)
-    placed(tmp_path, source, "similarity")
     shape, found = load_subnetworks(tmp_path, "tiny")
-    assert dataclasses.replace(shape, total=0) == dataclasses.replace(made.shape, total=0)
-    assert len(found) == 2
+    assert list(found) == ["cola", "sst2", "wnli", "similarity", "a-mood", "mood"]
+    assert dataclasses.replace(shape, total=made.shape.total) == made.shape
 
 
 def test_no_runs_of_an_encoder_is_a_sentence(run, tmp_path):

@@ -66,7 +66,7 @@ def _task(task: str, results: pd.DataFrame, pages: Path) -> dict:
     )
     return {
         "title": title_of(task),
-        "metric": METRIC_NAMES[str(results["metric"].iloc[0])],
+        "metric": METRIC_NAMES[str(results.loc[results["reported"], "metric"].iloc[0])],
         "seeds": ", ".join(map(str, scores(results, *FULL).index)),
         "over": estimate_on(results, found, [(1.0, FULL)]).over,
         "lines": [
