@@ -146,12 +146,18 @@ def test_effects_are_measured_without_a_run_of_all_pages(tmp_path):
     only = ["empty_layer_bias", "random_structured"]
     assert measure([mine], variants, only, jobs=1) == []
     found = load_results(*folders_in(variants)).query("reported")
-    assert [path.name for path in folders_in(variants)] == only
-    assert found["preset"].str.split("[+,]").str[1].tolist() == [
-        each for each in only for _ in PHASES
-    ]
-    assert found["subnetwork"].tolist() == ["good", "good", "random", "random"]
-    assert found["phase"].tolist() == [*PHASES, *PHASES]
+    switches = found["preset"].str.partition(",")[0].str.removeprefix("paper+")
+    told = set(zip(switches, found["method"], found["subnetwork"], found["phase"], strict=True))
+    both = {(option, *options()[option]) for option in only}
+    both |= {("paper", *options()[option]) for option in only}
+    assert told == {(*each, phase) for each in both for phase in PHASES}
+    effect = differences_table(found.assign(preset=found["preset"].str.partition(",")[0]))
+    measured = effect[effect["effect"].str.startswith("size ")]
+    assert set(measured["option"]) == set(only)
+    assert measure([mine], variants, ["embeddings"], jobs=1) == []  # keeps what was there
+    more = load_results(*folders_in(variants)).query("reported")
+    assert more["preset"].value_counts()[found["preset"].unique()].tolist() == [2, 4, 2]
+    assert len(more) == 10
     other = small_experiment(tmp_path / "runs", seeds=[5])
     with pytest.raises(LotteryError, match="another request"):
         measure([other], variants, only, jobs=1)
