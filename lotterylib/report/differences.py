@@ -33,6 +33,9 @@ _MAY_DIFFER = (
 _SAME = [name for name in COLUMNS if name not in _MAY_DIFFER]
 """The columns in which two rows must be alike for their difference to be that of a choice."""
 
+_SCORE = ["seed", "method", "subnetwork", "phase", "draw", "metric"]
+"""The columns that name a score within a request."""
+
 NOT_RUN = "not run yet"
 NO_SCORES = "changes attention patterns, no size and no score"
 NO_OPTION = "nothing to switch"
@@ -130,7 +133,7 @@ def measure(
             rows, place = collect_scored(made, there), folder / "results.csv"
             if place.is_file():  # of other choices, from an earlier call
                 rows = pd.concat([read_table(place), rows])
-            save_results(rows.drop_duplicates(_SAME, keep="last"), place)
+            save_results(rows.drop_duplicates(_SCORE, keep="last"), place)
     return failures
 
 
