@@ -70,6 +70,8 @@ def spell(values: pd.Series) -> str:
     low, high = t_interval(values)
     if np.isnan(low):
         return f"{mean} (the same in all {len(values)} seeds)"
+    if max(-low, high) > 1 >= values.abs().max():  # no score can be there
+        return f"{mean} (interval over {len(values)} seeds not defined)"
     return f"{mean} (95% interval over {len(values)} seeds {_number(low)} to {_number(high)})"
 
 
