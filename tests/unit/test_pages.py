@@ -1,7 +1,6 @@
 """Pages: a run is kept whole or not at all, named by its task, and the same when made again."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import nbformat
 import papermill
@@ -11,6 +10,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from lotterylib.errors import LotteryError
 from lotterylib.report import pages
+from tests.small import small_experiment
 
 
 @pytest.fixture
@@ -60,18 +60,16 @@ def test_every_page_that_is_wanted_is_made_and_a_failure_is_its_own(tmp_path, mo
     made = []
 
     def render(template, page, parameters):
-        made.append(page.relative_to(tmp_path).as_posix())
-        if template.stem == "02_b":
+        made.append(page.relative_to(tmp_path / "pages").as_posix())
+        if template.stem == "01_finetune":
             raise LotteryError("It fails.")
 
-    experiment = SimpleNamespace(settings=None)
-    experiment.task, experiment.encoder = (SimpleNamespace(name=name) for name in ("cola", "tiny"))
     monkeypatch.setattr(pages, "render", render)
-    for name, result in (("why_alone", True), ("given_by", {}), ("requests_of", {})):
-        monkeypatch.setattr(pages, name, lambda *_, result=result: result)
-    for name in ("claim", "publish"):
-        monkeypatch.setattr(pages, name, lambda *_, **__: None)
-    templates = [Path(f"0{number}_{letter}.ipynb") for number, letter in enumerate("abc", 1)]
-    failures = pages.render_all([(experiment, ["02_b", "03_c"])], templates, tmp_path)
-    assert made == ["tiny/cola/02_b.ipynb", "tiny/cola/03_c.ipynb"]
-    assert [(each.place, each.reason) for each in failures] == [(tmp_path / made[0], "It fails.")]
+    monkeypatch.setattr("lotterylib.runs.run.why_alone", lambda: "the test looks on")
+    wanted = ["01_finetune", "02_structured_pruning"]
+    templates = [Path(f"{name}.ipynb") for name in (*wanted, "03_magnitude_pruning")]
+    plan = [(small_experiment(tmp_path / "runs"), wanted)]
+    failures = pages.render_all(plan, templates, tmp_path / "pages", jobs=1)
+    assert made == [f"tiny/acceptability/{name}.ipynb" for name in wanted]
+    place = tmp_path / "pages" / made[0]
+    assert [(each.place, each.reason) for each in failures] == [(place, "It fails.")]
