@@ -37,7 +37,7 @@ pytestmark = [
 
 def test_a_finished_grid_starts_no_job_and_makes_the_pages_of_a_plain_run(plain, tmp_path):
     """Also where another run's pages lie: they are not taken for this one's."""
-    start(tmp_path, plain, pages=("01_finetune", "08_overview"))
+    start(tmp_path, plain)
     plainly = lottery(tmp_path, "--jobs=1")
     assert plainly.returncode == 0, plainly.said
     assert "Nothing is left to compute." in plainly.said
@@ -57,7 +57,7 @@ def test_one_failure_stops_only_what_needs_it_and_is_told(plain, tmp_path):
         tmp_path,
         plain,
         without=lambda artefact: "magnitude" in artefact and artefact.endswith("seed-4"),
-        pages=("01_finetune", "02_structured_pruning", "03_magnitude_pruning", "08_overview"),
+        pages=("02_structured_pruning", "03_magnitude_pruning"),
     )
     values = REQUEST | {name: int(REQUEST[name]) for name in ("train_rows", "dev_rows")}
     del values["pages"]

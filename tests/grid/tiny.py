@@ -23,12 +23,10 @@ STORE = "a store of some"
 CONTENTS = "root: intro\nparts:\n- caption: The runs\n  chapters: []\n"
 
 
-def start(folder, store, without=lambda artefact: False, pages=("01_finetune",)):
-    """A store that lacks some artefacts, a book without runs, and the templates of a few pages.
-
-    Without that of the first, a folder is not taken for the repository.
-    """
-    spared = [path.name for path in ROOT.glob("notebooks/*.ipynb") if path.stem not in pages]
+def start(folder, store, without=lambda artefact: False, pages=()):
+    """A store that lacks some artefacts, a book without runs, and the templates of few pages."""
+    kept = ("01_finetune", "08_overview", "12_audit", *pages)  # a run wants the first three
+    spared = [path.name for path in ROOT.glob("notebooks/*.ipynb") if path.stem not in kept]
     shutil.copytree(
         ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(*spared)
     )
