@@ -179,14 +179,24 @@ def _effect(results: pd.DataFrame, option: str, affects: str) -> str:
     pairs = matched(results, option, *affects.split())
     if pairs.empty:
         return NOT_RUN
-    size = 100 * (pairs["density"] - pairs["density_paper"]).groupby(pairs["phase"]).mean().mean()
-    told = [f"size {size:+.1f} points"]
+    pairs = pairs.assign(size=100 * (pairs["density"] - pairs["density_paper"]))
+    told = [f"size {_spread(pairs.groupby(['encoder', 'task', 'seed'])['size'].mean(), 1)} points"]
     for phase in PHASES:
         rows = pairs[pairs["phase"] == phase]
         if len(rows):
-            told.append(f"{phase} {(rows['value'] - rows['value_paper']).mean():+.3f}")
+            told.append(f"{phase} {_spread(rows['value'] - rows['value_paper'], 3)}")
     tasks, seeds = len(pairs.groupby(["encoder", "task"])), pairs["seed"].nunique()
-    return f"{', '.join(told)} ({counted(tasks, 'task')}, {counted(seeds, 'seed')})"
+    several = "; in brackets the least and the most" if len(pairs) > len(told) - 1 else ""
+    return f"{', '.join(told)} ({counted(tasks, 'task')}, {counted(seeds, 'seed')}{several})"
+
+
+def _spread(values: pd.Series, digits: int) -> str:
+    """The mean, and the least and the most where there are several."""
+    mean, least, most = (
+        f"{round(each, digits) + 0:+.{digits}f}"
+        for each in (values.mean(), values.min(), values.max())
+    )
+    return mean if len(values) == 1 else f"{mean} [{least}, {most}]"
 
 
 def matched(results: pd.DataFrame, option: str, method: str, kind: str) -> pd.DataFrame:

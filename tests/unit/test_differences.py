@@ -86,9 +86,12 @@ def test_an_effect_is_the_mean_difference_of_matched_runs():
             **{"reported": False, "subnetwork": "good", "phase": "longer"},
         }.items()
     ]
-    # pruned: -0.10, -0.14 and 0, 1, 3 and 2 points; retrained: +0.05, 1 point
+    # pruned: -0.10, -0.14 and 0; retrained: +0.05; by seed 1, 3 and 2 points
     told = effect_of("bad subnetworks of weights", rows)
-    assert told == "size +1.5 points, pruned -0.080, retrained +0.050 (1 task, 3 seeds)"
+    assert told == (
+        "size +2.0 [+1.0, +3.0] points, pruned -0.080 [-0.140, +0.000], retrained +0.050 "
+        "(1 task, 3 seeds; in brackets the least and the most)"
+    )
     assert effect_of("importance", rows) == NOT_RUN
 
 
