@@ -319,8 +319,7 @@ def differences(options: argparse.Namespace) -> int:
     variants = Path(options.pages).parent / "variants"
     _check_writable("run store", everything[0].store, *STORE_FOLDERS)
     _check_writable("folder of the tables", variants)
-    from lotterylib.report.differences import measure
-    from lotterylib.report.differences import options as choices
+    from lotterylib.report.differences import choices, measure_effects
     from lotterylib.runs.experiment import open_experiment
 
     only = _list(options.only)
@@ -328,7 +327,7 @@ def differences(options: argparse.Namespace) -> int:
         if name not in choices():
             raise unknown("choice between paper and code", name, choices())
     experiments = [open_experiment(settings) for settings in everything]
-    failures = measure(experiments, variants, only, options.jobs, options.replace)
+    failures = measure_effects(experiments, variants, only, options.jobs, options.replace)
     print(f"The tables are in {variants}; the audit reads them.", file=sys.stderr)
     return _tell(failures)
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
+from statsmodels.stats.multitest import multipletests
 
 from lotterylib.agreement import SIGNIFICANCE
 from lotterylib.report.audit_tables import Found, sharing_table
-from lotterylib.report.evidence import holm
 from lotterylib.report.imported import FAMILIES
 from lotterylib.report.tables import NOTHING, counted, markdown_table
 from lotterylib.tasks import TASKS
@@ -40,8 +40,8 @@ def describe_sharing(tables: Mapping[str, pd.DataFrame]) -> str:
     for name, table in tables.items():
         could = (table["overlap_p_least"] < SIGNIFICANCE).to_numpy(dtype=bool)
         p = table["overlap_p"].to_numpy(dtype=float)[could]
-        surely = (holm(p.tolist()) < SIGNIFICANCE).sum()
-        text = f"{name} on {(p < SIGNIFICANCE).sum()} of {len(p)} tasks ({surely} after Holm)"
+        holm = multipletests(p, SIGNIFICANCE, "holm")[0].sum() if len(p) else 0
+        text = f"{name} on {(p < SIGNIFICANCE).sum()} of {len(p)} tasks ({holm} after Holm)"
         if not could.all():
             text += f", and on {(~could).sum()} the test has no way to tell"
         told.append(text)

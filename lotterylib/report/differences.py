@@ -46,7 +46,7 @@ def folders_in(variants: Path) -> list[Path]:
     return sorted(path for path in variants.glob("*") if path.is_dir())
 
 
-def options() -> dict[str, tuple[str, str]]:
+def choices() -> dict[str, tuple[str, str]]:
     """The choices that can be made the other way, each with the method and the kind of the
     subnetwork that it is about.
     """
@@ -66,7 +66,7 @@ def switched(
 
     Args:
         experiment: with the preset `paper`.
-        only: names of `options`; all if empty.
+        only: names of `choices`; all if empty.
 
     Returns:
         By option: the experiment with the preset `paper+<option>`, and the scores of the subnetwork
@@ -74,12 +74,12 @@ def switched(
         as the metric that stops a search on STS-B only.
     """
     found: dict[str, tuple[Experiment, list[Scored]]] = {}
-    for option, about in options().items():
+    for option, about in choices().items():
         preset = f"paper+{option}"
         settings = experiment.settings.but(preset=preset, **PRESETS[preset])
         other = Experiment(settings, experiment.encoder, experiment.data)
         scored = [(*about, phase) for phase in PHASES]
-        if option in (only or options()) and any(_is_new(other, experiment, s) for s in scored):
+        if option in (only or choices()) and any(_is_new(other, experiment, s) for s in scored):
             found[option] = other, scored
     return found
 
@@ -89,7 +89,7 @@ def _is_new(one: Experiment, other: Experiment, scored: Scored) -> bool:
     return len({key.path for key in keys}) > 1
 
 
-def measure(
+def measure_effects(
     experiments: Sequence[Experiment],
     variants: Path,
     only: Sequence[str] = (),

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 LEVEL = 0.05
 """Of all tests, after Holm's correction over the tasks of a claim."""
@@ -317,11 +318,11 @@ def verdict(p: float, direction: int) -> str:
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
     """Holm's correction over one family; nan stays nan and does not count."""
-    corrected = np.array(p_values, dtype=float)
-    # statsmodels' multipletests collects all garbage at every call, which takes long beside torch
-    order = np.argsort(corrected)[: np.isfinite(corrected).sum()]  # nan comes last
-    scaled = corrected[order] * np.arange(len(order), 0, -1)
-    corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1)
+    values = np.asarray(p_values, dtype=float)
+    corrected = np.full(len(values), np.nan)
+    there = ~np.isnan(values)
+    if there.any():
+        corrected[there] = multipletests(values[there], LEVEL, method="holm")[1]
     return corrected
 
 

@@ -167,7 +167,7 @@ class _Run:
                 if not self._running:
                     self._go_on(workers)
                 return
-            except LotteryError as error:
+            except (LotteryError, OSError) as error:  # the place of a page cannot be taken
                 self._fail(place, error)
             else:
                 self._running[future] = place

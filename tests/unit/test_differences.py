@@ -9,12 +9,12 @@ from lotterylib.report.differences import (
     NO_OPTION,
     NO_SCORES,
     NOT_RUN,
+    choices,
     describe_differences,
     describe_misprints,
     differences_table,
     folders_in,
-    measure,
-    options,
+    measure_effects,
     switched,
 )
 from lotterylib.report.results import COLUMNS, load_results, save_results
@@ -131,11 +131,11 @@ def test_misprints_are_listed_and_procedures_left_to_the_differences():
 
 
 def test_a_choice_is_switched_where_it_changes_a_score(tmp_path):
-    assert set(options().values()) <= {(m, k) for m in ALL_METHODS for k in KINDS}
+    assert set(choices().values()) <= {(m, k) for m in ALL_METHODS for k in KINDS}
     mine = small_experiment(tmp_path)
     found = switched(mine)
-    assert set(found) == set(options()) - {"stop_metric"}  # of a search on STS-B
-    assert set(switched(small_experiment(tmp_path, task="similarity"))) == set(options())
+    assert set(found) == set(choices()) - {"stop_metric"}  # of a search on STS-B
+    assert set(switched(small_experiment(tmp_path, task="similarity"))) == set(choices())
     for option, (other, scored) in found.items():
         assert other.settings.how.startswith(f"paper+{option}, magnitude_max_steps")
         changed = {name for name, value in mine.settings if getattr(other.settings, name) != value}
@@ -147,20 +147,20 @@ def test_a_choice_is_switched_where_it_changes_a_score(tmp_path):
 def test_effects_are_measured_without_a_run_of_all_pages(tmp_path):
     mine, variants = small_experiment(tmp_path / "runs"), tmp_path / "variants"
     only = ["empty_layer_bias", "random_structured"]
-    assert measure([mine], variants, only, jobs=1) == []
+    assert measure_effects([mine], variants, only, jobs=1) == []
     found = load_results(*folders_in(variants)).query("reported")
     switches = found["preset"].str.partition(",")[0].str.removeprefix("paper+")
     told = set(zip(switches, found["method"], found["subnetwork"], found["phase"], strict=True))
-    both = {(option, *options()[option]) for option in only}
-    both |= {("paper", *options()[option]) for option in only}
+    both = {(option, *choices()[option]) for option in only}
+    both |= {("paper", *choices()[option]) for option in only}
     assert told == {(*each, phase) for each in both for phase in PHASES}
     effect = differences_table(found.assign(preset=found["preset"].str.partition(",")[0]))
     measured = effect[effect["effect"].str.startswith("size ")]
     assert set(measured["option"]) == set(only)
-    assert measure([mine], variants, ["embeddings"], jobs=1) == []  # keeps what was there
+    assert measure_effects([mine], variants, ["embeddings"], jobs=1) == []  # keeps what was there
     more = load_results(*folders_in(variants)).query("reported")
     assert more["preset"].value_counts()[found["preset"].unique()].tolist() == [2, 4, 2]
     assert len(more) == 10
     other = small_experiment(tmp_path / "runs", seeds=[5])
     with pytest.raises(LotteryError, match="another request"):
-        measure([other], variants, only, jobs=1)
+        measure_effects([other], variants, only, jobs=1)

@@ -18,7 +18,7 @@ def frame(name: str, data: Mapping[str, object], table: str) -> str:
     text = json.dumps(data, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     text = text.replace("<", r"\u003c")  # nothing in it can end the element
     inlined = f'<script type="application/json">{text}</script>'
-    told = "<p>On the book's page, with JavaScript, this is a picture that you act on.</p>"
+    told = "<p>With JavaScript, this is a picture that you act on.</p>"
     return f'<div class="acting" data-picture="{escape(name)}">{inlined}{told}{table}</div>'
 
 
