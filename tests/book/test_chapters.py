@@ -37,7 +37,13 @@ def each_chapter(test):
     return pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)(test)
 
 
-@each_chapter
+@pytest.mark.parametrize(
+    "chapter",
+    [  # that chapter fine-tunes a real encoder and searches it three times
+        pytest.param(path, id=path.stem, marks=[pytest.mark.long] * (path.stem == "python"))
+        for path in CHAPTERS
+    ],
+)
 def test_solutions_pass_and_say_so_and_blanks_fail(chapter, monkeypatch, capsys):
     monkeypatch.chdir(chapter.parent)
     cells = read_myst_markdown_notebook(chapter.read_text()).cells
