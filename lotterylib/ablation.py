@@ -18,7 +18,7 @@ from lotterylib.batches import Encoded, reading_batches
 from lotterylib.encoder import architecture_of
 from lotterylib.fast import gpu
 from lotterylib.fast.cpu import use_onednn
-from lotterylib.finetuning import Progress
+from lotterylib.finetuning import Progress, silent
 from lotterylib.gates import gated
 from lotterylib.scoring import EVALUATION_BATCH, decide, in_order, score_predictions
 from lotterylib.tasks import Task
@@ -26,7 +26,7 @@ from lotterylib.tasks import Task
 
 @torch.inference_mode()
 def ablate_heads(
-    model: PreTrainedModel, split: Encoded, task: Task, progress: Progress | None = None
+    model: PreTrainedModel, split: Encoded, task: Task, progress: Progress = silent
 ) -> np.ndarray:
     """The score of the model without each of its heads.
 
@@ -59,9 +59,8 @@ def ablate_heads(
                     known_layers(stack, outputs, place[0]),
                 ):
                     decisions[place].append(decide(model(**inputs).logits.float(), task))
-                if progress is not None:
-                    done = number + (place[0] * shape[1] + place[1] + 1) / heads.numel()
-                    progress(done / len(batches), f"without head {place[0] + 1}.{place[1] + 1}")
+                done = number + (place[0] * shape[1] + place[1] + 1) / heads.numel()
+                progress(done / len(batches), f"without head {place[0] + 1}.{place[1] + 1}")
     scores = [
         score_predictions(in_order(found, batches), split.labels.numpy(), task).metrics[task.metric]
         for found in decisions.values()

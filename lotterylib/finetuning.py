@@ -58,7 +58,7 @@ def train(
     recipe: Recipe,
     seed: int,
     subnetwork: WeightSubnetwork | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     part: tuple[float, float] = (0.0, 1.0),
 ) -> list[float]:
     """Train a model in place; the same seed gives the same weights on a CPU.
@@ -133,7 +133,7 @@ def train(
             scaler.step(optimizer)
             scaler.update()
             schedule.step()
-            if progress is not None and look:
+            if look:
                 progress(step / len(steps), f"loss {losses[-1]:.3f}")
     # The last step has no loss after it that would tell.
     finite = torch.stack([value.isfinite().all() for value in model.parameters()])

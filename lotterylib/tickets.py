@@ -27,7 +27,7 @@ from lotterylib.encoder import Shape, architecture_of, layers_of
 from lotterylib.errors import LotteryError
 from lotterylib.fast import gpu
 from lotterylib.fast.cpu import use_onednn
-from lotterylib.finetuning import Progress
+from lotterylib.finetuning import Progress, silent
 from lotterylib.gates import gated, remove
 from lotterylib.scoring import (
     EVALUATION_BATCH,
@@ -73,7 +73,7 @@ def score_all(
     model: PreTrainedModel,
     split: Encoded,
     task: Task,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     drop_empty_bias: bool = False,
 ) -> list[Score]:
     """The scores of all tickets of a fine-tuned model, as pruned.
@@ -105,8 +105,7 @@ def score_all(
             inputs, _ = split.batch(rows, model.device)
             for ticket, logits in _walk(model, variants, inputs):
                 found[ticket].append(decide(logits.float(), task))
-            if progress is not None:
-                progress(number / len(batches), f"{number} of {len(batches)} batches")
+            progress(number / len(batches), f"{number} of {len(batches)} batches")
     labels = split.labels.numpy()
     return [score_predictions(in_order(each, batches), labels, task) for each in found]
 
@@ -188,7 +187,7 @@ class Unit:
 
 
 def search_tickets(
-    model: PreTrainedModel, split: Encoded, task: Task, progress: Progress | None = None
+    model: PreTrainedModel, split: Encoded, task: Task, progress: Progress = silent
 ) -> list[Unit]:
     """What the paper's structured search picks where whole blocks are the units.
 
@@ -211,8 +210,7 @@ def search_tickets(
     for step in range(layers):
         attention, mlps, score = _measure(model, split, task, ticket)
         states.append(Unit(ticket, attention, mlps, score))
-        if progress is not None:
-            progress((step + 1) / layers, f"{2 * (layers - step)} units score {score:.3f}")
+        progress((step + 1) / layers, f"{2 * (layers - step)} units score {score:.3f}")
         for start, importance in ((0, attention), (layers, mlps)):
             left = [unit for unit in range(layers) if ticket >> (start + unit) & 1]
             ticket &= ~(1 << (start + min(left, key=importance.__getitem__)))

@@ -125,7 +125,6 @@ def read_task(given: str) -> Task:
         tuple("text of label" if name == "label" else name for name in spec.text),
         () if regression else _classes(spec, train),
         metric=spec.metric,
-        official_stop_metric="pearson_spearman" if regression else spec.metric,
         label_range=(-np.inf, np.inf),
         file=given,
     )

@@ -77,7 +77,6 @@ def test_decisions_depend_neither_on_the_company_nor_on_the_unit(trained, data):
     maps = data[0][:300]
     maps += [np.random.default_rng(0).random((n, n)) for n in (2, 128)]
     together = classify_by_cnn(trained, maps)
-    assert classify_by_cnn(trained, []).shape == (0,)
     assert together.dtype == np.int64
     assert together.tolist() == [int(classify_by_cnn(trained, [one])[0]) for one in maps]
     assert together.tolist() == classify_by_cnn(trained, [3.7 * one for one in maps]).tolist()
@@ -103,23 +102,5 @@ def test_what_is_no_saved_network_is_refused(trained, tmp_path):
         load_cnn(file)
     for arrays in ({"heads": torch.zeros(3)}, trained.state_dict()):  # without its accuracy
         save_file(arrays, file)
-        with pytest.raises(LotteryError, match="no classifier"):
+        with pytest.raises(LotteryError, match="not a readable classifier"):
             load_cnn(file)
-
-
-@pytest.mark.parametrize(
-    ("codes", "epochs", "words"),
-    [
-        (np.arange(24) % 5, 1, "25 attention maps but codes of shape"),
-        (np.full(25, 7), 1, "vertical, diagonal"),
-        (np.arange(25) % 5 - 1, 1, "whole number from 0"),
-        (np.array([0] * 24 + [1]), 1, "two of each pattern"),
-        (np.arange(25) % 5, 0, "epochs is 0"),
-    ],
-)
-def test_impossible_training_is_refused(data, codes, epochs, words):
-    with pytest.raises(LotteryError, match=words):
-        train_cnn(data[0][:25], codes, seed=0, epochs=epochs)
-    for count in (0, 24):
-        with pytest.raises(LotteryError, match="too few"):
-            train_cnn(data[0][:count], np.arange(count) % 5, seed=0, epochs=1)
