@@ -15,7 +15,7 @@ from torch import nn
 from transformers import BatchEncoding, PreTrainedModel
 
 from lotterylib.batches import Encoded, reading_batches
-from lotterylib.encoder import architecture_of
+from lotterylib.encoder import stack_of
 from lotterylib.fast import gpu
 from lotterylib.fast.cpu import use_onednn
 from lotterylib.finetuning import Progress, silent
@@ -28,22 +28,14 @@ from lotterylib.tasks import Task
 def ablate_heads(
     model: PreTrainedModel, split: Encoded, task: Task, progress: Progress = silent
 ) -> np.ndarray:
-    """The score of the model without each of its heads.
+    """The score of a fine-tuned model without each of its heads, float64[layers, heads], in the
+    metric that the paper reports.
 
     What comes before a head's layer does not change without it, so it is computed once per batch.
-
-    Args:
-        model: a fine-tuned model from which nothing has been removed; left in evaluation mode.
-        split: the examples that are scored, once per head.
-        task: it decides the metric, the one that the paper reports.
-        progress: told after every head of every batch.
-
-    Returns:
-        float64[layers, heads] of scores.
+    `progress` is told after every head of every batch.
     """
     use_onednn(model.eval())
-    stack = model.base_model.get_submodule(architecture_of(model).layers)
-    assert isinstance(stack, nn.ModuleList)
+    stack = stack_of(model)
     shape = (len(stack), model.config.num_attention_heads)
     decisions: dict[tuple[int, ...], list[torch.Tensor]] = {p: [] for p in np.ndindex(shape)}
     batches = reading_batches(split.lengths, EVALUATION_BATCH)
@@ -81,13 +73,7 @@ def _outputs(model: PreTrainedModel, stack: nn.ModuleList, inputs: BatchEncoding
 
 @contextmanager
 def known_layers(stack: nn.ModuleList, outputs: list[Any], count: int) -> Iterator[None]:
-    """Within it, the first layers give what they gave before.
-
-    Args:
-        stack: the layers of a model; it is whole again afterwards.
-        outputs: of each layer.
-        count: how many of them.
-    """
+    """Within it, so many first layers of a model give what they gave before, `outputs`."""
     layers = list(stack[:count])
     for number in range(count):
         stack[number] = _Known(outputs[number])

@@ -84,8 +84,7 @@ def agreement(masks: np.ndarray, permutations: int = 2000, seed: int = 0) -> Agr
 
     Args:
         masks: bool[seeds, items], True where an item survives; at least two seeds.
-        permutations: how many for `overlap_p`, which is (1 + as large) / (1 + permutations).
-        seed: of the permutations.
+        permutations, seed: of the test; `overlap_p` is (1 + as large) / (1 + permutations).
 
     Raises:
         LotteryError: fewer than two seeds.
@@ -123,11 +122,7 @@ def least_overlap_p(masks: np.ndarray, permutations: int = 2000) -> float:
     No masks of these sizes overlap more than those that lie within each other. Shuffled masks do so
     with a probability that follows from the sizes alone, and a test of so many permutations gives
     no value below 1 / (1 + permutations). Where the result is large (few items, or nearly all of
-    them kept), a large p-value says nothing about the masks.
-
-    Args:
-        masks: bool[seeds, items], True where an item survives; at least two seeds.
-        permutations: of the test.
+    them kept), a large p-value says nothing about the masks, bool[seeds, items].
     """
     sizes = sorted(int(size) for size in masks.sum(1))
     ways = [math.comb(masks.shape[1], size) for size in sizes[:-1]]
@@ -137,11 +132,7 @@ def least_overlap_p(masks: np.ndarray, permutations: int = 2000) -> float:
 
 
 def pairs_table(masks: np.ndarray, seeds: Sequence[int]) -> pd.DataFrame:
-    """Compare the masks of each two seeds.
-
-    Args:
-        masks: bool[seeds, items], True where an item survives.
-        seeds: what to call the rows of `masks`.
+    """Compare the masks of each two seeds, bool[seeds, items].
 
     Returns:
         One row per pair: the two seeds, their sizes, the items shared, how many random masks of

@@ -59,11 +59,8 @@ class Encoded:
     ) -> tuple[BatchEncoding, torch.Tensor]:
         """The model's inputs for these rows, padded to the longest of them, and their labels.
 
-        All tokens are moved to the device once; a batch is put together there, and nothing
-        waits for it.
-
-        Returns:
-            int64[rows, longest] by name, with `attention_mask`; labels as in `Encoded`.
+        All tokens are moved to the device once; a batch is put together there, and nothing waits
+        for it. Inputs are int64[rows, longest] by name, with `attention_mask`.
         """
         tokens, starts, lengths, labels = self._on(device)
         chosen = torch.as_tensor(rows).to(device, non_blocking=True)
@@ -110,12 +107,8 @@ def encode(
 ) -> Encoded:
     """Tokenize a split, cutting the longer text of a pair where the limit demands it.
 
-    Args:
-        split: with the task's text columns and `label`.
-        task: which columns.
-        tokenizer: of the encoder.
-        max_length: tokens per example at most (128 in the paper), or fewer where the tokenizer's
-            `model_max_length` is smaller.
+    The limit is `max_length` tokens (128 in the paper), or fewer where the tokenizer's
+    `model_max_length` is smaller.
     """
     texts = [list(split[column]) for column in task.columns]
     limit = min(max_length, tokenizer.model_max_length)
@@ -145,14 +138,10 @@ def load_encoded(path: Path, tokenizer: PreTrainedTokenizerBase) -> Encoded:
 def training_batches(
     lengths: Sequence[int], batch_size: int, order: BatchOrder, generator: torch.Generator
 ) -> list[list[int]]:
-    """One epoch of batches; each row stands in exactly one of them.
+    """One epoch of batches; each row stands in exactly one of them, and only one may be smaller.
 
-    Args:
-        lengths: tokens per row.
-        batch_size: rows in a batch; only one batch may be smaller.
-        order: "random", or "buckets": the shuffled rows are sorted by length within stretches of
-            50 batches, and the batches are shuffled again.
-        generator: the source of the shuffling.
+    "buckets" sorts the shuffled rows by length within stretches of 50 batches, and shuffles the
+    batches again. `lengths` has the tokens of each row.
     """
     rows = torch.randperm(len(lengths), generator=generator).tolist()
     if order == "buckets":

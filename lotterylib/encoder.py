@@ -173,14 +173,18 @@ def architecture_of(model: PreTrainedModel) -> Architecture:
     return ARCHITECTURES[model.config.model_type]
 
 
+def stack_of(model: PreTrainedModel) -> nn.ModuleList:
+    """The layers of an encoder with a task layer, as they stand in the model."""
+    return model.base_model.get_submodule(architecture_of(model).layers)  # type: ignore[return-value]
+
+
 def layers_of(model: PreTrainedModel) -> list[Layer]:
     """The layers of an encoder with a task layer, first to last."""
     architecture = architecture_of(model)
     names = ("attention", "query", "key", "value", "output", "mlp_in", "mlp_out")
-    modules = model.base_model.get_submodule(architecture.layers)
     return [
         Layer(module, *(module.get_submodule(getattr(architecture, name)) for name in names))  # type: ignore[arg-type]
-        for module in modules.children()
+        for module in stack_of(model)
     ]
 
 

@@ -54,8 +54,7 @@ def task_overlap(
     Args:
         subnetworks: of each task one per seed, in the same order of seeds; or one per task.
         part: "heads" or "mlps".
-        permutations: how many for `p`, which is (1 + as large) / (1 + permutations).
-        seed: of the permutations.
+        permutations, seed: of the test; `p` is (1 + as large) / (1 + permutations).
 
     Raises:
         LotteryError: tasks with different numbers of seeds.

@@ -115,12 +115,7 @@ def train_cnn(
 
 
 def classify_by_cnn(model: PatternCNN, maps: Sequence[np.ndarray]) -> np.ndarray:
-    """The pattern of each map: codes in `PATTERNS`, int64[maps].
-
-    Args:
-        model: a trained network.
-        maps: raw or norm-weighted, of any lengths, each float[n, n] without padding.
-    """
+    """The pattern of each map, float[n, n] without padding: codes in `PATTERNS`, int64[maps]."""
     return _decide(model, _reduced(maps))
 
 
@@ -131,11 +126,7 @@ def save_cnn(model: PatternCNN, path: Path) -> None:
 
 
 def load_cnn(path: Path) -> PatternCNN:
-    """Read what `save_cnn` wrote; it decides exactly as the one that was saved.
-
-    Raises:
-        LotteryError: the file is missing, damaged, or holds something else.
-    """
+    """Read what `save_cnn` wrote; a `LotteryError` if it cannot be read."""
     model = PatternCNN()
     try:
         model.load_state_dict(load_file(path))

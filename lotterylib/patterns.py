@@ -81,15 +81,11 @@ def features(attention: np.ndarray) -> Features:
 
 
 def classify_by_rules(maps: Sequence[np.ndarray]) -> np.ndarray:
-    """The pattern of each map by thresholds on four features, which were chosen on generated maps
-    and on the tuning half of the labelled ones. Weak spots: beside columns a faint but clean
-    diagonal counts; squares of under eight tokens pass for a diagonal.
+    """The pattern of each map, float[n, n] without padding: codes in `PATTERNS`, int64[maps].
 
-    Args:
-        maps: raw or norm-weighted, each float[n, n] without padding.
-
-    Returns:
-        Codes in `PATTERNS`, int64[maps].
+    The thresholds were chosen on generated maps and on the tuning half of the labelled ones. Weak
+    spots: beside columns a faint but clean diagonal counts; squares of under eight tokens pass for
+    a diagonal.
     """
     return np.array([PATTERNS.index(_rule(features(each))) for each in maps], dtype=np.int64)
 
@@ -144,9 +140,8 @@ def generate_maps(
     Args:
         count: of maps.
         seed: the same seed gives the same maps.
-        noise: the range from which each map draws its own, from 0 (the bare pattern) to below 1. It
-            sets the share of a background that has nothing to do with the pattern, and how much
-            single cells vary.
+        noise: the range from which each map draws its own, from 0 (the bare pattern) to below 1:
+            the share of a background without the pattern, and how much single cells vary.
         lengths: the fewest and the most tokens, at least 4.
 
     Returns:

@@ -25,11 +25,7 @@ Figure 2 prints (`eval_performance_analysis.ipynb`, cell 2)."""
 
 @dataclass(frozen=True, eq=False)
 class StructuredSubnetwork:
-    """Whole heads and MLPs that survive.
-
-    Attributes:
-        heads: bool[layers, heads], True where a head survives.
-        mlps: bool[layers].
+    """Whole heads and MLPs that survive: bool[layers, heads] and bool[layers].
 
     Raises:
         LotteryError: other shapes, or arrays that are not boolean.
@@ -59,9 +55,7 @@ class StructuredSubnetwork:
         )
 
     def complement(self, parts: Collection[Part] = ("heads", "mlps")) -> StructuredSubnetwork:
-        """What was pruned; a part that is not named stays as it is (the authors' inverted masks of
-        a search for heads alone keep every MLP).
-        """
+        """What was pruned; a part that is not named stays, as in the authors' inverted masks."""
         return StructuredSubnetwork(
             ~self.heads if "heads" in parts else self.heads,
             ~self.mlps if "mlps" in parts else self.mlps,
@@ -72,9 +66,7 @@ class StructuredSubnetwork:
         return self._kept(shape) / shape.encoder_parameters
 
     def printed_share(self, shape: Shape) -> float:
-        """The share as the titles of the paper's Figure 2 count it: of all parameters, embeddings
-        included, less a constant 0.21.
-        """
+        """As the titles of the paper's Figure 2 count it: the share of all parameters less 0.21."""
         removed = shape.encoder_parameters - self._kept(shape)
         return (shape.total - removed) / shape.total - TITLE_OFFSET
 
@@ -137,7 +129,7 @@ class WeightSubnetwork:
 
     def density(self, shape: Shape) -> float:
         """The share of the encoder's dense parameters that survive, 0 to 1; those that are never
-        ranked (the biases of the MLPs' second layers) survive always.
+        ranked survive always.
         """
         return (shape.encoder_parameters - self.capacity + self.size) / shape.encoder_parameters
 
@@ -175,11 +167,9 @@ def random_like(
 
     Args:
         good: the subnetwork whose size to match, heads and MLPs each for itself.
-        seed: of the draw.
+        seed, number: of the draw; several may be made under one seed.
         sampling: for structured subnetworks, exactly that size (paper) or each element with the
-            probability that gives it on average (authors' `create_random_masks.ipynb`). Single
-            weights are always drawn exactly.
-        number: of the draw, where several are made under one seed.
+            probability that gives it on average (authors' `create_random_masks.ipynb`).
     """
     draw = _generator(seed, 1, number)
     if isinstance(good, WeightSubnetwork):
@@ -202,8 +192,7 @@ def bad_like(good: Subnetwork, seed: int, number: int = 0) -> Subnetwork:
 
     Args:
         good: the subnetwork whose size to match, heads and MLPs each for itself.
-        seed: of the draw.
-        number: of the draw, where several are made under one seed.
+        seed, number: of the draw; several may be made under one seed.
     """
     draw = _generator(seed, 2, number)
     if isinstance(good, WeightSubnetwork):
@@ -216,13 +205,11 @@ def _generator(seed: int, kind: int, number: int) -> np.random.Generator:
 
 
 def head_and_mlp_survival(subnetwork: Subnetwork, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
-    """The share of each head and each MLP that survives, for the paper's survival heatmaps.
+    """The share of each head and each MLP that survives, for the paper's survival heatmaps:
+    float64[layers, heads] and float64[layers], from 0 to 1.
 
     For weights, a head is its rows of W_Q, W_K, W_V with their biases and its columns of W_O; an
     MLP is both of its dense layers (authors' `global_magnitude_pruning_heatmaps.ipynb`).
-
-    Returns:
-        float64[layers, heads] and float64[layers], from 0 to 1.
     """
     if isinstance(subnetwork, StructuredSubnetwork):
         return subnetwork.heads.astype(float), subnetwork.mlps.astype(float)

@@ -19,9 +19,6 @@ from lotterylib.subnetworks import StructuredSubnetwork
 def super_survivors(good: Sequence[StructuredSubnetwork]) -> StructuredSubnetwork:
     """The heads and MLPs that survive in all seeds; there may be none.
 
-    Args:
-        good: the good subnetworks of one task, one per seed, at least two.
-
     Raises:
         LotteryError: fewer than two subnetworks.
     """
@@ -29,7 +26,7 @@ def super_survivors(good: Sequence[StructuredSubnetwork]) -> StructuredSubnetwor
         raise LotteryError(
             f"Super-survivors need the subnetworks of at least two seeds, not of {len(good)}."
         )
-    return _by_part(good, lambda kept: kept.all(axis=0))
+    return _by_part(good, lambda kept: np.all(kept, axis=0))
 
 
 def bad_super(good: Sequence[StructuredSubnetwork], seed: int) -> StructuredSubnetwork:
@@ -38,15 +35,11 @@ def bad_super(good: Sequence[StructuredSubnetwork], seed: int) -> StructuredSubn
     Where these are too few, all of them are taken, then elements that some seeds prune, and only
     then super-survivors. (Where even the first two are too few, the authors draw from both the
     others at random, so that their bad subnetwork then holds more super-survivors than it must.)
-
-    Args:
-        good: the good subnetworks of one task, one per seed, at least two.
-        seed: of the draw.
     """
     draw = np.random.default_rng([seed, 3])
 
     def choose(kept: np.ndarray) -> np.ndarray:
-        always, never = kept.all(axis=0), ~kept.any(axis=0)
+        always, never = np.all(kept, axis=0), ~np.any(kept, axis=0)
         return _draw(always.sum(), [never, ~always & ~never, always], draw)
 
     return _by_part(good, choose)
@@ -56,15 +49,11 @@ def random_super(good: Sequence[StructuredSubnetwork], seed: int) -> StructuredS
     """As many heads and as many MLPs as super-survivors, drawn from those that are neither
     super-survivors nor in the bad subnetwork of this seed; topped up from both at random where
     these are too few.
-
-    Args:
-        good: the good subnetworks of one task, one per seed, at least two.
-        seed: of the draw, and of the bad subnetwork to keep out of.
     """
     draw = np.random.default_rng([seed, 4])
 
     def choose(kept: np.ndarray) -> np.ndarray:
-        always, bad = kept[:-1].all(axis=0), kept[-1]
+        always, bad = np.all(kept[:-1], axis=0), kept[-1]
         return _draw(always.sum(), [~always & ~bad, always | bad], draw)
 
     return _by_part([*good, bad_super(good, seed)], choose)

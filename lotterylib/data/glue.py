@@ -20,7 +20,7 @@ from datasets import Dataset
 from lotterylib.data import custom
 from lotterylib.data.files import check_directory
 from lotterylib.data.grammar import generate
-from lotterylib.data.tables import Table, coded, from_dataset, load_hub, read_table, read_tables
+from lotterylib.data.tables import Table, coded, from_dataset, joined, load_hub, read_table
 from lotterylib.errors import LotteryError, line_of
 from lotterylib.tasks import Task
 
@@ -42,11 +42,10 @@ class TaskData:
 
     Attributes:
         train, dev: the splits, cut to the budget.
-        origin: where they come from, whether they are all there is, and whether a split has only
-            one label, so that metrics say little; for people.
-        fingerprint: a hash over texts and labels of both splits, in order.
-        classes: class names of a task of one's own, read from its training rows; part of the
-            fingerprint.
+        origin: for people: where they come from, whether they are all there is, and whether a split
+            has only one label, so that metrics say little.
+        fingerprint: a hash over texts and labels of both splits, in order, and over the classes.
+        classes: class names of a task of one's own, read from its training rows.
     """
 
     train: Dataset
@@ -64,8 +63,7 @@ def load_data(
     Args:
         task: which.
         data_dir: a GLUE directory; empty for the hub, or if the task is bundled or one's own.
-        train_rows: how many training rows to draw at most, always the same ones; 0 for all.
-        dev_rows: likewise for the dev split.
+        train_rows, dev_rows: how many rows to draw at most, always the same ones; 0 for all.
         sampling_seed: which rows those are; it is not the seed of a run.
 
     Raises:
@@ -101,14 +99,8 @@ def load_data(
 def held_out(data: TaskData) -> TaskData:
     """A slice of the training rows in place of dev, and the rest of them to train on.
 
-    What is chosen by scores on it (a learning rate, say) has not seen the dev set.
-
-    Args:
-        data: all of a task's examples.
-
-    Returns:
-        The slice as `dev`, a fifth of the training rows, at most 1,000 and always the same; the
-        others as `train`.
+    What is chosen by scores on it (a learning rate, say) has not seen the dev set. The slice is a
+    fifth of the training rows, at most 1,000, and always the same.
     """
     count = max(1, min(SLICE_ROWS, len(data.train) // 5))
     chosen = np.random.default_rng(SLICE_SEED).choice(len(data.train), count, replace=False)
@@ -147,7 +139,10 @@ def _from_directory(task: Task, root: Path) -> tuple[Table, Table, str]:
         if any(_visible(folder, "*.parquet")) or (folder / "train").is_dir():
             files = [_parquet(folder, split) for split in ("train", task.dev_split)]
             columns = [*task.columns, "label"]
-            train, dev = (read_tables(each, columns, classes=task.labels) for each in files)
+            train, dev = (
+                joined([read_table(file, columns, classes=task.labels) for file in each])
+                for each in files
+            )
             notes = [each[0].stem for each in files if "_subset" in each[0].stem]
             return train, dev, origin + f" (only a part of it: {', '.join(notes)})" * bool(notes)
     for folder in folders:

@@ -14,7 +14,6 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache
-from itertools import chain
 from numbers import Number
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,17 +67,12 @@ class Table:
         return replace(self, columns=dict(zip(names, self.columns.values(), strict=True)))
 
 
-def read_tables(files: Sequence[Path], columns: Sequence[str], **options: Any) -> Table:
-    """Read columns of files, one after the other; see `read_table`."""
-    return joined([read_table(file, columns, **options) for file in files])
-
-
 def joined(parts: Sequence[Table]) -> Table:
     """The rows of tables of the same columns, one table after the other."""
     columns = {
-        name: list(chain(*(part.columns[name] for part in parts))) for name in parts[0].columns
+        name: [value for part in parts for value in part.columns[name]] for name in parts[0].columns
     }
-    places = list(chain(*(part.places for part in parts)))
+    places = [place for part in parts for place in part.places]
     return Table(columns, places, sum(part.short for part in parts))
 
 
@@ -89,11 +83,10 @@ def read_table(
     classes: Collection[str] = (),
     spare_short: bool = False,
 ) -> Table:
-    """Read columns of a file; its name tells the kind.
+    """Read columns of a file with an ending in `SUFFIXES`, which tells its kind.
 
     Args:
-        file: with an ending in `SUFFIXES`.
-        columns: the names of those to read.
+        file, columns: what to read.
         header: the names of all columns, for a TSV file whose first line holds none.
         classes: where a parquet file names the classes behind its codes, names other than these
             are not taken; empty to take any.
@@ -106,7 +99,8 @@ def read_table(
     kind = file.suffix.lower()
     if kind not in SUFFIXES:
         raise LotteryError(
-            f"{file} is of no kind that is read: names end with {_listed(SUFFIXES)}."
+            f"{file} is of no kind that is read: names end with {', '.join(SUFFIXES[:-1])} or "
+            f"{SUFFIXES[-1]}."
         )
     if not file.is_file():
         raise LotteryError(f"The file {file} is missing.")
@@ -158,12 +152,8 @@ def label_texts(table: Table) -> list[str]:
 def load_hub(*names: str) -> DatasetDict:
     """Load a data set of the Hugging Face hub; where the hub cannot be reached, from the cache.
 
-    One question with a timeout of 5 s tells which; `datasets` alone would try for longer. The last
-    two data sets are kept.
-
-    Raises:
-        ConnectionError: the hub cannot be reached, and the cache has it not; it says why.
-        Exception: whatever `datasets.load_dataset` raises.
+    One question with a timeout of 5 s tells which; `datasets` alone would try for longer. A
+    ConnectionError says why neither can be; otherwise it raises what `datasets` does.
     """
     import datasets
     import huggingface_hub
@@ -224,11 +214,6 @@ def _is_text(value: object) -> bool:
         return isinstance(value, str) and bool(value.encode() or True)
     except UnicodeEncodeError:
         return False
-
-
-def _listed(names: Iterable[str]) -> str:
-    *most, last = names
-    return f"{', '.join(most)} or {last}"
 
 
 def _check_columns(where: object, wanted: Sequence[str], there: Sequence[str]) -> None:
@@ -336,15 +321,14 @@ def _read_parquet(file: Path, columns: Sequence[str], classes: Collection[str]) 
 
     try:
         schema = pyarrow.parquet.read_schema(file)
-    except Exception as error:  # whatever a damaged file leads Arrow to
-        raise LotteryError(f"{file} cannot be read as parquet: {error}.") from None
-    _check_columns(file, columns, schema.names)
-    try:
+        _check_columns(file, columns, schema.names)
         table = pyarrow.parquet.read_table(file, columns=list(columns))
         found = {name: table[name].to_pylist() for name in columns}
         told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = told.get("info", {}).get("features", {})
-    except Exception as error:
+    except LotteryError:
+        raise
+    except Exception as error:  # whatever a damaged file leads Arrow to
         raise LotteryError(f"{file} cannot be read as parquet: {error}.") from None
     for name in columns:
         names = features.get(name, {}).get("names") or []

@@ -102,7 +102,7 @@ def test_steps_wait_for_nothing(as_on_a_gpu, tiny_model, encoded):
 
 def test_waiting_would_be_noticed(as_on_a_gpu, tiny_model, encoded, monkeypatch):
     model, split = tiny_model("similarity"), encoded("similarity", 48, "train")
-    monkeypatch.setattr(gpu, "_FETCH_INTERVAL", 1)
+    monkeypatch.setattr(gpu, "FETCH_INTERVAL", 1)
     with Waits() as looking:
         train(model, split, TASK, Recipe(1e-3, epochs=1, batch_size=8), 0)
     assert looking.found["tolist"] - SHUFFLES == 6

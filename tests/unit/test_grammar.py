@@ -172,16 +172,3 @@ def test_labels_follow_rules_read_off_the_sentences():
             assert label == int(narrower == (first[0] == "Some"))
             narrowed.add((first[0], label))
     assert len(narrowed) == 6
-
-
-@pytest.mark.parametrize(
-    ("task", "split", "rows", "message"),
-    [
-        ("poetry", "train", 5, "Unknown task 'poetry'"),
-        ("similarity", "test", 5, "Unknown split 'test'"),
-        ("similarity", "train", 0, "at least 1 row, not 0"),
-    ],
-)
-def test_a_wrong_argument_is_named(task, split, rows, message):
-    with pytest.raises(ValueError, match=message):
-        generate(task, split, rows)

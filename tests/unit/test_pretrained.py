@@ -59,7 +59,7 @@ def test_rows_are_keyed_by_their_names():
     assert ENCODERS["bert-base-uncased"].learning_rate == 2e-5
     tiny = find_encoder("tiny")
     assert (tiny.directory, tiny.sha256) == (None, "")
-    assert tiny.architecture is ARCHITECTURES["bert"]
+    assert tiny.model_type == "bert"
 
 
 @pytest.mark.parametrize(("given", "near"), [("Tiny", "tiny"), ("roberta_base", "roberta-base")])
@@ -72,7 +72,7 @@ def test_a_model_directory_is_found_by_any_path(model_directory, monkeypatch):
     folder = model_directory(config='{"model_type": "distilbert"}')
     encoder = find_encoder(str(folder))
     assert (encoder.name, encoder.directory, encoder.learning_rate) == ("my-bert", folder, 2e-5)
-    assert encoder.architecture is ARCHITECTURES["distilbert"]
+    assert encoder.model_type == "distilbert"
     monkeypatch.chdir(folder)
     assert find_encoder(".").name == "my-bert"
     monkeypatch.chdir(folder.parent)
