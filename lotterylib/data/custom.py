@@ -17,14 +17,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lotterylib.data.files import read_yaml
 from lotterylib.data.tables import (
     SUFFIXES,
-    Table,
     coded,
     from_dataset,
     joined,
@@ -34,6 +33,9 @@ from lotterylib.data.tables import (
 )
 from lotterylib.errors import LotteryError, line_of, unknown
 from lotterylib.tasks import TASKS, Task, find_task
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 KEYS = {
     "name": "of the task, for its folder: up to 40 of a-z, 0-9, - and _",
@@ -124,7 +126,7 @@ def read_task(given: str) -> Task:
     return task
 
 
-def load(task: Task) -> tuple[Table, Table, str]:
+def load(task: Task) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     """The training and dev rows of a task of one's own, and where they come from."""
     spec = read_task_file(task.file)
     train = _read(spec, spec.train)
@@ -139,14 +141,14 @@ def load(task: Task) -> tuple[Table, Table, str]:
     held = np.random.default_rng(spec.seed).permutation(len(train))[:count]
     rest = np.setdiff1d(np.arange(len(train)), held)
     origin += f"; {spec.dev:.0%} of the training rows, drawn by seed {spec.seed}, are dev"
-    train, dev = train.take(rest.tolist()), train.take(sorted(held.tolist()))
+    train, dev = train.iloc[rest], train.iloc[np.sort(held)]
     return train, dev, origin + _repeated(train, dev, spec.text)
 
 
-def _repeated(train: Table, dev: Table, texts: Sequence[str]) -> str:
+def _repeated(train: pd.DataFrame, dev: pd.DataFrame, texts: Sequence[str]) -> str:
     """How many dev rows have texts that stand in training too, to be appended to the origin."""
-    seen = set(zip(*(train.columns[name] for name in texts), strict=True))
-    count = sum(row in seen for row in zip(*(dev.columns[name] for name in texts), strict=True))
+    seen = set(train[[*texts]].itertuples(index=False, name=None))
+    count = sum(row in seen for row in dev[[*texts]].itertuples(index=False, name=None))
     return f"; {count} of {len(dev)} dev rows have texts of training rows" if count else ""
 
 
@@ -228,7 +230,7 @@ def _dev(values: Mapping[str, Any], hub: Sequence[str], wrong: Any) -> tuple[str
     return _texts({"dev": dev}, "dev", 0, wrong)
 
 
-def _read(spec: TaskFile, names: Sequence[str]) -> Table:
+def _read(spec: TaskFile, names: Sequence[str]) -> pd.DataFrame:
     """Texts and labels of files, or of splits of a data set on the hub."""
     columns = [*spec.text, spec.label]
     if spec.hub:
@@ -249,7 +251,7 @@ def _read(spec: TaskFile, names: Sequence[str]) -> Table:
     return joined([read_table(file, columns) for file in files])
 
 
-def _from_hub(spec: TaskFile, names: Sequence[str], columns: Sequence[str]) -> Table:
+def _from_hub(spec: TaskFile, names: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:
     from datasets.exceptions import DatasetNotFoundError
 
     source = " ".join(spec.hub)
@@ -270,10 +272,10 @@ def _from_hub(spec: TaskFile, names: Sequence[str], columns: Sequence[str]) -> T
     return joined([from_dataset(loaded[name], columns, f"{source}, {name}") for name in names])
 
 
-def _classes(spec: TaskFile, table: Table) -> tuple[str, ...]:
+def _classes(spec: TaskFile, table: pd.DataFrame) -> tuple[str, ...]:
     labels = label_texts(table)
     if "" in labels:
-        raise LotteryError(f"{table.where(labels.index(''))}: the row has no {spec.label!r}.")
+        raise LotteryError(f"{table.index[labels.index('')]}: the row has no {spec.label!r}.")
     found = sorted(set(labels))
     told = f"{spec.file}: the label column {spec.label!r} holds"
     if len(found) < 2:
@@ -291,7 +293,7 @@ def _classes(spec: TaskFile, table: Table) -> tuple[str, ...]:
     for row, label in enumerate(labels):
         if re.fullmatch(r"[+-]?\d*\.\d+", label):
             raise LotteryError(
-                f"{table.where(row)}: the label {label} is no class but a number; for numbers "
+                f"{table.index[row]}: the label {label} is no class but a number; for numbers "
                 "choose metric: pearson."
             )
     if spec.metric == "f1" and len(found) > 2:

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from datasets import Dataset
 
 from lotterylib.data import custom
 from lotterylib.data.files import check_directory
 from lotterylib.data.grammar import generate
-from lotterylib.data.tables import Table, coded, from_dataset, joined, load_hub, read_table
+from lotterylib.data.tables import coded, from_dataset, load_hub, read_table
 from lotterylib.errors import LotteryError, line_of
 from lotterylib.tasks import Task
 
@@ -111,7 +112,7 @@ def held_out(data: TaskData) -> TaskData:
     return TaskData(rest, slice_, origin, fingerprint, data.classes)
 
 
-def _from_hub(task: Task) -> tuple[Table, Table, str]:
+def _from_hub(task: Task) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     try:
         loaded = load_hub("nyu-mll/glue", task.name)
     except Exception as error:  # the hub's own, those of HTTP and of proxies, of the disk, ...
@@ -128,7 +129,7 @@ def _from_hub(task: Task) -> tuple[Table, Table, str]:
     return train, dev, "nyu-mll/glue from the Hugging Face hub"
 
 
-def _from_directory(task: Task, root: Path) -> tuple[Table, Table, str]:
+def _from_directory(task: Task, root: Path) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     folders = [
         folder
         for folder in sorted(root.iterdir(), key=lambda each: (each.name != task.name, each.name))
@@ -140,7 +141,7 @@ def _from_directory(task: Task, root: Path) -> tuple[Table, Table, str]:
             files = [_parquet(folder, split) for split in ("train", task.dev_split)]
             columns = [*task.columns, "label"]
             train, dev = (
-                joined([read_table(file, columns, classes=task.labels) for file in each])
+                pd.concat([read_table(file, columns, classes=task.labels) for file in each])
                 for each in files
             )
             notes = [each[0].stem for each in files if "_subset" in each[0].stem]
@@ -149,7 +150,7 @@ def _from_directory(task: Task, root: Path) -> tuple[Table, Table, str]:
         if any(_visible(folder, "*.tsv")) or folder.name == task.tsv_folder:
             suffix = task.dev_split.replace("validation", "dev")
             train, dev = (_read_tsv(folder / f"{name}.tsv", task) for name in ("train", suffix))
-            if short := train.short + dev.short:
+            if short := train.attrs["short"] + dev.attrs["short"]:
                 origin += f" ({short} rows that are cut short were left out)"
             return train, dev, origin
     raise LotteryError(
@@ -189,11 +190,10 @@ def _parquet(folder: Path, split: str) -> list[Path]:
     return found
 
 
-def _read_tsv(file: Path, task: Task) -> Table:
+def _read_tsv(file: Path, task: Task) -> pd.DataFrame:
     columns = _TSV_COLUMNS.get(task.name, (*task.columns, "label"))
     header = ("source", "label", "mark", "sentence") if task.name == "cola" else ()
-    table = read_table(file, columns, header, spare_short=task.name == "qqp")
-    return table.named([*task.columns, "label"])
+    return read_table(file, columns, header, spare_short=task.name == "qqp")
 
 
 def _draw(split: Dataset, rows: int, seed: int) -> Dataset:

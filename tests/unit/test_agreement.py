@@ -120,15 +120,6 @@ def test_cochran_tests_counts_and_not_which_items_are_kept():
     assert two.cochran_p == pytest.approx(stats.chi2.sf(two.cochran_q, 1))
 
 
-def test_seeds_that_agree_on_everything():
-    same = agreement(masks_of("1101000 1101000 1101000"), permutations=500)
-    assert (same.kappa, same.kappa_low, same.kappa_high, same.alpha) == (1, 1, 1, 1)
-    assert np.isnan([same.cochran_q, same.cochran_p]).all()
-    assert (same.similar_pairs, same.identical_pairs, same.pairs) == (0, 3, 3)
-    assert (same.jaccard, same.overlap) == (1, 3)
-    assert same.overlap_p < 0.01
-
-
 @pytest.mark.parametrize("rows", ["11000 10100 11010", "11100 11000"])
 def test_the_permutation_test_is_near_the_exact_one_and_of_its_seed(rows):
     masks = masks_of(rows)

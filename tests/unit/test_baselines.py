@@ -238,22 +238,6 @@ def test_only_the_word_embeddings_play_a_part_and_nothing_is_trained(
         assert changed != score
 
 
-def test_a_seed_decides_a_bilstm_and_the_global_generator_is_left_alone(tiny_model, encoded):
-    task, model = find_task("similarity"), tiny_model("similarity")
-    train, dev = encoded("similarity", 32, "train"), encoded("similarity", 12)
-    told, scores = [], []
-    for state, seed in ((1, 0), (2, 0), (2, 1)):
-        torch.manual_seed(state)
-        before = torch.get_rng_state()
-        note = lambda *news: told.append(news)  # noqa: E731
-        scores.append(bilstm_score(model, train, dev, task, note, seed))
-        assert torch.equal(torch.get_rng_state(), before)
-    assert scores[0] == scores[1] != scores[2]
-    shares, words = zip(*told, strict=True)
-    assert shares[:8] == pytest.approx([step / 8 for step in range(1, 9)])  # 2 batches, 4 epochs
-    assert words[0].startswith("loss ")
-
-
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("family", ["bert", "roberta"])
 def test_an_empty_text_and_a_single_class_are_no_traceback(family, family_model):

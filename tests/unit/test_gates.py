@@ -135,17 +135,6 @@ def test_gates_of_other_shapes_are_refused(heads, mlps, family_model):
         pass
 
 
-@pytest.mark.parametrize("shape", [(LAYERS, HEADS + 1), (LAYERS - 1, HEADS)])
-def test_removal_of_another_shape_is_refused_and_removes_nothing(
-    shape, family_model, family_inputs
-):
-    model = family_model("bert")
-    plain = logits(model, family_inputs(model))
-    with pytest.raises(LotteryError, match="does not fit"):
-        remove(model, drawn(1, *shape))
-    assert torch.equal(logits(model, family_inputs(model)), plain)
-
-
 def random_mask(model):
     draw = np.random.default_rng(0)
     return WeightSubnetwork(
