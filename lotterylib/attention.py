@@ -69,18 +69,16 @@ def maps_of(
     slices: Slices = "columns",
     token_types: bool = True,
 ) -> list[np.ndarray]:
-    """The maps of chosen examples of a split, each cut to its own tokens.
+    """The maps of chosen examples of a split, each cut to its own tokens, as in `attention_maps`.
 
     Args:
-        model: as for `attention_maps`; also within `gates.gated`, with gates for all examples.
-        encoded: the split.
-        rows: which examples, in any order.
-        norm_weighted, slices: as for `attention_maps`.
+        model, norm_weighted, slices: as for `attention_maps`; gates are for all examples.
+        encoded, rows: the split, and which of its examples, in any order.
         token_types: whether the model learns which text of a pair a token belongs to. The authors'
             `head_classification.ipynb` left that out.
 
     Returns:
-        Per example float32[layers, heads, n, n] with its n tokens, in the order of `rows`.
+        Per row float32[layers, heads, n, n] with its n tokens.
     """
     found: dict[int, np.ndarray] = {}
     for places in reading_batches([encoded.lengths[row] for row in rows], _BATCH):

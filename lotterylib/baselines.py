@@ -103,15 +103,8 @@ def bilstm_score(
     The table of embeddings is divided by its standard deviation. The BiLSTM's states are maximised
     over the tokens of each text, to [2 * units] numbers, the texts of a pair are combined as in
     `bag_of_embeddings_score`, and a small network of one hidden layer gives the logits. The score
-    is that after the last epoch; no dev score is used to choose one.
-
-    Args:
-        model: whose word embeddings are read; nothing else of it is used, nothing changed.
-        train: what the BiLSTM is trained on.
-        dev: what it is scored on.
-        task: classification or regression, of single texts or pairs.
-        progress: told after every step.
-        seed: of the weights and the order of examples. PyTorch's global generator stays.
+    is that after the last epoch; no dev score is used to choose one. `seed` is of the weights and
+    of the order of examples. PyTorch's global generator is left as it was.
     """
     order = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():

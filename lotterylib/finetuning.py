@@ -67,9 +67,7 @@ def train(
 
     Args:
         model: left in evaluation mode.
-        split: the training examples.
-        task: it decides the loss.
-        recipe: how.
+        split, task, recipe: the examples, what decides the loss, and how to train.
         seed: of the order of examples and of dropout. PyTorch's global generator is left as it was.
         subnetwork: weights outside it are set to zero before the first step and stay zero.
         progress: told after every step, on a GPU less often.

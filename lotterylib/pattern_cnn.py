@@ -4,8 +4,7 @@ After the authors' `classify_attention_patterns.py`: six 3x3 convolutions with R
 32, 64 and 64 channels, maxima of 2x2 cells between the pairs, a 1x1 convolution to 16 channels, the
 average over the map, a 1x1 convolution to the classes. The authors pad training maps to the largest
 one and crop at inference. Here the brightness of every map is reduced to 16x16 cells, each the
-maximum of its part of the map, which keeps thin lines. Of what was tried (batches of one length,
-means, bilinear resizing, 24 and 32 cells) it did best on real maps and cost least.
+maximum of its part of the map, which keeps thin lines.
 """
 
 from __future__ import annotations
@@ -81,8 +80,6 @@ def train_cnn(
         maps: raw or norm-weighted, each float[n, n] without padding.
         codes: int64[maps], places in `PATTERNS`.
         seed: of weights, split and order; PyTorch's global generator is left as it was.
-        epochs: passes, at least 1.
-        progress: told after every epoch.
 
     Returns:
         The network of the best epoch (the first of equals), on the CPU, in evaluation mode.

@@ -18,16 +18,11 @@ PATTERNS = ("vertical", "diagonal", "vertical+diagonal", "block", "heterogeneous
 
 
 def brightness(attention: np.ndarray) -> np.ndarray:
-    """A map as a reader sees it: divided by its n/2-th largest cell and cut at 1.
+    """A map as a reader sees it, float32[n, n]: divided by its n/2-th largest cell and cut at 1.
 
     Half a column or half a diagonal of equal cells is then fully bright whatever the length of the
-    example, and neither a few outliers nor the unit of a norm-weighted map matter.
-
-    Args:
-        attention: float[n, n] of values from 0, rows attending to columns, n at least 2.
-
-    Returns:
-        float32[n, n] from 0 to 1; zero throughout where the map is.
+    example, and neither a few outliers nor the unit of a norm-weighted map matter. Maps are
+    float[n, n] of values from 0, rows attending to columns, n at least 2.
     """
     attention = np.asarray(attention, dtype=np.float32)
     rank = attention.size - len(attention) // 2

@@ -26,8 +26,7 @@ class Task:
         metric: the metric that the paper reports.
         dev_split: the split that GLUE calls dev.
         tsv_folder: the folder in GLUE's own download; empty for other tasks.
-        label_range: lowest and highest label of a regression task; infinite for a task of one's
-            own.
+        label_range: lowest and highest label of a regression task.
         warning: what a reader must know before believing a number on this task.
         sizes: training and dev examples in GLUE; zeros for all others.
         file: the task file, as it was given; empty for the tasks of the library.

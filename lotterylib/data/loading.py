@@ -83,14 +83,9 @@ def load_model(encoder: Encoder, task: Task, seed: int, pretrained: bool = True)
     """The pre-trained encoder under a fresh task layer, or one of its shape that never learnt.
 
     The task layer depends on `seed` alone, so a subnetwork that is retrained later starts from the
-    same one (paper, section 4.2). PyTorch's global generator is left as it was.
-
-    Args:
-        encoder: a verified encoder.
-        task: it decides the number of logits.
-        seed: of the task layer (and of every weight, where none is pre-trained).
-        pretrained: False for fresh weights throughout, embeddings included, drawn as the encoder's
-            configuration says: the paper's randomly initialised BERT (section 4.3, table 2).
+    same one (paper, section 4.2). PyTorch's global generator is left as it was. Without
+    `pretrained` all weights are fresh, embeddings included, drawn as the encoder's configuration
+    says: the paper's randomly initialised BERT (section 4.3, table 2).
 
     Returns:
         A float32 model in evaluation mode on the CPU.
