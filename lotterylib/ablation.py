@@ -15,10 +15,10 @@ from torch import nn
 from transformers import BatchEncoding, PreTrainedModel
 
 from lotterylib.batches import Encoded, reading_batches
-from lotterylib.encoder import architecture_of
+from lotterylib.encoder import stack_of
 from lotterylib.fast import gpu
 from lotterylib.fast.cpu import use_onednn
-from lotterylib.finetuning import Progress
+from lotterylib.finetuning import Progress, silent
 from lotterylib.gates import gated
 from lotterylib.scoring import EVALUATION_BATCH, decide, in_order, score_predictions
 from lotterylib.tasks import Task
@@ -26,24 +26,16 @@ from lotterylib.tasks import Task
 
 @torch.inference_mode()
 def ablate_heads(
-    model: PreTrainedModel, split: Encoded, task: Task, progress: Progress | None = None
+    model: PreTrainedModel, split: Encoded, task: Task, progress: Progress = silent
 ) -> np.ndarray:
-    """The score of the model without each of its heads.
+    """The score of a fine-tuned model without each of its heads, float64[layers, heads], in the
+    metric that the paper reports.
 
     What comes before a head's layer does not change without it, so it is computed once per batch.
-
-    Args:
-        model: a fine-tuned model from which nothing has been removed; left in evaluation mode.
-        split: the examples that are scored, once per head.
-        task: it decides the metric, the one that the paper reports.
-        progress: told after every head of every batch.
-
-    Returns:
-        float64[layers, heads] of scores.
+    `progress` is told after every head of every batch.
     """
     use_onednn(model.eval())
-    stack = model.base_model.get_submodule(architecture_of(model).layers)
-    assert isinstance(stack, nn.ModuleList)
+    stack = stack_of(model)
     shape = (len(stack), model.config.num_attention_heads)
     decisions: dict[tuple[int, ...], list[torch.Tensor]] = {p: [] for p in np.ndindex(shape)}
     batches = reading_batches(split.lengths, EVALUATION_BATCH)
@@ -59,9 +51,8 @@ def ablate_heads(
                     known_layers(stack, outputs, place[0]),
                 ):
                     decisions[place].append(decide(model(**inputs).logits.float(), task))
-                if progress is not None:
-                    done = number + (place[0] * shape[1] + place[1] + 1) / heads.numel()
-                    progress(done / len(batches), f"without head {place[0] + 1}.{place[1] + 1}")
+                done = number + (place[0] * shape[1] + place[1] + 1) / heads.numel()
+                progress(done / len(batches), f"without head {place[0] + 1}.{place[1] + 1}")
     scores = [
         score_predictions(in_order(found, batches), split.labels.numpy(), task).metrics[task.metric]
         for found in decisions.values()
@@ -82,13 +73,7 @@ def _outputs(model: PreTrainedModel, stack: nn.ModuleList, inputs: BatchEncoding
 
 @contextmanager
 def known_layers(stack: nn.ModuleList, outputs: list[Any], count: int) -> Iterator[None]:
-    """Within it, the first layers give what they gave before.
-
-    Args:
-        stack: the layers of a model; it is whole again afterwards.
-        outputs: of each layer.
-        count: how many of them.
-    """
+    """Within it, so many first layers of a model give what they gave before, `outputs`."""
     layers = list(stack[:count])
     for number in range(count):
         stack[number] = _Known(outputs[number])

@@ -21,7 +21,7 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import cochrans_q
 from statsmodels.stats.inter_rater import fleiss_kappa
 
-from lotterylib.errors import LotteryError, unknown
+from lotterylib.errors import LotteryError
 from lotterylib.subnetworks import StructuredSubnetwork
 
 Part = Literal["heads", "mlps"]
@@ -39,28 +39,25 @@ class Agreement:
         items, seeds: what was compared.
         kappa: Fleiss' kappa, from -1/(seeds-1) to 1; undefined where every seed keeps every item
             or every seed prunes every item, because chance then agrees as well.
-        kappa_low, kappa_high: its 95 % interval over items: the jackknife's standard error, leaving
-            one item out at a time, and Student's t with items - 1 degrees of freedom, cut to the
-            possible range. It tells how well so many items determine kappa, not what other seeds
-            would give. With 12 items it is too narrow (it held the true value about 9 times in 10
-            where this was simulated); a percentile bootstrap was narrower still.
+        kappa_low, kappa_high: its 95 % interval over items: the jackknife's standard error and
+            Student's t with items - 1 degrees of freedom, cut to the possible range. It tells how
+            well so many items determine kappa, not what other seeds would give. With 12 items it is
+            too narrow: in a simulation it held the true value about 9 times in 10.
         alpha: Krippendorff's nominal alpha, kappa + (1 - kappa) / (items * seeds).
-        cochran_q, cochran_p: Cochran's Q with its asymptotic p-value. It tests whether the seeds
-            keep equally many items. Seeds that keep as many but quite other items pass it.
-            Undefined where all masks are the same.
-        similar_pairs: of all pairs of seeds, those for which the same test on the two (McNemar's,
-            without continuity correction) has p >= 0.05; the paper's "some pairs were".
+        cochran_q, cochran_p: Cochran's Q with its asymptotic p-value: do the seeds keep equally
+            many items, be they the same or not? Undefined where all masks are the same.
+        similar_pairs: pairs of seeds for which the same test on the two (McNemar's, without
+            continuity correction) has p >= 0.05; the paper's "some pairs were".
         identical_pairs: pairs with the same mask. Their test is undefined, so the authors' count,
             and with it `similar_pairs`, leaves them out.
         pairs: of seeds.
         jaccard: mean over pairs of `|A and B| / |A or B|`; a pair of empty masks counts 0.
         overlap: mean over pairs of `|A and B|`, in items.
-        chance: what `overlap` would be if masks of these sizes were drawn at random: mean over
-            pairs of `|A| |B| / items`.
-        overlap_p: one-sided p-value of a permutation test that shuffles the items of each seed for
-            itself and so keeps the sizes: how often the overlap was at least the one found.
-        overlap_p_least: the smallest that p can be for masks of these sizes, which is how often
-            shuffled masks are nested; where it is not below the level, the test can find nothing.
+        chance: what `overlap` is on average for random masks of these sizes: the mean over pairs of
+            `|A| |B| / items`.
+        overlap_p: one-sided p-value of a permutation test that shuffles the items of each seed and
+            so keeps the sizes: how often the overlap was at least the one found.
+        overlap_p_least: the smallest that p can be for masks of these sizes, see `least_overlap_p`.
     """
 
     items: int
@@ -87,15 +84,13 @@ def agreement(masks: np.ndarray, permutations: int = 2000, seed: int = 0) -> Agr
 
     Args:
         masks: bool[seeds, items], True where an item survives; at least two seeds.
-        permutations: how many for `overlap_p`, which is (1 + as large) / (1 + permutations).
-        seed: of the permutations.
+        permutations, seed: of the test; `overlap_p` is (1 + as large) / (1 + permutations).
 
     Raises:
-        LotteryError: fewer than two seeds, no items, not booleans, no permutations.
+        LotteryError: fewer than two seeds.
     """
-    _check(masks)
-    if permutations < 1:
-        raise LotteryError(f"The test needs at least one permutation, not {permutations}.")
+    if len(masks) < 2:
+        raise LotteryError(f"Agreement needs the masks of at least two seeds, not of {len(masks)}.")
     seeds, items = masks.shape
     kappa = _kappa(masks)
     low, high = _interval(masks, kappa)
@@ -127,16 +122,8 @@ def least_overlap_p(masks: np.ndarray, permutations: int = 2000) -> float:
     No masks of these sizes overlap more than those that lie within each other. Shuffled masks do so
     with a probability that follows from the sizes alone, and a test of so many permutations gives
     no value below 1 / (1 + permutations). Where the result is large (few items, or nearly all of
-    them kept), a large p-value says nothing about the masks.
-
-    Args:
-        masks: bool[seeds, items], True where an item survives; at least two seeds.
-        permutations: of the test.
-
-    Raises:
-        LotteryError: fewer than two seeds, no items, or not booleans.
+    them kept), a large p-value says nothing about the masks, bool[seeds, items].
     """
-    _check(masks)
     sizes = sorted(int(size) for size in masks.sum(1))
     ways = [math.comb(masks.shape[1], size) for size in sizes[:-1]]
     within = [math.comb(b, a) for a, b in itertools.pairwise(sizes)]
@@ -145,23 +132,13 @@ def least_overlap_p(masks: np.ndarray, permutations: int = 2000) -> float:
 
 
 def pairs_table(masks: np.ndarray, seeds: Sequence[int]) -> pd.DataFrame:
-    """Compare the masks of each two seeds.
-
-    Args:
-        masks: bool[seeds, items], True where an item survives.
-        seeds: what to call the rows of `masks`.
+    """Compare the masks of each two seeds, bool[seeds, items].
 
     Returns:
         One row per pair: the two seeds, their sizes, the items shared, how many random masks of
         these sizes would share, Jaccard (0 for two empty masks), and McNemar's p-value (whether
         the two keep equally many; nan for equal masks).
-
-    Raises:
-        LotteryError: fewer than two seeds, no items, not booleans, or not one name per row.
     """
-    _check(masks)
-    if len(seeds) != len(masks):
-        raise LotteryError(f"There are masks of {len(masks)} seeds but {len(seeds)} names of them.")
     rows = []
     for (a, one), (b, other) in itertools.combinations(zip(seeds, masks, strict=True), 2):
         shared, either = int((one & other).sum()), int((one | other).sum())
@@ -181,45 +158,19 @@ def pairs_table(masks: np.ndarray, seeds: Sequence[int]) -> pd.DataFrame:
 
 
 def stability_table(subnetworks: Sequence[StructuredSubnetwork]) -> pd.DataFrame:
-    """The agreement of one task's good subnetworks, one per seed.
-
-    Returns:
-        A row for "heads" and one for "mlps"; the columns are the fields of `Agreement`.
+    """The agreement of one task's good subnetworks, one per seed: rows "heads" and "mlps", with the
+    fields of `Agreement` as columns.
 
     Raises:
-        LotteryError: fewer than two subnetworks, or subnetworks of different encoders.
+        LotteryError: fewer than two subnetworks.
     """
     rows = [asdict(agreement(stack(subnetworks, part))) for part in PARTS]
     return pd.DataFrame(rows, index=list(PARTS))
 
 
 def stack(subnetworks: Sequence[StructuredSubnetwork], part: Part) -> np.ndarray:
-    """The heads or the MLPs of several subnetworks, as bool[subnetworks, items].
-
-    Raises:
-        LotteryError: no subnetworks, subnetworks of different encoders, or no such part.
-    """
-    if part not in PARTS:
-        raise unknown("part", part, PARTS)
-    if not subnetworks:
-        raise LotteryError("There are no subnetworks to compare.")
-    shapes = sorted({subnetwork.heads.shape for subnetwork in subnetworks})
-    if len(shapes) > 1:
-        one, other = ("x".join(map(str, shape)) for shape in shapes[:2])
-        raise LotteryError(
-            f"These subnetworks are of different encoders: one has {one} heads (layers x heads), "
-            f"another {other}."
-        )
+    """The heads or the MLPs of several subnetworks, as bool[subnetworks, items]."""
     return np.stack([getattr(subnetwork, part).ravel() for subnetwork in subnetworks])
-
-
-def _check(masks: np.ndarray) -> None:
-    if not isinstance(masks, np.ndarray) or masks.dtype != np.bool_ or masks.ndim != 2:
-        raise LotteryError("Masks must be an array of booleans with one row per seed.")
-    if len(masks) < 2:
-        raise LotteryError(f"Agreement needs the masks of at least two seeds, not of {len(masks)}.")
-    if not masks.size:
-        raise LotteryError("The masks have no items to agree on.")
 
 
 def _kappa(masks: np.ndarray) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,13 +18,13 @@ from transformers import PreTrainedModel
 
 from lotterylib.batches import Encoded, reading_batches
 from lotterylib.encoder import Layer, layers_of
-from lotterylib.errors import LotteryError, unknown
 
 Slices = Literal["columns", "rows"]
 
 _BATCH = 16  # 12 layers of 12 heads at 128 tokens make 151 MB
 
 
+@torch.no_grad()
 def attention_maps(
     model: PreTrainedModel,
     inputs: Mapping[str, torch.Tensor],
@@ -38,24 +38,27 @@ def attention_maps(
 
     Args:
         model: a model from which no head has been removed, in any attention implementation.
-        inputs: what the model is called with; input_ids[batch, length], and the attention_mask
-            where there is padding.
+        inputs: what the model is called with; input_ids and attention_mask are [batch, length].
         norm_weighted: multiply each column by the length of f(x) = (x W_V + b_V) W_O of its token,
             W_O being cut to the head's columns. Otherwise every row of a map sums to 1.
         slices: "rows" cuts the head's rows out of W_O instead, as the authors' `model_bert.py`
             does; the heads' contributions then no longer sum to what the attention layer adds.
-            Without `norm_weighted` it changes nothing.
 
     Returns:
         float32[batch, layers, heads, length, length]; rows attend to columns. Zero where either
         token is padding.
-
-    Raises:
-        LotteryError: heads have been removed, a family that cannot be pruned here, or unknown
-            `slices`.
     """
-    layers = _layers_with_all_heads(model)
-    return _maps(model, inputs, layers, _triangles_of(model, layers, norm_weighted, slices))
+    layers, heads = layers_of(model), model.config.num_attention_heads
+    own = inputs["attention_mask"].to(model.device, torch.float32)
+    batch, length = own.shape
+    maps = own.new_empty(batch, len(layers), heads, length, length)
+    with _eager(model), ExitStack() as hooks:
+        for number, layer in enumerate(layers):
+            triangles = _triangles(layer.output, heads, slices) if norm_weighted else None
+            hooks.enter_context(_recorded(layer, maps[:, number], triangles))
+        model(**inputs)
+    maps *= (own[:, :, None] * own[:, None, :])[:, None, None]
+    return maps
 
 
 def maps_of(
@@ -66,89 +69,38 @@ def maps_of(
     slices: Slices = "columns",
     token_types: bool = True,
 ) -> list[np.ndarray]:
-    """The maps of chosen examples of a split, each cut to its own tokens.
+    """The maps of chosen examples of a split, each cut to its own tokens, as in `attention_maps`.
 
     Args:
-        model: as for `attention_maps`; also within `gates.gated`, with gates for all examples.
-        encoded: the split.
-        rows: which examples, in any order.
-        norm_weighted: as for `attention_maps`.
-        slices: as for `attention_maps`.
+        model, norm_weighted, slices: as for `attention_maps`; gates are for all examples.
+        encoded, rows: the split, and which of its examples, in any order.
         token_types: whether the model learns which text of a pair a token belongs to. The authors'
             `head_classification.ipynb` left that out.
 
     Returns:
-        Per example float32[layers, heads, n, n] with its n tokens, in the order of `rows`.
-
-    Raises:
-        LotteryError: as for `attention_maps`.
+        Per row float32[layers, heads, n, n] with its n tokens.
     """
-    layers = _layers_with_all_heads(model)
-    triangles = _triangles_of(model, layers, norm_weighted, slices)
     found: dict[int, np.ndarray] = {}
-    lengths = encoded.lengths
-    for places in reading_batches([lengths[row] for row in rows], _BATCH):
+    for places in reading_batches([encoded.lengths[row] for row in rows], _BATCH):
         inputs, _ = encoded.batch([rows[place] for place in places], model.device)
         if not token_types:
             inputs.pop("token_type_ids", None)
-        maps = _maps(model, inputs, layers, triangles)
-        for place, example, own in zip(places, maps, _own_tokens(inputs).bool(), strict=True):
-            found[place] = example[..., own, :][..., own].cpu().numpy()
+        maps = attention_maps(model, inputs, norm_weighted, slices)
+        for place, example in zip(places, maps, strict=True):
+            n = encoded.lengths[rows[place]]
+            found[place] = example[..., :n, :n].cpu().numpy()
     return [found[place] for place in range(len(rows))]
-
-
-@torch.no_grad()
-def _maps(
-    model: PreTrainedModel,
-    inputs: Mapping[str, torch.Tensor],
-    layers: Sequence[Layer],
-    triangles: Sequence[torch.Tensor | None],
-) -> torch.Tensor:
-    own = _own_tokens(inputs).to(model.device, torch.float32)
-    heads, (batch, length) = model.config.num_attention_heads, own.shape
-    maps = own.new_empty(batch, len(layers), heads, length, length)
-    with _eager(model), ExitStack() as hooks:
-        for number, (layer, triangle) in enumerate(zip(layers, triangles, strict=True)):
-            hooks.enter_context(_recorded(layer, maps[:, number], triangle))
-        model(**inputs)
-    maps *= own[:, None, None, :, None]
-    maps *= own[:, None, None, None, :]
-    return maps
-
-
-def _own_tokens(inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Which tokens are no padding: [batch, length] of zeros and ones."""
-    if "attention_mask" in inputs:
-        return inputs["attention_mask"]
-    return torch.ones_like(inputs["input_ids"])
-
-
-def _layers_with_all_heads(model: PreTrainedModel) -> list[Layer]:
-    try:
-        layers = layers_of(model)
-    except AttributeError:  # a layer that lost all its heads has no projections to find
-        layers = []
-    if not layers or any(layer.output.in_features < layer.output.out_features for layer in layers):
-        raise LotteryError(
-            "Attention maps need a model with all its heads, but heads have been removed from this "
-            "one: close the gates of the whole model with gates.gated instead."
-        )
-    return layers
 
 
 @contextmanager
 def _eager(model: PreTrainedModel) -> Iterator[None]:
     """Within it, the model evaluates and its attention returns weights, which SDPA never does."""
-    implementation = model.config._attn_implementation
-    training = {module: module.training for module in model.modules()}
+    implementation, training = model.config._attn_implementation, model.training
     try:
-        model.eval()
-        model.set_attn_implementation("eager")
+        model.eval().set_attn_implementation("eager")
         yield
     finally:
-        model.set_attn_implementation(implementation)
-        for module, mode in training.items():
-            module.training = mode
+        model.train(training).set_attn_implementation(implementation)
 
 
 @contextmanager
@@ -176,17 +128,6 @@ def _recorded(layer: Layer, into: torch.Tensor, triangles: torch.Tensor | None) 
         hooks.callback(layer.value.register_forward_hook(keep_values).remove)
         hooks.callback(layer.attention.register_forward_hook(keep_maps).remove)
         yield
-
-
-@torch.no_grad()
-def _triangles_of(
-    model: PreTrainedModel, layers: Sequence[Layer], norm_weighted: bool, slices: Slices
-) -> list[torch.Tensor | None]:
-    """Per layer what `_triangles` gives, or None where norms are not wanted."""
-    if slices not in get_args(Slices):
-        raise unknown("slices of W_O", slices, get_args(Slices))
-    heads = model.config.num_attention_heads
-    return [_triangles(layer.output, heads, slices) if norm_weighted else None for layer in layers]
 
 
 def _triangles(output: nn.Linear, heads: int, slices: Slices) -> torch.Tensor:

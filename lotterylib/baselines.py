@@ -2,16 +2,14 @@
 
 The paper's section 4.3 and table 2 hold retrained bad subnetworks against the baselines of Wang et
 al. (2018): the majority class, a bag of GloVe vectors (CBOW), and BiLSTMs on GloVe and on ELMo.
-Here the bag and the BiLSTM read the encoder's own frozen word embeddings instead. Nothing beside
-the encoder has to be had then, and all read the same tokens; but both are smaller than those
-of Wang et al., so expect other scores. The linear layer on the frozen encoder is an addition. The
-paper's last baseline, a BERT of random weights, is `loading.load_model` with `pretrained=False`.
+Here the bag and the BiLSTM read the encoder's own frozen word embeddings instead, so expect other
+scores. The linear layer on the frozen encoder is an addition. The paper's last baseline, a BERT of
+random weights, is `loading.load_model` with `pretrained=False`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -25,12 +23,22 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_se
 from transformers import PreTrainedModel
 
 from lotterylib.batches import Encoded, reading_batches, training_batches
-from lotterylib.errors import LotteryError
-from lotterylib.finetuning import Progress
-from lotterylib.scoring import EVALUATION_BATCH, Score, decide, example_losses, score_predictions
+from lotterylib.finetuning import Progress, silent
+from lotterylib.scoring import (
+    EVALUATION_BATCH,
+    Score,
+    decide,
+    example_losses,
+    in_order,
+    score_predictions,
+)
 from lotterylib.tasks import Task
 
 _STRENGTHS = np.logspace(-4, 2, 7)
+
+UNITS, EPOCHS, BATCH, LEARNING_RATE = 128, 5, 32, 1e-3
+"""Of the BiLSTM: cells in each direction and units of the layer before the logits; passes over the
+training split; examples per step; the constant rate of Adam."""
 
 
 def majority_score(train_labels: np.ndarray, dev_labels: np.ndarray, task: Task) -> Score:
@@ -43,77 +51,43 @@ def majority_score(train_labels: np.ndarray, dev_labels: np.ndarray, task: Task)
 
 
 def random_guess_score(
-    train_labels: np.ndarray, dev_labels: np.ndarray, task: Task, seed: int
+    _model: PreTrainedModel, train: Encoded, dev: Encoded, task: Task, _: Progress = silent
 ) -> Score:
-    """The score of random numbers that are distributed like the training labels.
+    """The score of random numbers that are distributed like the training labels, for regression.
 
     The paper gives it for STS-B in place of a majority class, for a constant guess has no
     correlation. The numbers are drawn from the normal distribution with the labels' mean and
     standard deviation; the authors took both from the dev labels (`frequency_baseline.ipynb`).
-
-    Raises:
-        LotteryError: a task with classes.
     """
-    if not task.is_regression:
-        raise LotteryError(
-            f"Random guesses are a baseline for numbers, and {task.title} has classes: "
-            "take the majority class."
-        )
-    draw = np.random.default_rng(seed)
-    guesses = draw.normal(np.mean(train_labels), np.std(train_labels), len(dev_labels))
-    return score_predictions(guesses, dev_labels, task)
+    labels = train.labels.numpy()
+    guesses = np.random.default_rng(0).normal(np.mean(labels), np.std(labels), len(dev))
+    return score_predictions(guesses, dev.labels.numpy(), task)
 
 
-def frozen_score(model: PreTrainedModel, train: Encoded, dev: Encoded, task: Task) -> Score:
+def frozen_score(
+    model: PreTrainedModel, train: Encoded, dev: Encoded, task: Task, _: Progress = silent
+) -> Score:
     """The score of a linear layer on the frozen pre-trained encoder.
 
     The layer reads the last hidden state of the first token beside the mean over tokens, both
-    standardised. Its regularisation is chosen by cross-validation on the training split: for
-    classes by the task's metric, for numbers by squared error.
-
-    Args:
-        model: the pre-trained encoder; its task layer is not used.
-        train: what the linear layer is fitted to.
-        dev: what it is scored on.
-        task: classification (logistic regression) or regression (ridge).
+    standardised. It is fitted to `train`: logistic regression, or ridge for regression. Its
+    regularisation is chosen by cross-validation there, for classes by the task's metric, for
+    numbers by squared error.
     """
     return _linear_score(lambda split: _hidden_states(model, split), train, dev, task)
 
 
 def bag_of_embeddings_score(
-    model: PreTrainedModel, train: Encoded, dev: Encoded, task: Task
+    model: PreTrainedModel, train: Encoded, dev: Encoded, task: Task, _: Progress = silent
 ) -> Score:
     """The score of a linear layer on the mean of a text's word embeddings: word order is lost.
 
     A single text is its mean embedding, [width] numbers. The two texts of a pair are averaged
     apart, to u and v, and combined as in Wang et al. (2018): u, v, `|u - v|` and `u * v` side by
     side, [4 * width] numbers. The linear layer is that of `frozen_score`.
-
-    Args:
-        model: whose word embeddings are read; nothing else of it is used.
-        train: what the linear layer is fitted to.
-        dev: what it is scored on.
-        task: classification or regression, of single texts or pairs.
     """
     table = _word_embeddings(model)
     return _linear_score(lambda split: _bags(table, split, task), train, dev, task)
-
-
-@dataclass(frozen=True)
-class BilstmRecipe:
-    """How large the BiLSTM is and how it is trained: Adam at a constant rate.
-
-    Attributes:
-        units: LSTM cells in each direction, and units of the layer before the logits.
-        epochs: passes over the training split.
-        batch_size: examples per step.
-        learning_rate: of every step.
-    """
-
-    units: int = 128
-    epochs: int = 5
-    batch_size: int = 32
-    learning_rate: float = 1e-3
 
 
 def bilstm_score(
@@ -121,61 +95,58 @@ def bilstm_score(
     train: Encoded,
     dev: Encoded,
     task: Task,
-    seed: int,
-    recipe: BilstmRecipe | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
+    seed: int = 0,
 ) -> Score:
     """The score of a one-layer BiLSTM on the encoder's frozen word embeddings.
 
     The table of embeddings is divided by its standard deviation. The BiLSTM's states are maximised
     over the tokens of each text, to [2 * units] numbers, the texts of a pair are combined as in
     `bag_of_embeddings_score`, and a small network of one hidden layer gives the logits. The score
-    is that after the last epoch; no dev score is used to choose one.
-
-    Args:
-        model: whose word embeddings are read; nothing else of it is used, nothing changed.
-        train: what the BiLSTM is trained on.
-        dev: what it is scored on.
-        task: classification or regression, of single texts or pairs.
-        seed: of the weights and the order of examples; the same seed gives the same score on a
-            CPU. PyTorch's global generator is left as it was.
-        recipe: its size and training, those of `BilstmRecipe` if not given.
-        progress: told after every step.
+    is that after the last epoch; no dev score is used to choose one. `seed` is of the weights and
+    of the order of examples. PyTorch's global generator is left as it was.
     """
-    recipe = recipe or BilstmRecipe()
     order = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = _Bilstm(_word_embeddings(model), task, recipe.units).to(model.device)
+        network = _Bilstm(_word_embeddings(model), task).to(model.device)
     texts, labels = _texts(train, task), train.labels.to(model.device)
-    optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
-    epochs = [
-        training_batches(train.lengths, recipe.batch_size, "buckets", order)
-        for _ in range(recipe.epochs)
+    optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
+    steps = [
+        rows
+        for _ in range(EPOCHS)
+        for rows in training_batches(train.lengths, BATCH, "buckets", order)
     ]
-    steps = [rows for epoch in epochs for rows in epoch]
     for step, rows in enumerate(steps, start=1):
         logits = network([texts[row] for row in rows])
         loss = example_losses(logits, labels[rows], task).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if progress is not None:
-            progress(step / len(steps), f"loss {loss.item():.3f}")
+        progress(step / len(steps), f"loss {loss.item():.3f}")
     return score_predictions(_predict(network, dev, task), dev.labels.numpy(), task)
+
+
+BASELINES: dict[str, Callable[[PreTrainedModel, Encoded, Encoded, Task, Progress], Score]] = {
+    "frozen": frozen_score,
+    "bag": bag_of_embeddings_score,
+    "bilstm": bilstm_score,
+    "guess": random_guess_score,
+}
+"""The baselines that take some computing, by name; "guess" is for regression only."""
 
 
 class _Bilstm(nn.Module):
     """Texts of tokens to logits [examples, outputs]."""
 
-    def __init__(self, table: torch.Tensor, task: Task, units: int) -> None:
+    def __init__(self, table: torch.Tensor, task: Task) -> None:
         super().__init__()
         # The embeddings of encoders are small numbers, on which an LSTM is slow to start.
         self.words = nn.Embedding.from_pretrained(table / table.std())
-        self.lstm = nn.LSTM(table.shape[1], units, batch_first=True, bidirectional=True)
-        width = 2 * units * (4 if len(task.columns) == 2 else 1)
+        self.lstm = nn.LSTM(table.shape[1], UNITS, batch_first=True, bidirectional=True)
+        width = 2 * UNITS * (4 if len(task.columns) == 2 else 1)
         self.classify = nn.Sequential(
-            nn.Linear(width, units), nn.ReLU(), nn.Linear(units, task.outputs)
+            nn.Linear(width, UNITS), nn.ReLU(), nn.Linear(UNITS, task.outputs)
         )
 
     def forward(self, texts: list[list[list[int]]]) -> torch.Tensor:
@@ -193,12 +164,9 @@ class _Bilstm(nn.Module):
 
 @torch.inference_mode()
 def _predict(network: _Bilstm, split: Encoded, task: Task) -> np.ndarray:
-    texts = _texts(split, task)
-    predictions = np.zeros(len(split))
-    for rows in reading_batches(split.lengths, EVALUATION_BATCH):
-        logits = network([texts[row] for row in rows])
-        predictions[rows] = decide(logits, task).cpu().numpy()
-    return predictions
+    texts, batches = _texts(split, task), reading_batches(split.lengths, EVALUATION_BATCH)
+    found = [decide(network([texts[row] for row in rows]), task) for rows in batches]
+    return in_order(found, batches)
 
 
 def _linear_score(
@@ -226,16 +194,14 @@ def _linear_score(
 def _hidden_states(model: PreTrainedModel, split: Encoded) -> np.ndarray:
     """Last hidden states of the first token and of the mean token, float32[examples, 2 * width]."""
     model.eval()
-    rows_of: list[np.ndarray | None] = [None] * len(split)
+    features = torch.empty(len(split), 2 * model.config.hidden_size)
     for rows in reading_batches(split.lengths, EVALUATION_BATCH):
         inputs, _ = split.batch(rows, model.device)
         hidden = model.base_model(**inputs).last_hidden_state
         mask = inputs["attention_mask"].unsqueeze(-1)
         mean = (hidden * mask).sum(1) / mask.sum(1)
-        both = torch.cat([hidden[:, 0], mean], dim=1).float().cpu().numpy()
-        for row, values in zip(rows, both, strict=True):
-            rows_of[row] = values
-    return np.stack(rows_of)  # type: ignore[arg-type]
+        features[rows] = torch.cat([hidden[:, 0], mean], dim=1).float().cpu()
+    return features.numpy()
 
 
 def _word_embeddings(model: PreTrainedModel) -> torch.Tensor:
@@ -283,19 +249,3 @@ def _texts(split: Encoded, task: Task) -> list[list[list[int]]]:
             [[piece for piece in part if piece not in marks] or [separator] for part in parts]
         )
     return texts
-
-
-Baseline = Callable[[PreTrainedModel, Encoded, Encoded, Task, Progress | None], Score]
-
-BASELINES: dict[str, Baseline] = {
-    "frozen": lambda model, train, dev, task, _: frozen_score(model, train, dev, task),
-    "bag": lambda model, train, dev, task, _: bag_of_embeddings_score(model, train, dev, task),
-    "bilstm": lambda model, train, dev, task, progress: bilstm_score(
-        model, train, dev, task, seed=0, progress=progress
-    ),
-    "guess": lambda _model, train, dev, task, _: random_guess_score(
-        train.labels.numpy(), dev.labels.numpy(), task, seed=0
-    ),
-}
-"""The baselines that take some computing, by name. They are a linear layer on the frozen encoder,
-one on the mean of its word embeddings, a BiLSTM on them, and random guesses (regression only)."""

@@ -7,7 +7,7 @@ batches), and "buckets", batches of similar length, which is faster but another 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -23,6 +23,8 @@ from lotterylib.tasks import Task
 BatchOrder = Literal["random", "buckets"]
 
 _BUCKET_BATCHES = 50
+_Moved = tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor, torch.Tensor]
+"""On a device: all tokens, the place of each example among them and its length, labels."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,6 @@ class Encoded:
     features: list[dict[str, list[int]]]
     labels: torch.Tensor
     tokenizer: PreTrainedTokenizerBase
-    _resident: dict[torch.device, _Resident] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
 
     def __len__(self) -> int:
         return len(self.features)
@@ -60,73 +59,47 @@ class Encoded:
     ) -> tuple[BatchEncoding, torch.Tensor]:
         """The model's inputs for these rows, padded to the longest of them, and their labels.
 
-        All tokens are moved to the device once; a batch is put together there, and nothing
-        waits for it.
+        All tokens are moved to the device once; a batch is put together there, and nothing waits
+        for it. Inputs are int64[rows, longest] by name, with `attention_mask`.
         """
-        longest = max(self.lengths[row] for row in rows)
-        return self.padded(torch.as_tensor(rows).to(device, non_blocking=True), longest)
-
-    def padded(self, rows: torch.Tensor, length: int) -> tuple[BatchEncoding, torch.Tensor]:
-        """As `batch`, of rows int64[examples] on their device, padded to so many tokens."""
-        if rows.device not in self._resident:
-            self._resident[rows.device] = _Resident.of(self, rows.device)
-        return self._resident[rows.device].batch(rows, length)
-
-
-@dataclass(frozen=True)
-class _Resident:
-    """A split on a device.
-
-    Attributes:
-        pieces: per feature of the tokenizer, those of all examples one after the other, int32.
-        padding: per feature, what stands where an example has ended.
-        starts, lengths: int64[examples], of each example among the pieces.
-        labels: as in `Encoded`.
-    """
-
-    pieces: dict[str, torch.Tensor]
-    padding: dict[str, int]
-    starts: torch.Tensor
-    lengths: torch.Tensor
-    labels: torch.Tensor
-
-    @classmethod
-    def of(cls, split: Encoded, device: torch.device) -> _Resident:
-        lengths = torch.tensor(split.lengths)
-        tokenizer = split.tokenizer
+        tokens, starts, lengths, labels = self._on(device)
+        chosen = torch.as_tensor(rows).to(device, non_blocking=True)
+        places = torch.arange(max(self.lengths[row] for row in rows), device=device)
+        own = places < lengths[chosen, None]
+        places = torch.where(own, starts[chosen, None] + places, 0)
+        tokenizer = self.tokenizer
         padding = {
             "input_ids": tokenizer.pad_token_id,
             "token_type_ids": tokenizer.pad_token_type_id,
         }
-        names = [name for name in split.features[0] if name != "attention_mask"]
-        pieces = _one_after_the_other(split.features, names)
-        return cls(
-            {name: values.to(device) for name, values in pieces.items()},
-            {name: int(padding[name]) for name in pieces},
-            (lengths.cumsum(0) - lengths).to(device),
-            lengths.to(device),
-            split.labels.to(device),
-        )
-
-    def batch(self, rows: torch.Tensor, longest: int) -> tuple[BatchEncoding, torch.Tensor]:
-        """Inputs int64[rows, longest] by their names, with `attention_mask`, and labels."""
-        places = torch.arange(longest, device=rows.device)
-        own = places < self.lengths[rows, None]
-        places = torch.where(own, self.starts[rows, None] + places, 0)
         inputs = {
-            name: torch.where(own, values[places].long(), self.padding[name])
-            for name, values in self.pieces.items()
+            name: torch.where(own, tokens[name][places].long(), padding[name])
+            for name in padding
+            if name in tokens
         }
-        return BatchEncoding(inputs | {"attention_mask": own.long()}), self.labels[rows]
+        return BatchEncoding(inputs | {"attention_mask": own.long()}), labels[chosen]
 
+    def flat(self) -> dict[str, torch.Tensor]:
+        """The tokens of all examples one after the other: int32 by name."""
+        return {
+            name: torch.tensor([i for each in self.features for i in each[name]], dtype=torch.int32)
+            for name in self.features[0]
+        }
 
-def _one_after_the_other(
-    features: list[dict[str, list[int]]], names: Sequence[str]
-) -> dict[str, torch.Tensor]:
-    return {
-        name: torch.tensor([i for each in features for i in each[name]], dtype=torch.int32)
-        for name in names
-    }
+    @cached_property
+    def _moved(self) -> dict[torch.device, _Moved]:
+        return {}
+
+    def _on(self, device: torch.device) -> _Moved:
+        if device not in self._moved:
+            lengths = torch.tensor(self.lengths)
+            self._moved[device] = (
+                {name: values.to(device) for name, values in self.flat().items()},
+                (lengths.cumsum(0) - lengths).to(device),
+                lengths.to(device),
+                self.labels.to(device),
+            )
+        return self._moved[device]
 
 
 def encode(
@@ -134,12 +107,8 @@ def encode(
 ) -> Encoded:
     """Tokenize a split, cutting the longer text of a pair where the limit demands it.
 
-    Args:
-        split: with the task's text columns and `label`.
-        task: which columns.
-        tokenizer: of the encoder.
-        max_length: tokens per example at most (128 in the paper), or fewer where the tokenizer's
-            `model_max_length` is smaller.
+    The limit is `max_length` tokens (128 in the paper), or fewer where the tokenizer's
+    `model_max_length` is smaller.
     """
     texts = [list(split[column]) for column in task.columns]
     limit = min(max_length, tokenizer.model_max_length)
@@ -153,10 +122,8 @@ def encode(
 
 def save_encoded(split: Encoded, path: Path) -> None:
     """Write a split's tokens and labels as safetensors."""
-    names = list(split.features[0])
-    flat = _one_after_the_other(split.features, names)
     lengths = torch.tensor(split.lengths, dtype=torch.int32)
-    save_file({"lengths": lengths, "labels": split.labels, **flat}, path)
+    save_file({"lengths": lengths, "labels": split.labels, **split.flat()}, path)
 
 
 def load_encoded(path: Path, tokenizer: PreTrainedTokenizerBase) -> Encoded:
@@ -171,14 +138,10 @@ def load_encoded(path: Path, tokenizer: PreTrainedTokenizerBase) -> Encoded:
 def training_batches(
     lengths: Sequence[int], batch_size: int, order: BatchOrder, generator: torch.Generator
 ) -> list[list[int]]:
-    """One epoch of batches; each row stands in exactly one of them.
+    """One epoch of batches; each row stands in exactly one of them, and only one may be smaller.
 
-    Args:
-        lengths: tokens per row.
-        batch_size: rows in a batch; only one batch may be smaller.
-        order: "random", or "buckets": the shuffled rows are sorted by length within stretches of
-            50 batches, and the batches are shuffled again.
-        generator: the source of the shuffling.
+    "buckets" sorts the shuffled rows by length within stretches of 50 batches, and shuffles the
+    batches again. `lengths` has the tokens of each row.
     """
     rows = torch.randperm(len(lengths), generator=generator).tolist()
     if order == "buckets":

@@ -148,23 +148,6 @@ def longest_input(config: PreTrainedConfig) -> int:
     return config.max_position_embeddings - (0 if padding is None else padding + 1)
 
 
-PRUNED_PARAMETERS: tuple[tuple[str, str], ...] = (
-    ("query", "weight"),
-    ("query", "bias"),
-    ("key", "weight"),
-    ("key", "bias"),
-    ("value", "weight"),
-    ("value", "bias"),
-    ("output", "weight"),
-    ("output", "bias"),
-    ("mlp_in", "weight"),
-    ("mlp_in", "bias"),
-    ("mlp_out", "weight"),
-)
-"""What magnitude pruning ranks in each layer; the MLP's last bias is not among it (authors'
-`run_glue.py`)."""
-
-
 @dataclass(frozen=True)
 class Layer:
     """The modules of one layer that the paper prunes; the fields are those of `Architecture`."""
@@ -190,14 +173,18 @@ def architecture_of(model: PreTrainedModel) -> Architecture:
     return ARCHITECTURES[model.config.model_type]
 
 
+def stack_of(model: PreTrainedModel) -> nn.ModuleList:
+    """The layers of an encoder with a task layer, as they stand in the model."""
+    return model.base_model.get_submodule(architecture_of(model).layers)  # type: ignore[return-value]
+
+
 def layers_of(model: PreTrainedModel) -> list[Layer]:
     """The layers of an encoder with a task layer, first to last."""
     architecture = architecture_of(model)
     names = ("attention", "query", "key", "value", "output", "mlp_in", "mlp_out")
-    modules = model.base_model.get_submodule(architecture.layers)
     return [
         Layer(module, *(module.get_submodule(getattr(architecture, name)) for name in names))  # type: ignore[arg-type]
-        for module in modules.children()
+        for module in stack_of(model)
     ]
 
 
@@ -216,14 +203,16 @@ def shape_of(model: PreTrainedModel) -> Shape:
 def prunable_weights(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     """The parameters that magnitude pruning ranks, named alike in every architecture.
 
-    All lie in the layers: embeddings, pooler and task layer are never pruned (section 3.2).
+    They are those of the six dense modules, but for the MLP's last bias; embeddings, pooler and
+    task layer are never pruned (section 3.2; authors' `run_glue.py`, lines 128 to 146).
 
     Returns:
-        Parameters by `"<layer>.<module>.<weight or bias>"`, such as `"3.query.weight"`, in a fixed
-        order (authors' `run_glue.py`, lines 128 to 146).
+        Parameters by `"<layer>.<module>.<weight or bias>"`, such as `"3.query.weight"`.
     """
     return {
         f"{number}.{module}.{kind}": getattr(getattr(layer, module), kind)
         for number, layer in enumerate(layers_of(model))
-        for module, kind in PRUNED_PARAMETERS
+        for module in ("query", "key", "value", "output", "mlp_in", "mlp_out")
+        for kind in ("weight", "bias")
+        if (module, kind) != ("mlp_out", "bias")
     }

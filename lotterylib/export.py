@@ -1,10 +1,9 @@
 """Export: a pruned model as a plain transformers model, which `from_pretrained` reads back.
 
 A transformers 5 configuration has one number of heads and one width of MLPs for all layers, and
-takes the size of a head from the number of heads. So it cannot say that a head has been removed, in
-one layer or in all, nor an MLP from some layers, nor that a layer without both is left out (its
-biases and norms still act). What can be said is said with zeros: a gate that is closed for ever.
-The exported model computes the same and is as large as it was before pruning.
+takes the size of a head from the number of heads. So it cannot say what has been removed. Zeros
+can: a gate that is closed for ever. The exported model computes the same and is as large as it was
+before pruning.
 """
 
 from __future__ import annotations
@@ -33,8 +32,7 @@ def export(model: PreTrainedModel, subnetwork: Subnetwork) -> PreTrainedModel:
         subnetwork: what stays.
 
     Returns:
-        A new model on the CPU, in evaluation mode: `save_pretrained` writes it, and
-        `AutoModelForSequenceClassification.from_pretrained` reads it back with equal logits.
+        A new model on the CPU, in evaluation mode, for `save_pretrained`.
 
     Raises:
         LotteryError: the subnetwork does not fit the model.

@@ -14,7 +14,7 @@ from lotterylib.batches import BatchOrder, Encoded, training_batches
 from lotterylib.errors import LotteryError
 from lotterylib.fast import gpu
 from lotterylib.fast.cpu import use_onednn
-from lotterylib.fast.layers import all_words, compact_embedding, unpadded
+from lotterylib.fast.layers import compact_embedding, unpadded
 from lotterylib.gates import pruned_weights_frozen, zero_pruned_weights
 from lotterylib.scoring import example_losses
 from lotterylib.subnetworks import WeightSubnetwork
@@ -58,7 +58,7 @@ def train(
     recipe: Recipe,
     seed: int,
     subnetwork: WeightSubnetwork | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     part: tuple[float, float] = (0.0, 1.0),
 ) -> list[float]:
     """Train a model in place; the same seed gives the same weights on a CPU.
@@ -67,15 +67,12 @@ def train(
 
     Args:
         model: left in evaluation mode.
-        split: the training examples.
-        task: it decides the loss.
-        recipe: how.
+        split, task, recipe: the examples, what decides the loss, and how to train.
         seed: of the order of examples and of dropout. PyTorch's global generator is left as it was.
         subnetwork: weights outside it are set to zero before the first step and stay zero.
         progress: told after every step, on a GPU less often.
-        part: from which share of the steps to which to train; the batches and the learning rate are
-            those of the same steps of the whole training. Rewinding (Frankle et al., 2020) takes
-            the first part with the full model and the rest with a subnetwork.
+        part: from which share of the steps to which to train, for rewinding (Frankle et al., 2020);
+            batches and learning rates are those of the same steps of the whole training.
 
     Returns:
         The mean loss of each step.
@@ -83,12 +80,17 @@ def train(
     Raises:
         LotteryError: the loss is no longer a number.
     """
-    steps = batches_of(split, recipe, seed)
+    draw = torch.Generator().manual_seed(seed)
+    steps = [
+        rows
+        for _ in range(recipe.epochs)
+        for rows in training_batches(split.lengths, recipe.batch_size, recipe.order, draw)
+    ]
     first, last = (round(share * len(steps)) for share in part)
     losses: list[float] = []
     waiting: list[torch.Tensor] = []
     scaler = gpu.gradient_scaler(model)
-    often = gpu.loss_fetch_interval(model.device)
+    often = gpu.FETCH_INTERVAL if gpu.on_gpu(model.device) else 1
     frozen: AbstractContextManager[None] = nullcontext()
     if subnetwork is not None:
         zero_pruned_weights(model, subnetwork)
@@ -97,8 +99,9 @@ def train(
     # Batches of one length have next to no padding to leave aside; a GPU would wait to leave it.
     pad = recipe.order == "buckets" or gpu.on_gpu(model.device)
     packed = gpu.without_sync(model) if pad else unpadded(model)
-    # Weight decay moves the embeddings of words that never occur too.
-    words = all_words(model) if recipe.weight_decay else compact_embedding(model, split)
+    words: AbstractContextManager[torch.Tensor] = compact_embedding(model, split)
+    if recipe.weight_decay:  # it moves the embeddings of words that never occur too
+        words = nullcontext(torch.arange(model.config.vocab_size, device=model.device))
     with torch.random.fork_rng(), frozen, packed, words as ids:
         optimizer = torch.optim.AdamW(
             model.parameters(),
@@ -133,7 +136,7 @@ def train(
             scaler.step(optimizer)
             scaler.update()
             schedule.step()
-            if progress is not None and look:
+            if look:
                 progress(step / len(steps), f"loss {losses[-1]:.3f}")
     # The last step has no loss after it that would tell.
     finite = torch.stack([value.isfinite().all() for value in model.parameters()])
@@ -145,28 +148,13 @@ def train(
 
 
 def rate_share(step: int, steps: int, warmup: float) -> float:
-    """The share of the highest rate that a step gets: up in warm-up, then down to zero at the end.
-
-    Args:
-        step: counted from 0.
-        steps: of the whole training.
-        warmup: the share of them that is warm-up, 0 to 1.
+    """The share of the highest rate that a step, counted from 0, gets: up in warm-up, which takes a
+    share of all steps, then down to zero at the end.
     """
     rising = round(warmup * steps)
     if step < rising:
         return step / rising
     return 1 - (step - rising) / max(1, steps - rising)
-
-
-def batches_of(split: Encoded, recipe: Recipe, seed: int) -> list[list[int]]:
-    """The rows of every step of a training."""
-    order = torch.Generator().manual_seed(seed)
-    lengths = split.lengths
-    epochs = [
-        training_batches(lengths, recipe.batch_size, recipe.order, order)
-        for _ in range(recipe.epochs)
-    ]
-    return [rows for epoch in epochs for rows in epoch]
 
 
 def no_number(

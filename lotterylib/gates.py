@@ -8,7 +8,7 @@ implementation, and need no change to the model's code.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
@@ -69,21 +69,19 @@ def _mlp_hook(gate: torch.Tensor):
 def closed_mlps_skipped(model: PreTrainedModel, mlps: np.ndarray) -> Iterator[None]:
     """Within it, closed MLPs give zeros without being computed, two thirds of a layer's work.
 
-    Args:
-        model: a model from which nothing has been removed; it is whole again afterwards.
-        mlps: bool[layers], which are open.
+    `mlps`, bool[layers], says which are open; the model is whole again afterwards.
     """
     architecture = architecture_of(model)
     closed = [layer for layer, is_open in zip(layers_of(model), mlps, strict=True) if not is_open]
     for layer in closed:
-        _replace(layer, architecture.mlp_in, _Zeros(0))
-        _replace(layer, architecture.mlp_out, _Zeros(layer.mlp_out.out_features))
+        layer.module.set_submodule(architecture.mlp_in, _Zeros(0))
+        layer.module.set_submodule(architecture.mlp_out, _Zeros(layer.mlp_out.out_features))
     try:
         yield
     finally:
         for layer in closed:
-            _replace(layer, architecture.mlp_in, layer.mlp_in)
-            _replace(layer, architecture.mlp_out, layer.mlp_out)
+            layer.module.set_submodule(architecture.mlp_in, layer.mlp_in)
+            layer.module.set_submodule(architecture.mlp_out, layer.mlp_out)
 
 
 class _Zeros(nn.Module):
@@ -108,16 +106,12 @@ def gate_values(
 
 
 def check_fits(model: PreTrainedModel, subnetwork: StructuredSubnetwork) -> None:
-    """Refuse a subnetwork that is one of another model.
-
-    Raises:
-        LotteryError: the subnetwork is one of another number of layers or heads.
-    """
-    layers, heads = layers_of(model), model.config.num_attention_heads
-    if subnetwork.heads.shape != (len(layers), heads):
+    """Refuse a subnetwork of another number of layers or heads, with a `LotteryError`."""
+    layers, heads = len(layers_of(model)), model.config.num_attention_heads
+    if subnetwork.heads.shape != (layers, heads):
         raise LotteryError(
-            f"A subnetwork of shape {subnetwork.heads.shape} does not fit a model of "
-            f"{len(layers)} layers of {heads} heads."
+            f"A subnetwork of shape {subnetwork.heads.shape} does not fit a model of {layers} "
+            f"layers of {heads} heads."
         )
 
 
@@ -125,19 +119,11 @@ def check_fits(model: PreTrainedModel, subnetwork: StructuredSubnetwork) -> None
 def remove(
     model: PreTrainedModel, subnetwork: StructuredSubnetwork, drop_empty_bias: bool = False
 ) -> PreTrainedModel:
-    """Take the pruned heads and MLPs out of the model, in place; it becomes smaller and faster.
+    """Take the pruned heads and MLPs out of a whole model, in place; it becomes smaller and faster.
 
     The logits equal those of the gated model, also where a layer loses all its heads: the bias of
-    its W_O stays, which belongs to no head.
-
-    Args:
-        model: a model from which nothing has been removed yet.
-        subnetwork: what stays.
-        drop_empty_bias: whether a layer that loses all its heads loses that bias too, as in the
-            authors' `BertAttention.prune_heads`.
-
-    Returns:
-        The same model.
+    its W_O stays, which belongs to no head. With `drop_empty_bias` it goes too, as in the authors'
+    `BertAttention.prune_heads`.
 
     Raises:
         LotteryError: the subnetwork does not fit the model.
@@ -161,11 +147,10 @@ def _remove_heads(
     width = layer.output.in_features // len(heads)
     index = _index(np.repeat(heads, width))
     for name in ("query", "key", "value"):
-        _replace(
-            layer, getattr(architecture, name), prune_linear_layer(getattr(layer, name), index)
-        )
+        smaller = prune_linear_layer(getattr(layer, name), index)
+        layer.module.set_submodule(getattr(architecture, name), smaller)
     output = prune_linear_layer(layer.output, index, dim=1)
-    _replace(layer, architecture.output, output)
+    layer.module.set_submodule(architecture.output, output)
     if not heads.any():
         if drop_empty_bias:
             output.bias = None  # type: ignore[assignment]
@@ -201,27 +186,19 @@ class _NoHeads(nn.Module):
 def _remove_mlp(model: PreTrainedModel, layer: Layer) -> None:
     architecture = architecture_of(model)
     nothing = _index(np.zeros(1, dtype=bool))
-    _replace(layer, architecture.mlp_in, prune_linear_layer(layer.mlp_in, nothing))
+    layer.module.set_submodule(architecture.mlp_in, prune_linear_layer(layer.mlp_in, nothing))
     output = prune_linear_layer(layer.mlp_out, nothing, dim=1)
     output.bias = None  # type: ignore[assignment]
-    _replace(layer, architecture.mlp_out, output)
+    layer.module.set_submodule(architecture.mlp_out, output)
 
 
 def _index(kept: np.ndarray) -> torch.LongTensor:
     return torch.from_numpy(np.flatnonzero(kept))  # type: ignore[return-value]
 
 
-def _replace(layer: Layer, path: str, module: nn.Module) -> None:
-    layer.module.set_submodule(path, module)
-
-
 @torch.no_grad()
 def zero_pruned_weights(model: PreTrainedModel, subnetwork: WeightSubnetwork) -> PreTrainedModel:
-    """Set the weights outside a subnetwork to zero, in place.
-
-    Raises:
-        LotteryError: the subnetwork does not fit the model.
-    """
+    """Set the weights outside a subnetwork, which must fit the model, to zero, in place."""
     for parameter, kept in _matched(model, subnetwork):
         parameter.mul_(kept)
     return model
@@ -244,7 +221,7 @@ def _matched(
     model: PreTrainedModel, subnetwork: WeightSubnetwork
 ) -> Iterator[tuple[nn.Parameter, torch.Tensor]]:
     parameters = prunable_weights(model)
-    shapes: Mapping[str, tuple] = {name: tuple(p.shape) for name, p in parameters.items()}
+    shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     if shapes != {name: kept.shape for name, kept in subnetwork.weights.items()}:
         raise LotteryError("The subnetwork's weights are not those of this model.")
     for name, parameter in parameters.items():

@@ -17,9 +17,7 @@ _NOTHING = 1e-12
 def pattern_shares(counts: np.ndarray, heads: np.ndarray | None = None) -> dict[str, float]:
     """The share of each pattern among the maps of some heads (default: all); nan without heads.
 
-    Args:
-        counts: int[layers, heads, patterns].
-        heads: bool[layers, heads].
+    `counts` is int[layers, heads, patterns], `heads` bool[layers, heads].
     """
     kept = counts if heads is None else counts[heads]
     totals = kept.reshape(-1, len(PATTERNS)).sum(0)
@@ -28,13 +26,9 @@ def pattern_shares(counts: np.ndarray, heads: np.ndarray | None = None) -> dict[
 
 
 def heterogeneous_share(counts: np.ndarray) -> np.ndarray:
-    """The share of each head's maps that are heterogeneous.
+    """The share of each head's maps that are heterogeneous, float64[layers, heads] from 0 to 1.
 
-    Args:
-        counts: int[layers, heads, patterns].
-
-    Returns:
-        float64[layers, heads], from 0 to 1.
+    `counts` is int[layers, heads, patterns].
     """
     return counts[..., PATTERNS.index("heterogeneous")] / counts.sum(-1)
 
@@ -49,10 +43,9 @@ def correlation(
     in every task, so the bootstrap draws heads, each with all its tasks.
 
     Args:
-        survival: float[tasks, heads], the share of seeds that keep a head.
-        share: float[tasks, heads], the share of its maps that are heterogeneous.
-        draws: of the bootstrap.
-        seed: of the bootstrap.
+        survival, share: float[tasks, heads], the share of seeds that keep a head, and the share of
+            its maps that are heterogeneous.
+        draws, seed: of the bootstrap.
 
     Returns:
         The correlation and its 95% bootstrap interval; nan where one of the two does not vary.

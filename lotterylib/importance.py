@@ -60,7 +60,7 @@ def measure(
     accumulation: Accumulation = "example",
     closed_mlps: bool = True,
 ) -> tuple[Importance, Score]:
-    """Importance and score of a subnetwork, from the same pass over the data.
+    """Importance, before normalisation, and score of a subnetwork, from one pass over the data.
 
     Args:
         model: a fine-tuned model from which nothing has been removed; its weights are not changed.
@@ -72,10 +72,6 @@ def measure(
             batch's mean gradient; "cumulative" for that of the running sum of batch gradients,
             which is what the authors' `find_head_mlp_masks.py` accumulates.
         closed_mlps: whether closed MLPs are measured too; otherwise theirs is 0 and time is saved.
-            All other raw scores stay what they are.
-
-    Returns:
-        Importance before normalisation, and the score of the gated model.
     """
     use_onednn(model.eval())
     device = model.device

@@ -1,10 +1,9 @@
 """Magnitude pruning: the search for a good subnetwork of single weights (section 3.2).
 
 At each step a share of the remaining weights goes, those of the smallest magnitude in the whole
-encoder; `encoder.prunable_weights` says which are ranked, and embeddings and task layer are not.
-Nothing is trained in between, so every step thresholds the same fine-tuned weights. They are never
-sorted: one histogram of their magnitudes serves all steps, and a step looks closer only at the bin
-into which its threshold falls.
+encoder (`encoder.prunable_weights`). Nothing is trained in between, so every step thresholds the
+same fine-tuned weights. They are never sorted: one histogram of their magnitudes serves all steps,
+and a step looks closer only at the bin into which its threshold falls.
 """
 
 from __future__ import annotations
@@ -50,9 +49,7 @@ class Ranking:
         return WeightSubnetwork(kept)
 
     def largest_pruned(self, pruned: int) -> WeightSubnetwork:
-        """What is left when that many of the largest weights are pruned (the authors' bad
-        subnetwork).
-        """
+        """The authors' bad subnetwork: what is left when that many of the largest are pruned."""
         return self.smallest_pruned(self.size - pruned).complement()
 
     def _threshold(self, pruned: int) -> tuple[int, int]:
@@ -142,14 +139,11 @@ def search_magnitude(
         measure: scores a subnetwork; it is called once per step.
         ranking: of the fine-tuned weights.
         threshold: the share of the full model's score that the good subnetwork keeps.
-        step: the share of weights pruned at a step.
-        of: whether `step` is of the weights that remain or of all there were.
-        max_steps: after how many steps the search stops in any case.
+        step, of, max_steps: as for `pruned_counts`.
         on_step: told of every step as it is taken.
 
     Returns:
-        Every state that was tried; the good subnetwork is `ranking.smallest_pruned` of the last
-        one kept.
+        Every state that was tried; the good subnetwork is that of the last one kept.
     """
     total = ranking.size
     steps: list[MagnitudeStep] = []

@@ -26,14 +26,12 @@ class TaskOverlap:
         part: "heads" or "mlps".
         tasks: the names, in the order of the arrays.
         mean: items shared, averaged over seeds; on the diagonal, how many survive.
-        sd: its standard deviation over seeds (ddof 1); nan for a single subnetwork per task, such
-            as the super-survivors, from which no spread can be told.
+        sd: its standard deviation over seeds (ddof 1); nan for a single subnetwork per task.
         chance: the items that random masks of the same sizes would share, `|A| |B| / items`,
             averaged over seeds; on the diagonal likewise, for two masks of the task's own size.
         p: one-sided p-values, not corrected for the number of pairs; nan on the diagonal. Which
             item of the one task meets which of the other is shuffled, in the same way for all
-            seeds: sizes stay, and so does what the seeds of a task have in common, which would
-            otherwise pass for several independent pieces of evidence.
+            seeds: so what the seeds of a task have in common is no independent evidence.
     """
 
     part: Part
@@ -56,34 +54,19 @@ def task_overlap(
     Args:
         subnetworks: of each task one per seed, in the same order of seeds; or one per task.
         part: "heads" or "mlps".
-        permutations: how many for `p`, which is (1 + as large) / (1 + permutations).
-        seed: of the permutations.
+        permutations, seed: of the test; `p` is (1 + as large) / (1 + permutations).
 
     Raises:
-        LotteryError: no tasks, tasks with different numbers of seeds, tasks of different encoders,
-            no permutations, or no such part.
+        LotteryError: tasks with different numbers of seeds.
     """
-    if not subnetworks:
-        raise LotteryError("There are no tasks to compare.")
-    if permutations < 1:
-        raise LotteryError(f"The test needs at least one permutation, not {permutations}.")
-    tasks = tuple(subnetworks)
-    for task in tasks:
-        one, other = subnetworks[tasks[0]], subnetworks[task]
-        if len(one) != len(other):
+    tasks, first = tuple(subnetworks), next(iter(subnetworks))
+    for task, found in subnetworks.items():
+        if len(found) != len(subnetworks[first]):
             raise LotteryError(
-                f"Tasks are compared seed by seed, but {tasks[0]} has subnetworks of {len(one)} "
-                f"seeds and {task} of {len(other)}."
+                f"Tasks are compared seed by seed, but {first} has subnetworks of "
+                f"{len(subnetworks[first])} seeds and {task} of {len(found)}."
             )
-        if one and one[0].heads.shape != other[0].heads.shape:
-            shapes = ["x".join(map(str, each[0].heads.shape)) for each in (one, other)]
-            raise LotteryError(
-                f"Tasks can be compared on one encoder only, but {tasks[0]} has {shapes[0]} heads "
-                f"(layers x heads) and {task} {shapes[1]}."
-            )
-    everything = [subnetwork for each in subnetworks.values() for subnetwork in each]
-    stacked = stack(everything, part)
-    masks = stacked.reshape(len(tasks), -1, stacked.shape[1]).astype(int)
+    masks = np.stack([stack(found, part) for found in subnetworks.values()]).astype(int)
     shared = np.einsum("asi,bsi->sab", masks, masks)
     sizes = masks.sum(-1)
     chance = np.einsum("as,bs->ab", sizes, sizes) / sizes.shape[1] / masks.shape[-1]

@@ -56,22 +56,18 @@ def search_structured(
     parts: Sequence[Part] = ("heads", "mlps"),
     on_step: Callable[[StructuredStep], None] = lambda step: None,
 ) -> list[StructuredStep]:
-    """Search for the good subnetwork.
+    """Search for the good subnetwork; returns every state that was tried, in order.
 
     Args:
         measure: scores one subnetwork; it is called once per step.
         full: the subnetwork that keeps everything.
         threshold: the share of the full model's score that the good subnetwork keeps.
-        heads_step: the share of all heads pruned at a step, rounded down, at least one head.
-        heads_alone_step: likewise once heads go alone.
+        heads_step, heads_alone_step: as in `heads_at_once`, beside MLPs and once heads go alone.
         stale_importance: whether a new phase starts from the importance measured in the state that
             just failed, as in the authors' code, instead of in the last one that passed.
         min_heads_per_layer: how many heads a search for heads alone leaves in every layer.
         parts: what is pruned; heads alone or MLPs alone go in one phase (paper, appendix B).
         on_step: told of every step as it is taken.
-
-    Returns:
-        Every state that was tried, in order; `good_subnetwork` picks the result.
     """
     importance, full_score = measure(full)
     best = StructuredStep("full", full, importance, full_score, kept=True)
@@ -112,10 +108,8 @@ def prune_to_half(
     """Prune the least important until at most half of the heads and half of the MLPs are left.
 
     The score decides nothing. A bad subnetwork of the result's size then has nothing in common with
-    it, unlike in the paper, where a good one of more than half forces an overlap.
-
-    Args:
-        measure, full, heads_step, on_step: as for `search_structured`.
+    it, unlike in the paper, where a good one of more than half forces an overlap. Arguments are
+    those of `search_structured`.
     """
     importance, score = measure(full)
     steps = [StructuredStep("full", full, importance, score, kept=True)]
@@ -151,8 +145,7 @@ def prune_least_important(
     Args:
         subnetwork: what survives so far.
         importance: raw scores; they are normalised here.
-        heads: how many heads to prune, or all that are left if there are fewer.
-        mlps: likewise for MLPs.
+        heads, mlps: how many to prune, or all that are left if there are fewer.
         min_heads_per_layer: a layer's most important heads of this number are never pruned.
     """
     scores = importance.normalised()

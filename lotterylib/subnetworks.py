@@ -25,11 +25,7 @@ Figure 2 prints (`eval_performance_analysis.ipynb`, cell 2)."""
 
 @dataclass(frozen=True, eq=False)
 class StructuredSubnetwork:
-    """Whole heads and MLPs that survive.
-
-    Attributes:
-        heads: bool[layers, heads], True where a head survives.
-        mlps: bool[layers].
+    """Whole heads and MLPs that survive: bool[layers, heads] and bool[layers].
 
     Raises:
         LotteryError: other shapes, or arrays that are not boolean.
@@ -59,9 +55,7 @@ class StructuredSubnetwork:
         )
 
     def complement(self, parts: Collection[Part] = ("heads", "mlps")) -> StructuredSubnetwork:
-        """What was pruned; a part that is not named stays as it is (the authors' inverted masks of
-        a search for heads alone keep every MLP).
-        """
+        """What was pruned; a part that is not named stays, as in the authors' inverted masks."""
         return StructuredSubnetwork(
             ~self.heads if "heads" in parts else self.heads,
             ~self.mlps if "mlps" in parts else self.mlps,
@@ -69,15 +63,11 @@ class StructuredSubnetwork:
 
     def density(self, shape: Shape) -> float:
         """The share of the encoder's dense parameters (weights and biases) that survive, 0 to 1."""
-        self._check(shape)
-        return _kept(self, shape) / shape.encoder_parameters
+        return self._kept(shape) / shape.encoder_parameters
 
     def printed_share(self, shape: Shape) -> float:
-        """The share as the titles of the paper's Figure 2 count it: of all parameters, embeddings
-        included, less a constant 0.21.
-        """
-        self._check(shape)
-        removed = shape.encoder_parameters - _kept(self, shape)
+        """As the titles of the paper's Figure 2 count it: the share of all parameters less 0.21."""
+        removed = shape.encoder_parameters - self._kept(shape)
         return (shape.total - removed) / shape.total - TITLE_OFFSET
 
     def overlap(self, other: StructuredSubnetwork) -> dict[str, float]:
@@ -93,12 +83,9 @@ class StructuredSubnetwork:
         shared = _parameters(self.heads & other.heads, self.mlps & other.mlps, shape)
         return shared / mine if mine else float("nan")
 
-    def _check(self, shape: Shape) -> None:
-        if self.heads.shape != (shape.layers, shape.heads):
-            raise LotteryError(
-                f"A subnetwork of {self.heads.shape[0]} layers of {self.heads.shape[1]} heads does "
-                f"not fit an encoder of {shape.layers} layers of {shape.heads}."
-            )
+    def _kept(self, shape: Shape) -> int:
+        always = shape.layers * shape.hidden  # the biases of W_O belong to no head
+        return always + _parameters(self.heads, self.mlps, shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,9 +110,7 @@ class WeightSubnetwork:
         return (
             isinstance(other, WeightSubnetwork)
             and self.weights.keys() == other.weights.keys()
-            and all(
-                np.array_equal(kept, other.weights[name]) for name, kept in self.weights.items()
-            )
+            and all(np.array_equal(a, other.weights[name]) for name, a in self.weights.items())
         )
 
     @property
@@ -144,7 +129,7 @@ class WeightSubnetwork:
 
     def density(self, shape: Shape) -> float:
         """The share of the encoder's dense parameters that survive, 0 to 1; those that are never
-        ranked (the biases of the MLPs' second layers) survive always.
+        ranked survive always.
         """
         return (shape.encoder_parameters - self.capacity + self.size) / shape.encoder_parameters
 
@@ -182,11 +167,9 @@ def random_like(
 
     Args:
         good: the subnetwork whose size to match, heads and MLPs each for itself.
-        seed: of the draw.
+        seed, number: of the draw; several may be made under one seed.
         sampling: for structured subnetworks, exactly that size (paper) or each element with the
-            probability that gives it on average (authors' `create_random_masks.ipynb`). Single
-            weights are always drawn exactly.
-        number: of the draw, where several are made under one seed.
+            probability that gives it on average (authors' `create_random_masks.ipynb`).
     """
     draw = _generator(seed, 1, number)
     if isinstance(good, WeightSubnetwork):
@@ -209,8 +192,7 @@ def bad_like(good: Subnetwork, seed: int, number: int = 0) -> Subnetwork:
 
     Args:
         good: the subnetwork whose size to match, heads and MLPs each for itself.
-        seed: of the draw.
-        number: of the draw, where several are made under one seed.
+        seed, number: of the draw; several may be made under one seed.
     """
     draw = _generator(seed, 2, number)
     if isinstance(good, WeightSubnetwork):
@@ -223,39 +205,31 @@ def _generator(seed: int, kind: int, number: int) -> np.random.Generator:
 
 
 def head_and_mlp_survival(subnetwork: Subnetwork, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
-    """The share of each head and each MLP that survives, for the paper's survival heatmaps.
+    """The share of each head and each MLP that survives, for the paper's survival heatmaps:
+    float64[layers, heads] and float64[layers], from 0 to 1.
 
     For weights, a head is its rows of W_Q, W_K, W_V with their biases and its columns of W_O; an
     MLP is both of its dense layers (authors' `global_magnitude_pruning_heatmaps.ipynb`).
-
-    Returns:
-        float64[layers, heads] and float64[layers], from 0 to 1.
     """
     if isinstance(subnetwork, StructuredSubnetwork):
         return subnetwork.heads.astype(float), subnetwork.mlps.astype(float)
     heads = np.zeros((shape.layers, shape.heads))
     mlps = np.zeros(shape.layers)
     for layer in range(shape.layers):
-        part = {
-            name.split(".", 1)[1]: kept
-            for name, kept in subnetwork.weights.items()
-            if name.startswith(f"{layer}.")
-        }
-        kept = sum(
-            part[f"{module}.weight"].reshape(shape.heads, -1).sum(1)
-            + part[f"{module}.bias"].reshape(shape.heads, -1).sum(1)
+        rows = [
+            subnetwork.weights[f"{layer}.{module}.{kind}"].reshape(shape.heads, -1)
             for module in ("query", "key", "value")
-        )
-        columns = part["output.weight"].reshape(shape.hidden, shape.heads, shape.head_size)
-        heads[layer] = (kept + columns.sum((0, 2))) / shape.head_parameters
-        mlp = [part[name] for name in ("mlp_in.weight", "mlp_in.bias", "mlp_out.weight")]
-        mlps[layer] = sum(kept.sum() for kept in mlp) / sum(kept.size for kept in mlp)
+            for kind in ("weight", "bias")
+        ]
+        columns = subnetwork.weights[f"{layer}.output.weight"].T.reshape(shape.heads, -1)
+        heads[layer] = np.hstack([*rows, columns]).mean(1)
+        mlps[layer] = np.concatenate(
+            [
+                subnetwork.weights[f"{layer}.{name}"].ravel()
+                for name in ("mlp_in.weight", "mlp_in.bias", "mlp_out.weight")
+            ]
+        ).mean()
     return heads, mlps
-
-
-def _kept(subnetwork: StructuredSubnetwork, shape: Shape) -> int:
-    always = shape.layers * shape.hidden  # the biases of W_O belong to no head
-    return always + _parameters(subnetwork.heads, subnetwork.mlps, shape)
 
 
 def _parameters(heads: np.ndarray, mlps: np.ndarray, shape: Shape) -> int:
@@ -281,9 +255,8 @@ def _flatten(subnetwork: WeightSubnetwork) -> np.ndarray:
 
 def _unflatten(flat: np.ndarray, like: WeightSubnetwork) -> WeightSubnetwork:
     weights, start = {}, 0
-    for name in sorted(
-        like.weights, key=natural_order
-    ):  # a draw must not depend on who listed them
+    # A draw must not depend on who listed them.
+    for name in sorted(like.weights, key=natural_order):
         kept = like.weights[name]
         weights[name] = flat[start : start + kept.size].reshape(kept.shape)
         start += kept.size

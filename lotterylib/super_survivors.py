@@ -7,11 +7,11 @@ every seed; the others are drawn anew for each. The rules follow the authors'
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from lotterylib.agreement import PARTS, Part, stack
+from lotterylib.agreement import PARTS, stack
 from lotterylib.errors import LotteryError
 from lotterylib.subnetworks import StructuredSubnetwork
 
@@ -19,13 +19,14 @@ from lotterylib.subnetworks import StructuredSubnetwork
 def super_survivors(good: Sequence[StructuredSubnetwork]) -> StructuredSubnetwork:
     """The heads and MLPs that survive in all seeds; there may be none.
 
-    Args:
-        good: the good subnetworks of one task, one per seed, at least two.
-
     Raises:
-        LotteryError: fewer than two subnetworks, or subnetworks of different encoders.
+        LotteryError: fewer than two subnetworks.
     """
-    return _together([np.all(_kept(good, part), axis=0) for part in PARTS], good)
+    if len(good) < 2:
+        raise LotteryError(
+            f"Super-survivors need the subnetworks of at least two seeds, not of {len(good)}."
+        )
+    return _by_part(good, lambda kept: np.all(kept, axis=0))
 
 
 def bad_super(good: Sequence[StructuredSubnetwork], seed: int) -> StructuredSubnetwork:
@@ -34,51 +35,28 @@ def bad_super(good: Sequence[StructuredSubnetwork], seed: int) -> StructuredSubn
     Where these are too few, all of them are taken, then elements that some seeds prune, and only
     then super-survivors. (Where even the first two are too few, the authors draw from both the
     others at random, so that their bad subnetwork then holds more super-survivors than it must.)
-
-    Args:
-        good: the good subnetworks of one task, one per seed, at least two.
-        seed: of the draw.
-
-    Raises:
-        LotteryError: fewer than two subnetworks, or subnetworks of different encoders.
     """
     draw = np.random.default_rng([seed, 3])
-    drawn = []
-    for part in PARTS:
-        kept = _kept(good, part)
+
+    def choose(kept: np.ndarray) -> np.ndarray:
         always, never = np.all(kept, axis=0), ~np.any(kept, axis=0)
-        drawn.append(_draw(always.sum(), [never, ~always & ~never, always], draw))
-    return _together(drawn, good)
+        return _draw(always.sum(), [never, ~always & ~never, always], draw)
+
+    return _by_part(good, choose)
 
 
 def random_super(good: Sequence[StructuredSubnetwork], seed: int) -> StructuredSubnetwork:
     """As many heads and as many MLPs as super-survivors, drawn from those that are neither
     super-survivors nor in the bad subnetwork of this seed; topped up from both at random where
     these are too few.
-
-    Args:
-        good: the good subnetworks of one task, one per seed, at least two.
-        seed: of the draw, and of the bad subnetwork to keep out of.
-
-    Raises:
-        LotteryError: fewer than two subnetworks, or subnetworks of different encoders.
     """
-    bad = bad_super(good, seed)
     draw = np.random.default_rng([seed, 4])
-    drawn = []
-    for part in PARTS:
-        always = np.all(_kept(good, part), axis=0)
-        taken = always | getattr(bad, part).ravel()
-        drawn.append(_draw(always.sum(), [~taken, taken], draw))
-    return _together(drawn, good)
 
+    def choose(kept: np.ndarray) -> np.ndarray:
+        always, bad = np.all(kept[:-1], axis=0), kept[-1]
+        return _draw(always.sum(), [~always & ~bad, always | bad], draw)
 
-def _kept(good: Sequence[StructuredSubnetwork], part: Part) -> np.ndarray:
-    if len(good) < 2:
-        raise LotteryError(
-            f"Super-survivors need the subnetworks of at least two seeds, not of {len(good)}."
-        )
-    return stack(good, part)
+    return _by_part([*good, bad_super(good, seed)], choose)
 
 
 def _draw(size: int, pools: list[np.ndarray], draw: np.random.Generator) -> np.ndarray:
@@ -90,8 +68,9 @@ def _draw(size: int, pools: list[np.ndarray], draw: np.random.Generator) -> np.n
     return drawn
 
 
-def _together(
-    parts: list[np.ndarray], like: Sequence[StructuredSubnetwork]
+def _by_part(
+    good: Sequence[StructuredSubnetwork], choose: Callable[[np.ndarray], np.ndarray]
 ) -> StructuredSubnetwork:
-    heads, mlps = parts
-    return StructuredSubnetwork(heads.reshape(like[0].heads.shape), mlps)
+    """The heads and the MLPs that `choose` makes of bool[seeds, items]."""
+    heads, mlps = (choose(stack(good, part)) for part in PARTS)
+    return StructuredSubnetwork(heads.reshape(good[0].heads.shape), mlps)

@@ -24,12 +24,9 @@ class Task:
         columns: the text columns, one or two.
         labels: the class names in the order of their codes; empty for regression.
         metric: the metric that the paper reports.
-        official_stop_metric: the metric that stopped the authors' searches; it differs from
-            `metric` for STS-B only.
         dev_split: the split that GLUE calls dev.
         tsv_folder: the folder in GLUE's own download; empty for other tasks.
-        label_range: lowest and highest label of a regression task; infinite for a task of one's
-            own.
+        label_range: lowest and highest label of a regression task.
         warning: what a reader must know before believing a number on this task.
         sizes: training and dev examples in GLUE; zeros for all others.
         file: the task file, as it was given; empty for the tasks of the library.
@@ -40,7 +37,6 @@ class Task:
     columns: tuple[str, ...]
     labels: tuple[str, ...]
     metric: str = "accuracy"
-    official_stop_metric: str = "accuracy"
     dev_split: str = "validation"
     tsv_folder: str = ""
     label_range: tuple[float, float] = (0.0, 5.0)
@@ -63,12 +59,15 @@ class Task:
         """The number of logits, one per class or one for regression."""
         return len(self.labels) or 1
 
+    @property
+    def official_stop_metric(self) -> str:
+        """The metric that stopped the authors' searches."""
+        return "pearson_spearman" if self.is_regression else self.metric
+
 
 _ONE, _PAIR = ("sentence",), ("sentence1", "sentence2")
 _ACCEPTABLE = ("unacceptable", "acceptable")
 _ENTAILMENT = ("entailment", "not_entailment")
-_MATTHEWS: dict[str, Any] = {"metric": "matthews", "official_stop_metric": "matthews"}
-_PEARSON: dict[str, Any] = {"metric": "pearson", "official_stop_metric": "pearson_spearman"}
 _WNLI = (
     "WNLI's dev set repeats training sentences with the opposite label, so a model that learns "
     "scores below the majority class; leave it out of averages."
@@ -87,11 +86,11 @@ def _glue(
 
 
 _TASKS = (
-    _glue("CoLA", _ONE, _ACCEPTABLE, (8_551, 1_043), **_MATTHEWS),
+    _glue("CoLA", _ONE, _ACCEPTABLE, (8_551, 1_043), metric="matthews"),
     _glue("SST-2", _ONE, ("negative", "positive"), (67_349, 872)),
     _glue("MRPC", _PAIR, ("not_equivalent", "equivalent"), (3_668, 408)),
     _glue("QQP", ("question1", "question2"), ("not_duplicate", "duplicate"), (363_846, 40_430)),
-    _glue("STS-B", _PAIR, (), (5_749, 1_500), **_PEARSON),
+    _glue("STS-B", _PAIR, (), (5_749, 1_500), metric="pearson"),
     _glue(
         "MNLI",
         ("premise", "hypothesis"),
@@ -102,14 +101,13 @@ _TASKS = (
     _glue("QNLI", ("question", "sentence"), _ENTAILMENT, (104_743, 5_463)),
     _glue("RTE", _PAIR, _ENTAILMENT, (2_490, 277)),
     _glue("WNLI", _PAIR, _ENTAILMENT[::-1], (635, 71), warning=_WNLI),
-    Task("acceptability", "Acceptability (generated)", _ONE, _ACCEPTABLE, **_MATTHEWS),
+    Task("acceptability", "Acceptability (generated)", _ONE, _ACCEPTABLE, metric="matthews"),
     Task("entailment", "Entailment (generated)", _PAIR, _ENTAILMENT),
-    Task("similarity", "Similarity (generated)", _PAIR, (), **_PEARSON),
+    Task("similarity", "Similarity (generated)", _PAIR, (), metric="pearson"),
 )
 TASKS: dict[str, Task] = {task.name: task for task in _TASKS}
 
-BUNDLED: tuple[str, ...] = tuple(name for name, task in TASKS.items() if task.is_bundled)
-
+BUNDLED = tuple(name for name, task in TASKS.items() if task.is_bundled)
 
 METRIC_NAMES = {
     "accuracy": "accuracy",

@@ -1,9 +1,9 @@
 """The whole lottery: every subnetwork of a small encoder whose units are whole blocks.
 
 A unit is the attention of a layer (all its heads) or its MLP. An encoder of six layers has twelve
-units, so 4,096 subnetworks, here called tickets; all of them can be scored, and all of half size
-retrained. This is not in the paper. It asks of the paper's title what one can ask of a lottery: how
-many tickets win, and where in the drum the one lies that a search picks (sections 3.3 and 4.2).
+units, so 4,096 subnetworks, here called tickets. All of them can be scored, and all of half size
+retrained. This is not in the paper. It asks how many tickets win, and where among them the one
+lies that a search picks (sections 3.3 and 4.2).
 
 A ticket is a number: bit l (from 0) says whether the attention of layer l + 1 survives, bit
 layers + l whether its MLP does.
@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import torch
@@ -23,11 +23,11 @@ from transformers import BatchEncoding, PreTrainedModel
 
 from lotterylib.ablation import known_layers
 from lotterylib.batches import Encoded, reading_batches
-from lotterylib.encoder import Shape, architecture_of, layers_of
+from lotterylib.encoder import Shape, stack_of
 from lotterylib.errors import LotteryError
 from lotterylib.fast import gpu
 from lotterylib.fast.cpu import use_onednn
-from lotterylib.finetuning import Progress
+from lotterylib.finetuning import Progress, silent
 from lotterylib.gates import gated, remove
 from lotterylib.scoring import (
     EVALUATION_BATCH,
@@ -42,16 +42,7 @@ from lotterylib.tasks import Task
 
 
 def subnetwork_of(ticket: int, shape: Shape) -> StructuredSubnetwork:
-    """The subnetwork of a ticket.
-
-    Raises:
-        LotteryError: a number that is no ticket of an encoder with so many layers.
-    """
-    if not 0 <= ticket < 4**shape.layers:
-        raise LotteryError(
-            f"There is no ticket {ticket}: an encoder of {shape.layers} layers has those from 0 to "
-            f"{4**shape.layers - 1}."
-        )
+    """The subnetwork of a ticket."""
     bits = np.array([ticket >> bit & 1 for bit in range(2 * shape.layers)], dtype=bool)
     heads = np.repeat(bits[: shape.layers, None], shape.heads, axis=1)
     return StructuredSubnetwork(heads, bits[shape.layers :])
@@ -73,30 +64,21 @@ def score_all(
     model: PreTrainedModel,
     split: Encoded,
     task: Task,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     drop_empty_bias: bool = False,
 ) -> list[Score]:
-    """The scores of all tickets of a fine-tuned model, as pruned.
+    """The scores of all 4^layers tickets of a fine-tuned model, as pruned, in their order.
 
     Tickets that agree in their first layers share what these layers compute: the layers are walked
     depth first, so that a batch costs 4 + 16 + ... + 4^layers layers and not layers * 4^layers.
-    Equal to removing what each ticket prunes and scoring what is left.
-
-    Args:
-        model: a model from which nothing has been removed; it stays as it is.
-        split: the examples that are scored.
-        task: it decides the metrics.
-        progress: told after every batch.
-        drop_empty_bias: as for `gates.remove`.
-
-    Returns:
-        4^layers scores in the order of the tickets.
+    Equal to removing what each ticket prunes (`gates.remove`) and scoring what is left. `progress`
+    is told after every batch; the model stays as it is.
 
     Raises:
         LotteryError: a family whose layers hand on more than their hidden states.
     """
     use_onednn(model.eval())
-    layers = len(layers_of(model))
+    layers = len(stack_of(model))
     variants = _variants(model, drop_empty_bias)
     batches = reading_batches(split.lengths, EVALUATION_BATCH)
     found: list[list[torch.Tensor]] = [[] for _ in range(4**layers)]
@@ -105,32 +87,24 @@ def score_all(
             inputs, _ = split.batch(rows, model.device)
             for ticket, logits in _walk(model, variants, inputs):
                 found[ticket].append(decide(logits.float(), task))
-            if progress is not None:
-                progress(number / len(batches), f"{number} of {len(batches)} batches")
+            progress(number / len(batches), f"{number} of {len(batches)} batches")
     labels = split.labels.numpy()
     return [score_predictions(in_order(each, batches), labels, task) for each in found]
-
-
-def _stack(model: PreTrainedModel) -> nn.ModuleList:
-    stack = model.base_model.get_submodule(architecture_of(model).layers)
-    assert isinstance(stack, nn.ModuleList)
-    return stack
 
 
 def _variants(
     model: PreTrainedModel, drop_empty_bias: bool
 ) -> dict[tuple[int, int], nn.ModuleList]:
     """The layers with and without their attention and their MLP; they share their parameters."""
-    shape = len(layers_of(model)), model.config.num_attention_heads
+    shape = len(stack_of(model)), model.config.num_attention_heads
     variants = {}
-    for attention in (0, 1):
-        for mlp in (0, 1):
-            kept = StructuredSubnetwork(
-                np.full(shape, attention, dtype=bool), np.full(shape[0], mlp, dtype=bool)
-            )
-            shared = {id(each): each for each in (model.config, *model.parameters())}
-            twin = copy.deepcopy(model, shared)
-            variants[attention, mlp] = _stack(remove(twin, kept, drop_empty_bias))
+    for attention, mlp in product((0, 1), repeat=2):
+        kept = StructuredSubnetwork(
+            np.full(shape, attention, dtype=bool), np.full(shape[0], mlp, dtype=bool)
+        )
+        shared = {id(each): each for each in (model.config, *model.parameters())}
+        twin = copy.deepcopy(model, shared)
+        variants[attention, mlp] = stack_of(remove(twin, kept, drop_empty_bias))
     return variants
 
 
@@ -138,7 +112,7 @@ def _walk(
     model: PreTrainedModel, variants: dict[tuple[int, int], nn.ModuleList], inputs: BatchEncoding
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """Every ticket with the logits of a batch."""
-    stack, given = _stack(model), []
+    stack, given = stack_of(model), []
 
     def begin(_module: nn.Module, args: tuple, named: dict) -> None:
         given.append((args, named))
@@ -172,7 +146,7 @@ def _walk(
 
 @dataclass(frozen=True)
 class Unit:
-    """One step of the search over tickets.
+    """One state of the search over tickets.
 
     Attributes:
         ticket: what was left.
@@ -188,31 +162,22 @@ class Unit:
 
 
 def search_tickets(
-    model: PreTrainedModel, split: Encoded, task: Task, progress: Progress | None = None
+    model: PreTrainedModel, split: Encoded, task: Task, progress: Progress = silent
 ) -> list[Unit]:
-    """What the paper's structured search picks where whole blocks are the units.
+    """What the paper's structured search picks where whole blocks are the units: its states.
 
     In each step the attention and the MLP of least importance go, among those that are left, and
-    importance is measured anew, as in the first phase of section 3.3, down to one of each. There
-    is nothing to normalise, since attention and MLPs are never compared with each other.
-
-    Args:
-        model: a fine-tuned model from which nothing has been removed.
-        split: the examples to take the expectation over.
-        task: it decides loss and metric.
-        progress: told after every state.
-
-    Returns:
-        The states from the full model down; the one with half of the units is the search's pick.
+    importance is measured anew on the split, as in the first phase of section 3.3, down to one of
+    each. There is nothing to normalise, since attention and MLPs are never compared with each
+    other. The state with half of the units is the search's pick.
     """
-    layers = len(layers_of(model))
+    layers = len(stack_of(model))
     states: list[Unit] = []
     ticket = 4**layers - 1
     for step in range(layers):
         attention, mlps, score = _measure(model, split, task, ticket)
         states.append(Unit(ticket, attention, mlps, score))
-        if progress is not None:
-            progress((step + 1) / layers, f"{2 * (layers - step)} units score {score:.3f}")
+        progress((step + 1) / layers, f"{2 * (layers - step)} units score {score:.3f}")
         for start, importance in ((0, attention), (layers, mlps)):
             left = [unit for unit in range(layers) if ticket >> (start + unit) & 1]
             ticket &= ~(1 << (start + min(left, key=importance.__getitem__)))
@@ -224,7 +189,7 @@ def _measure(
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Importance of attention blocks and MLPs, and the score, in the state of a ticket."""
     use_onednn(model.eval())
-    layers, heads = len(layers_of(model)), model.config.num_attention_heads
+    layers, heads = len(stack_of(model)), model.config.num_attention_heads
     bits = torch.tensor([float(ticket >> bit & 1) for bit in range(2 * layers)])
     totals, decisions = torch.zeros(2 * layers), []
     batches = reading_batches(split.lengths, EVALUATION_BATCH)

@@ -91,14 +91,8 @@ def family_config(model_type, **config):
 def family(folder, model_type, weights=None, tokenizer=None, shard=None, lowercase=True, **config):
     """Write a model directory of a family and return its path.
 
-    Args:
-        folder: where to.
-        model_type: the family.
-        weights: changes the model before it is written.
-        tokenizer: in place of the one that is trained.
-        shard: the largest size of a shard.
-        lowercase: whether a WordPiece tokenizer leaves no capitals.
-        config: sizes and settings of the model.
+    `weights` changes the model before it is written, `tokenizer` stands in place of the one that is
+    trained, which without `lowercase` knows capitals, `shard` is the largest size of a shard.
     """
     folder = Path(folder)
     tokenizer = tokenizer or tokenizer_of(model_type, lowercase)

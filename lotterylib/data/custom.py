@@ -17,23 +17,25 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lotterylib.data.files import read_yaml
 from lotterylib.data.tables import (
     SUFFIXES,
-    Table,
     coded,
     from_dataset,
     joined,
     label_texts,
     load_hub,
-    read_tables,
+    read_table,
 )
 from lotterylib.errors import LotteryError, line_of, unknown
 from lotterylib.tasks import TASKS, Task, find_task
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 KEYS = {
     "name": "of the task, for its folder: up to 40 of a-z, 0-9, - and _",
@@ -57,10 +59,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
 @dataclass(frozen=True)
 class TaskFile:
-    """What a task file says; the attributes are its keys, `file` is its path.
-
-    `dev` is a share of the training rows where it is a number.
-    """
+    """What a task file says, and its path; `dev` may be a share of the training rows."""
 
     file: Path
     name: str
@@ -72,11 +71,6 @@ class TaskFile:
     seed: int
     hub: tuple[str, ...]
 
-    @property
-    def columns(self) -> list[str]:
-        """The columns to read: texts, then the label."""
-        return [*self.text, self.label]
-
 
 def is_task_file(given: str) -> bool:
     """Whether this is meant as the path of a task file rather than as a name."""
@@ -84,11 +78,7 @@ def is_task_file(given: str) -> bool:
 
 
 def resolve(given: str) -> Task:
-    """The task of that name, or the one that a task file describes.
-
-    Raises:
-        LotteryError: no such task, or whatever is wrong with the file or its training data.
-    """
+    """The task of that name, or the one that a task file describes; a `LotteryError` if none is."""
     if is_task_file(given):
         return read_task(given)
     if given.lower().endswith(SUFFIXES):
@@ -110,7 +100,7 @@ def title_of_given(given: str) -> str:
 
 
 def read_task(given: str) -> Task:
-    """The task that a file describes; its classes are those of the training rows.
+    """The task that a file describes, with data; its classes are those of the training rows.
 
     Raises:
         LotteryError: as `read_task_file`; data that cannot be read, texts that are none, labels
@@ -118,14 +108,13 @@ def read_task(given: str) -> Task:
     """
     spec = read_task_file(given)
     regression = spec.metric == "pearson"
-    train = _read(spec, spec.train, spec.columns)
+    train = _read(spec, spec.train)
     task = Task(
         spec.name,
         spec.name,
         tuple("text of label" if name == "label" else name for name in spec.text),
         () if regression else _classes(spec, train),
         metric=spec.metric,
-        official_stop_metric="pearson_spearman" if regression else spec.metric,
         label_range=(-np.inf, np.inf),
         file=given,
     )
@@ -133,33 +122,33 @@ def read_task(given: str) -> Task:
     if len(train) < 2:
         raise LotteryError(f"{spec.file}: train holds a single row.")
     if not isinstance(spec.dev, float):
-        coded(_read(spec, spec.dev, spec.columns), task)
+        coded(_read(spec, spec.dev), task)
     return task
 
 
-def load(task: Task) -> tuple[Table, Table, str]:
+def load(task: Task) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     """The training and dev rows of a task of one's own, and where they come from."""
     spec = read_task_file(task.file)
-    train = _read(spec, spec.train, spec.columns)
+    train = _read(spec, spec.train)
     source = f"{' '.join(spec.hub)} from the Hugging Face hub" if spec.hub else "own files"
     origin = f"{source}, as {spec.file.name} says"
     if 0 < len(task.labels) <= 10:
         origin += "; " + ", ".join(f"{code} is {name}" for code, name in enumerate(task.labels))
     if not isinstance(spec.dev, float):
-        dev = _read(spec, spec.dev, spec.columns)
+        dev = _read(spec, spec.dev)
         return train, dev, origin + _repeated(train, dev, spec.text)
     count = min(max(1, round(spec.dev * len(train))), len(train) - 1)
     held = np.random.default_rng(spec.seed).permutation(len(train))[:count]
     rest = np.setdiff1d(np.arange(len(train)), held)
     origin += f"; {spec.dev:.0%} of the training rows, drawn by seed {spec.seed}, are dev"
-    train, dev = train.take(rest.tolist()), train.take(sorted(held.tolist()))
+    train, dev = train.iloc[rest], train.iloc[np.sort(held)]
     return train, dev, origin + _repeated(train, dev, spec.text)
 
 
-def _repeated(train: Table, dev: Table, texts: Sequence[str]) -> str:
+def _repeated(train: pd.DataFrame, dev: pd.DataFrame, texts: Sequence[str]) -> str:
     """How many dev rows have texts that stand in training too, to be appended to the origin."""
-    seen = set(zip(*(train.columns[name] for name in texts), strict=True))
-    count = sum(row in seen for row in zip(*(dev.columns[name] for name in texts), strict=True))
+    seen = set(train[[*texts]].itertuples(index=False, name=None))
+    count = sum(row in seen for row in dev[[*texts]].itertuples(index=False, name=None))
     return f"; {count} of {len(dev)} dev rows have texts of training rows" if count else ""
 
 
@@ -211,10 +200,7 @@ def scale(train: dict[str, list[Any]], dev: dict[str, list[Any]]) -> str:
     """Turn labels that are not small into 0 to 5, over the range in training, in place.
 
     The task layer starts near 0 and learns slowly, so it would not come near 1,000 in a few epochs.
-    Correlations stay what they are.
-
-    Returns:
-        What was done, to be appended to the data's origin; empty if nothing.
+    Correlations stay what they are. Returns what to append to the data's origin.
     """
     low, high = min(train["label"]), max(train["label"])
     if max(-low, high) <= 10 or low == high:
@@ -244,8 +230,9 @@ def _dev(values: Mapping[str, Any], hub: Sequence[str], wrong: Any) -> tuple[str
     return _texts({"dev": dev}, "dev", 0, wrong)
 
 
-def _read(spec: TaskFile, names: Sequence[str], columns: Sequence[str]) -> Table:
-    """The columns of files, or of splits of a data set on the hub."""
+def _read(spec: TaskFile, names: Sequence[str]) -> pd.DataFrame:
+    """Texts and labels of files, or of splits of a data set on the hub."""
+    columns = [*spec.text, spec.label]
     if spec.hub:
         return _from_hub(spec, names, columns)
     files = []
@@ -257,18 +244,14 @@ def _read(spec: TaskFile, names: Sequence[str], columns: Sequence[str]) -> Table
         if not found or not os.path.isfile(found[0]):  # Path's own raises on some
             if os.path.lexists(path):
                 raise LotteryError(f"{spec.file}: {name} is not a regular file.")
-            there = [f.name for f in _listing(path.parent) if f.name.lower().endswith(SUFFIXES)]
-            missing = unknown("file", name, there)
-            raise LotteryError(f"{spec.file}: {missing}") from None
+            folder = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
+            there = [each.name for each in folder if each.name.lower().endswith(SUFFIXES)]
+            raise LotteryError(f"{spec.file}: {unknown('file', name, there)}")
         files += found
-    return read_tables(files, columns)
+    return joined([read_table(file, columns) for file in files])
 
 
-def _listing(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
-
-
-def _from_hub(spec: TaskFile, names: Sequence[str], columns: Sequence[str]) -> Table:
+def _from_hub(spec: TaskFile, names: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:
     from datasets.exceptions import DatasetNotFoundError
 
     source = " ".join(spec.hub)
@@ -289,10 +272,10 @@ def _from_hub(spec: TaskFile, names: Sequence[str], columns: Sequence[str]) -> T
     return joined([from_dataset(loaded[name], columns, f"{source}, {name}") for name in names])
 
 
-def _classes(spec: TaskFile, table: Table) -> tuple[str, ...]:
+def _classes(spec: TaskFile, table: pd.DataFrame) -> tuple[str, ...]:
     labels = label_texts(table)
     if "" in labels:
-        raise LotteryError(f"{table.where(labels.index(''))}: the row has no {spec.label!r}.")
+        raise LotteryError(f"{table.index[labels.index('')]}: the row has no {spec.label!r}.")
     found = sorted(set(labels))
     told = f"{spec.file}: the label column {spec.label!r} holds"
     if len(found) < 2:
@@ -307,12 +290,12 @@ def _classes(spec: TaskFile, table: Table) -> tuple[str, ...]:
             f"{told} {len(found)} different labels in {len(labels)} rows, and up to {MOST_CLASSES} "
             "classes are accepted; if they are numbers, choose metric: pearson."
         )
-    if any(re.fullmatch(r"[+-]?\d*\.\d+", label) for label in found):
-        odd = next(i for i, label in enumerate(labels) if re.fullmatch(r"[+-]?\d*\.\d+", label))
-        raise LotteryError(
-            f"{table.where(odd)}: the label {labels[odd]} is no class but a number; for numbers "
-            "choose metric: pearson."
-        )
+    for row, label in enumerate(labels):
+        if re.fullmatch(r"[+-]?\d*\.\d+", label):
+            raise LotteryError(
+                f"{table.index[row]}: the label {label} is no class but a number; for numbers "
+                "choose metric: pearson."
+            )
     if spec.metric == "f1" and len(found) > 2:
         raise LotteryError(
             f"{told} {len(found)} classes, and f1 is that of two; choose accuracy or matthews."

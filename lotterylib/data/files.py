@@ -80,11 +80,7 @@ def check_readable(file: Path) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON.
-
-    Raises:
-        OSError, ValueError: the file cannot be read, or is no JSON that can be.
-    """
+    """Read JSON; an OSError or a ValueError where it cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except RecursionError:
@@ -94,12 +90,9 @@ def read_json(path: Path) -> Any:
 def read_yaml(path: Path, such_as: str) -> tuple[dict[str, Any], dict[str, int]]:
     """The names with values of a YAML file that people write, and the line of each name.
 
-    Args:
-        path: of the file.
-        such_as: a line that would be right.
-
     Raises:
-        LotteryError: it cannot be read, is no list of names with values, or has a name twice.
+        LotteryError: it cannot be read, is no list of names with values (of which `such_as` is an
+            example), or has a name twice.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -133,11 +126,7 @@ def _missing(path: Path) -> LotteryError:
 
 
 def check_directory(path: str, task: Task) -> None:
-    """Refuse a data directory that is none, or that a task has no use for; empty is right.
-
-    Raises:
-        LotteryError: it does not exist, is a file, or the task's data come from elsewhere.
-    """
+    """Refuse a data directory that is none, or that a task has no use for; empty is right."""
     if not path:
         return
     if not task.tsv_folder:

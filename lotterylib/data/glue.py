@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from datasets import Dataset
 
 from lotterylib.data import custom
 from lotterylib.data.files import check_directory
 from lotterylib.data.grammar import generate
-from lotterylib.data.tables import Table, coded, from_dataset, load_hub, read_table, read_tables
+from lotterylib.data.tables import coded, from_dataset, load_hub, read_table
 from lotterylib.errors import LotteryError, line_of
 from lotterylib.tasks import Task
 
@@ -42,11 +43,10 @@ class TaskData:
 
     Attributes:
         train, dev: the splits, cut to the budget.
-        origin: where they come from, whether they are all there is, and whether a split has only
-            one label, so that metrics say little; for people.
-        fingerprint: a hash over texts and labels of both splits, in order.
-        classes: class names of a task of one's own, read from its training rows; part of the
-            fingerprint.
+        origin: for people: where they come from, whether they are all there is, and whether a split
+            has only one label, so that metrics say little.
+        fingerprint: a hash over texts and labels of both splits, in order, and over the classes.
+        classes: class names of a task of one's own, read from its training rows.
     """
 
     train: Dataset
@@ -64,8 +64,7 @@ def load_data(
     Args:
         task: which.
         data_dir: a GLUE directory; empty for the hub, or if the task is bundled or one's own.
-        train_rows: how many training rows to draw at most, always the same ones; 0 for all.
-        dev_rows: likewise for the dev split.
+        train_rows, dev_rows: how many rows to draw at most, always the same ones; 0 for all.
         sampling_seed: which rows those are; it is not the seed of a run.
 
     Raises:
@@ -101,14 +100,8 @@ def load_data(
 def held_out(data: TaskData) -> TaskData:
     """A slice of the training rows in place of dev, and the rest of them to train on.
 
-    What is chosen by scores on it (a learning rate, say) has not seen the dev set.
-
-    Args:
-        data: all of a task's examples.
-
-    Returns:
-        The slice as `dev`, a fifth of the training rows, at most 1,000 and always the same; the
-        others as `train`.
+    What is chosen by scores on it (a learning rate, say) has not seen the dev set. The slice is a
+    fifth of the training rows, at most 1,000, and always the same.
     """
     count = max(1, min(SLICE_ROWS, len(data.train) // 5))
     chosen = np.random.default_rng(SLICE_SEED).choice(len(data.train), count, replace=False)
@@ -119,7 +112,7 @@ def held_out(data: TaskData) -> TaskData:
     return TaskData(rest, slice_, origin, fingerprint, data.classes)
 
 
-def _from_hub(task: Task) -> tuple[Table, Table, str]:
+def _from_hub(task: Task) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     try:
         loaded = load_hub("nyu-mll/glue", task.name)
     except Exception as error:  # the hub's own, those of HTTP and of proxies, of the disk, ...
@@ -136,7 +129,7 @@ def _from_hub(task: Task) -> tuple[Table, Table, str]:
     return train, dev, "nyu-mll/glue from the Hugging Face hub"
 
 
-def _from_directory(task: Task, root: Path) -> tuple[Table, Table, str]:
+def _from_directory(task: Task, root: Path) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     folders = [
         folder
         for folder in sorted(root.iterdir(), key=lambda each: (each.name != task.name, each.name))
@@ -147,14 +140,17 @@ def _from_directory(task: Task, root: Path) -> tuple[Table, Table, str]:
         if any(_visible(folder, "*.parquet")) or (folder / "train").is_dir():
             files = [_parquet(folder, split) for split in ("train", task.dev_split)]
             columns = [*task.columns, "label"]
-            train, dev = (read_tables(each, columns, classes=task.labels) for each in files)
+            train, dev = (
+                pd.concat([read_table(file, columns, classes=task.labels) for file in each])
+                for each in files
+            )
             notes = [each[0].stem for each in files if "_subset" in each[0].stem]
             return train, dev, origin + f" (only a part of it: {', '.join(notes)})" * bool(notes)
     for folder in folders:
         if any(_visible(folder, "*.tsv")) or folder.name == task.tsv_folder:
             suffix = task.dev_split.replace("validation", "dev")
             train, dev = (_read_tsv(folder / f"{name}.tsv", task) for name in ("train", suffix))
-            if short := train.short + dev.short:
+            if short := train.attrs["short"] + dev.attrs["short"]:
                 origin += f" ({short} rows that are cut short were left out)"
             return train, dev, origin
     raise LotteryError(
@@ -194,11 +190,10 @@ def _parquet(folder: Path, split: str) -> list[Path]:
     return found
 
 
-def _read_tsv(file: Path, task: Task) -> Table:
+def _read_tsv(file: Path, task: Task) -> pd.DataFrame:
     columns = _TSV_COLUMNS.get(task.name, (*task.columns, "label"))
     header = ("source", "label", "mark", "sentence") if task.name == "cola" else ()
-    table = read_table(file, columns, header, spare_short=task.name == "qqp")
-    return table.named([*task.columns, "label"])
+    return read_table(file, columns, header, spare_short=task.name == "qqp")
 
 
 def _draw(split: Dataset, rows: int, seed: int) -> Dataset:

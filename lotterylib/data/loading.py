@@ -25,20 +25,17 @@ from lotterylib.data.fitting import (
     quiet_transformers,
 )
 from lotterylib.data.pretrained import Encoder
+from lotterylib.encoder import ARCHITECTURES
 from lotterylib.errors import LotteryError
 from lotterylib.tasks import Task
 
 
 @lru_cache(maxsize=8)
 def checked(encoder: Encoder, max_length: int = 128) -> Encoder:
-    """Make sure that an encoder's model and tokenizer fit each other and the library.
+    """Make sure, before any job, that an encoder's model and tokenizer fit each other and us.
 
-    Both are loaded, and the longest pair of texts goes through them. Nothing else need be done to
-    find out, before any job, what would fail in one. A process does it once per encoder and length.
-
-    Args:
-        encoder: as it was found.
-        max_length: tokens per example at most.
+    Both are loaded, and the longest pair of texts, of `max_length` tokens, goes through them. A
+    process does it once per encoder and length.
 
     Returns:
         The encoder; its `origin` says in which respects what its files ask for is not followed.
@@ -78,9 +75,6 @@ def load_tokenizer(encoder: Encoder) -> PreTrainedTokenizerBase:
 
     Its `model_max_length` is no more than the model has positions for; it gives token types where
     the model tells them apart; it keeps capitals where its files do.
-
-    Raises:
-        LotteryError: the tokenizer's files make none, or one that cannot be made to fit.
     """
     return _character_tokenizer() if encoder.directory is None else fitted_tokenizer(encoder)[0]
 
@@ -89,14 +83,9 @@ def load_model(encoder: Encoder, task: Task, seed: int, pretrained: bool = True)
     """The pre-trained encoder under a fresh task layer, or one of its shape that never learnt.
 
     The task layer depends on `seed` alone, so a subnetwork that is retrained later starts from the
-    same one (paper, section 4.2). PyTorch's global generator is left as it was.
-
-    Args:
-        encoder: a verified encoder.
-        task: it decides the number of logits.
-        seed: of the task layer (and of every weight, where none is pre-trained).
-        pretrained: False for fresh weights throughout, embeddings included, drawn as the encoder's
-            configuration says: the paper's randomly initialised BERT (section 4.3, table 2).
+    same one (paper, section 4.2). PyTorch's global generator is left as it was. Without
+    `pretrained` all weights are fresh, embeddings included, drawn as the encoder's configuration
+    says: the paper's randomly initialised BERT (section 4.3, table 2).
 
     Returns:
         A float32 model in evaluation mode on the CPU.
@@ -157,7 +146,9 @@ def _refuse_other_layers(
     """
     body = f"{model.base_model_prefix}."
     lacking = [n for n in told["missing_keys"] if n.startswith(body) and ".pooler." not in n]
-    surplus = [n for n in told["unexpected_keys"] if f"{encoder.architecture.layers}." in n]
+    surplus = [
+        n for n in told["unexpected_keys"] if f"{ARCHITECTURES[encoder.model_type].layers}." in n
+    ]
     other = [name for name, *_ in told["mismatched_keys"] if name.startswith(body)]
     for names, what in (
         (lacking, "the weights lack"),

@@ -28,7 +28,6 @@ from lotterylib.data.model_files import (
     weights_sha256,
     whole_sha256,
 )
-from lotterylib.encoder import ARCHITECTURES, Architecture
 from lotterylib.errors import LotteryError, line_of, unknown
 
 
@@ -40,9 +39,8 @@ class EncoderSource:
         name: the name on the command line and in paths.
         kind: from the Hugging Face hub, from installed packages, or drawn at random.
         location: the hub's name, or the package (for pieces of a zip, the first piece's package).
-        learning_rate: what fine-tuning uses unless told otherwise. 2e-5 is the paper's for
-            BERT-base; smaller encoders under-train with it in three epochs (see the book's page on
-            re-running for the sweep).
+        learning_rate: of fine-tuning unless told otherwise. 2e-5 is the paper's for BERT-base;
+            smaller encoders under-train with it in three epochs.
         sha256: of the weights file, where the project can know it beforehand.
     """
 
@@ -90,12 +88,11 @@ class Encoder:
 
     Attributes:
         name: a name fit for a folder.
-        directory: where configuration, tokenizer and weights (safetensors, in one file or in
-            shards) lie; None for the random one, which is made when it is loaded.
+        directory: of its files; None for the random one, which is made when it is loaded.
         model_type: the key into `ARCHITECTURES`.
-        sha256: of the weights; for an encoder that has no row in `ENCODERS`, of everything that
-            makes it another one: weights, configuration and tokenizer. Empty for the random one.
-        learning_rate: what fine-tuning uses unless told otherwise.
+        sha256: of the weights; for an encoder that has no row in `ENCODERS`, of weights,
+            configuration and tokenizer. Empty for the random one.
+        learning_rate: of fine-tuning unless told otherwise.
         origin: where the weights come from, for people.
     """
 
@@ -105,11 +102,6 @@ class Encoder:
     sha256: str
     learning_rate: float
     origin: str
-
-    @property
-    def architecture(self) -> Architecture:
-        """Where its heads and MLPs live."""
-        return ARCHITECTURES[self.model_type]
 
     def learning_rate_on(self, task: str) -> float:
         """What fine-tuning on a task uses unless told otherwise."""
@@ -139,9 +131,8 @@ def find_encoder(name: str) -> Encoder:
     """Find an encoder by a name in `ENCODERS`, a model's id on the hub or a model directory's path.
 
     Raises:
-        LotteryError: unknown name, a directory without a model of a known family, files that cannot
-            be read or are Git LFS pointers, a checksum that does not match, weights that are not
-            safetensors, or a hub that cannot be reached.
+        LotteryError: there is none of that name, its files are not what they should be, or the hub
+            cannot be reached.
     """
     check_name(name)
     if (source := _row_of(name)) is not None:
@@ -154,11 +145,7 @@ def find_encoder(name: str) -> Encoder:
 
 
 def check_name(name: str) -> None:
-    """Refuse what can be no encoder, without a look at the hub.
-
-    Raises:
-        LotteryError: no row of `ENCODERS`, no directory, and no id of a model on the hub.
-    """
+    """Refuse what is no row of `ENCODERS`, no directory and no id of a model on the hub."""
     path = os.path.expanduser(name)
     if _row_of(name) is not None or os.path.isdir(path) or _is_hub_id(name):  # Path's own raises
         return

@@ -1,7 +1,8 @@
 """Tables: the rows of CSV, TSV, JSON lines and parquet files, each with its place in its file.
 
-A line feed ends a line, with a carriage return before it or not, and nothing else does. Every row
-is as wide as the header. What is wrong is said with file and line before anything else is done.
+A table is a frame of objects; its index names the places, such as "train.tsv, line 7". A line feed
+ends a line, with a carriage return before it or not, and nothing else does. Every row is as wide as
+the header. What is wrong is said with file and line before anything else is done.
 """
 
 from __future__ import annotations
@@ -11,10 +12,8 @@ import json
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache
-from itertools import chain
 from numbers import Number
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from lotterylib.data.files import check_readable
 from lotterylib.errors import LotteryError, line_of, unknown
 
 if TYPE_CHECKING:
+    import pandas as pd
     from datasets import Dataset, DatasetDict
 
     from lotterylib.tasks import Task
@@ -36,50 +36,17 @@ MOST_SHORT = 10
 Rows = Iterator[tuple[int, list[Any]]]
 
 
-@dataclass(frozen=True)
-class Table:
-    """Some columns of one or several files.
+def _table(columns: dict[str, list[Any]], places: Iterable[str]) -> pd.DataFrame:
+    import pandas as pd
 
-    Attributes:
-        columns: the values of each, in the order of the rows.
-        places: of each row, its file with "line" or "row", and the number from 1.
-        short: how many rows were left out since they are cut short.
-    """
-
-    columns: dict[str, list[Any]]
-    places: list[tuple[str, int]]
-    short: int = 0
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def where(self, row: int) -> str:
-        """The place of a row, such as "train.tsv, line 7"."""
-        return "{} {}".format(*self.places[row])
-
-    def take(self, rows: Iterable[int]) -> Table:
-        """Some of the rows."""
-        chosen = list(rows)
-        columns = {name: [values[row] for row in chosen] for name, values in self.columns.items()}
-        return Table(columns, [self.places[row] for row in chosen], self.short)
-
-    def named(self, names: Sequence[str]) -> Table:
-        """The same columns under other names."""
-        return replace(self, columns=dict(zip(names, self.columns.values(), strict=True)))
+    return pd.DataFrame(columns, pd.Index(places, dtype=object), dtype=object)  # type: ignore[arg-type]
 
 
-def read_tables(files: Sequence[Path], columns: Sequence[str], **options: Any) -> Table:
-    """Read columns of files, one after the other; see `read_table`."""
-    return joined([read_table(file, columns, **options) for file in files])
-
-
-def joined(parts: Sequence[Table]) -> Table:
+def joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The rows of tables of the same columns, one table after the other."""
-    columns = {
-        name: list(chain(*(part.columns[name] for part in parts))) for name in parts[0].columns
-    }
-    places = list(chain(*(part.places for part in parts)))
-    return Table(columns, places, sum(part.short for part in parts))
+    import pandas as pd
+
+    return pd.concat(parts)
 
 
 def read_table(
@@ -88,16 +55,16 @@ def read_table(
     header: Sequence[str] = (),
     classes: Collection[str] = (),
     spare_short: bool = False,
-) -> Table:
-    """Read columns of a file; its name tells the kind.
+) -> pd.DataFrame:
+    """Read columns of a file with an ending in `SUFFIXES`, which tells its kind.
 
     Args:
-        file: with an ending in `SUFFIXES`.
-        columns: the names of those to read.
+        file, columns: what to read.
         header: the names of all columns, for a TSV file whose first line holds none.
         classes: where a parquet file names the classes behind its codes, names other than these
             are not taken; empty to take any.
-        spare_short: leave out rows of a TSV file that are cut short, up to `MOST_SHORT`.
+        spare_short: leave out rows of a TSV file that are cut short, up to `MOST_SHORT`;
+            `attrs["short"]` says how many.
 
     Raises:
         LotteryError: the file is missing or cannot be read, lacks a column, has no rows, or has a
@@ -106,7 +73,8 @@ def read_table(
     kind = file.suffix.lower()
     if kind not in SUFFIXES:
         raise LotteryError(
-            f"{file} is of no kind that is read: names end with {_listed(SUFFIXES)}."
+            f"{file} is of no kind that is read: names end with {', '.join(SUFFIXES[:-1])} or "
+            f"{SUFFIXES[-1]}."
         )
     if not file.is_file():
         raise LotteryError(f"The file {file} is missing.")
@@ -118,19 +86,19 @@ def read_table(
     else:
         rows = _split_tsv(file) if kind == ".tsv" else _split_csv(file)
         table = _read_rows(file, rows, columns, header, spare_short)
-    if not table.places:
+    if table.empty:
         raise LotteryError(f"{file} holds no rows.")
     return table
 
 
-def from_dataset(split: Dataset, columns: Sequence[str], source: str) -> Table:
+def from_dataset(split: Dataset, columns: Sequence[str], source: str) -> pd.DataFrame:
     """The same of a split that `datasets` has loaded, with class names for codes."""
     _check_columns(source, columns, split.column_names)
     found = {name: list(split[name]) for name in columns}
     for name in columns:
         if names := getattr(split.features[name], "names", None):
             found[name] = _in_words(found[name], names)
-    return Table(found, [(f"{source}, row", row + 1) for row in range(len(split))])
+    return _table(found, [f"{source}, row {row + 1}" for row in range(len(split))])
 
 
 def label_text(value: object) -> str:
@@ -140,17 +108,17 @@ def label_text(value: object) -> str:
     return re.sub(r"^([+-]?\d+)\.0*$", r"\1", str(value).strip())
 
 
-def label_texts(table: Table) -> list[str]:
+def label_texts(table: pd.DataFrame) -> list[str]:
     """The last column as texts, as `label_text` makes them.
 
     Raises:
         LotteryError: a label that is neither a text nor a number, with its place.
     """
-    *_, labels = table.columns.values()
-    for row, label in enumerate(labels):
+    labels = table.iloc[:, -1]
+    for place, label in labels.items():
         if not isinstance(label, Number | None) and not _is_text(label):
             told = f"the label {label!r:.60} is neither a text nor a number"
-            raise LotteryError(f"{table.where(row)}: {told}.")
+            raise LotteryError(f"{place}: {told}.")
     return [label_text(label) for label in labels]
 
 
@@ -158,12 +126,8 @@ def label_texts(table: Table) -> list[str]:
 def load_hub(*names: str) -> DatasetDict:
     """Load a data set of the Hugging Face hub; where the hub cannot be reached, from the cache.
 
-    One question with a timeout of 5 s tells which; `datasets` alone would try for longer. The last
-    two data sets are kept.
-
-    Raises:
-        ConnectionError: the hub cannot be reached, and the cache has it not; it says why.
-        Exception: whatever `datasets.load_dataset` raises.
+    One question with a timeout of 5 s tells which; `datasets` alone would try for longer. A
+    ConnectionError says why neither can be; otherwise it raises what `datasets` does.
     """
     import datasets
     import huggingface_hub
@@ -191,20 +155,19 @@ def load_hub(*names: str) -> DatasetDict:
             each.HF_HUB_OFFLINE = was
 
 
-def coded(table: Table, task: Task) -> dict[str, list[Any]]:
+def coded(table: pd.DataFrame, task: Task) -> dict[str, list[Any]]:
     """The rows of a split with label codes, int or float, under `label`, checked one by one.
 
     Raises:
         LotteryError: a text that is none, or a label that the task does not have, with its place.
     """
-    texts, labels = list(table.columns.values())[:-1], label_texts(table)
-    for name, values in zip(task.columns, texts, strict=True):
-        for row, text in enumerate(values):
+    labels = label_texts(table)
+    table = table.set_axis([*task.columns, "label"], axis=1)
+    for name in task.columns:
+        for place, text in table[name].items():
             if not _is_text(text) or (task.file and not text.strip()):
                 holds = f"holds {text!r}" if label_text(text) else "is empty"
-                raise LotteryError(
-                    f"{table.where(row)}: the column {name!r} {holds}; it must be a text."
-                )
+                raise LotteryError(f"{place}: the column {name!r} {holds}; it must be a text.")
     known = {label: code for code, label in enumerate(task.labels)}
     if not task.file:
         known |= {str(code): code for code in range(len(task.labels))}
@@ -214,8 +177,8 @@ def coded(table: Table, task: Task) -> dict[str, list[Any]]:
         row = codes.index(None)
         label = labels[row]
         what = f"the label {label!r}, which {task.title} does not have" if label else "no label"
-        raise LotteryError(f"{table.where(row)}: the row has {what}. {_accepted(task, label)}")
-    return dict(zip(task.columns, texts, strict=True)) | {"label": codes}
+        raise LotteryError(f"{table.index[row]}: the row has {what}. {_accepted(task, label)}")
+    return {name: table[name].tolist() for name in task.columns} | {"label": codes}
 
 
 def _is_text(value: object) -> bool:
@@ -224,11 +187,6 @@ def _is_text(value: object) -> bool:
         return isinstance(value, str) and bool(value.encode() or True)
     except UnicodeEncodeError:
         return False
-
-
-def _listed(names: Iterable[str]) -> str:
-    *most, last = names
-    return f"{', '.join(most)} or {last}"
 
 
 def _check_columns(where: object, wanted: Sequence[str], there: Sequence[str]) -> None:
@@ -275,7 +233,7 @@ def _split_csv(file: Path) -> Rows:
 
 def _read_rows(
     file: Path, rows: Rows, columns: Sequence[str], header: Sequence[str], spare_short: bool
-) -> Table:
+) -> pd.DataFrame:
     if not header:
         header = [name.strip() for name in next(rows, (0, []))[1]]
     if not header:
@@ -302,10 +260,12 @@ def _read_rows(
             f"most {min(MOST_SHORT, len(found))} are left out."
         )
     values = {name: [row[place] for row in found] for place, name in enumerate(columns)}
-    return Table(values, [(f"{file}, line", number) for number in numbers], len(short))
+    table = _table(values, [f"{file}, line {number}" for number in numbers])
+    table.attrs["short"] = len(short)
+    return table
 
 
-def _read_json(file: Path, columns: Sequence[str]) -> Table:
+def _read_json(file: Path, columns: Sequence[str]) -> pd.DataFrame:
     text, unit = _text(file), "line"
     numbered = enumerate(text.split("\n"), 1)
     records = []
@@ -328,29 +288,28 @@ def _read_json(file: Path, columns: Sequence[str]) -> Table:
             raise LotteryError(f"{file}, {unit} {number}: this is no object with columns.")
         _check_columns(f"{file}, {unit} {number}", columns, list(record))
     found = {name: [record[name] for _, record in records] for name in columns}
-    return Table(found, [(f"{file}, {unit}", number) for number, _ in records])
+    return _table(found, [f"{file}, {unit} {number}" for number, _ in records])
 
 
-def _read_parquet(file: Path, columns: Sequence[str], classes: Collection[str]) -> Table:
+def _read_parquet(file: Path, columns: Sequence[str], classes: Collection[str]) -> pd.DataFrame:
     import pyarrow.parquet
 
     try:
         schema = pyarrow.parquet.read_schema(file)
-    except Exception as error:  # whatever a damaged file leads Arrow to
-        raise LotteryError(f"{file} cannot be read as parquet: {error}.") from None
-    _check_columns(file, columns, schema.names)
-    try:
+        _check_columns(file, columns, schema.names)
         table = pyarrow.parquet.read_table(file, columns=list(columns))
         found = {name: table[name].to_pylist() for name in columns}
         told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = told.get("info", {}).get("features", {})
-    except Exception as error:
+    except LotteryError:
+        raise
+    except Exception as error:  # whatever a damaged file leads Arrow to
         raise LotteryError(f"{file} cannot be read as parquet: {error}.") from None
     for name in columns:
         names = features.get(name, {}).get("names") or []
         if names and (not classes or set(names) == set(classes)):
             found[name] = _in_words(found[name], names)
-    return Table(found, [(f"{file}, row", row + 1) for row in range(table.num_rows)])
+    return _table(found, [f"{file}, row {row + 1}" for row in range(table.num_rows)])
 
 
 def _in_words(codes: list[Any], names: Sequence[str]) -> list[Any]:

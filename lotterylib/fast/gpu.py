@@ -21,7 +21,8 @@ from transformers.masking_utils import sdpa_mask
 from lotterylib.errors import LotteryError
 
 _NAME = "lottery_unchecked_masks"
-_FETCH_INTERVAL = 50
+FETCH_INTERVAL = 50
+"""After how many steps on a GPU the losses are fetched, for which it has to be waited for."""
 
 Precision = Literal["auto", "float32", "bfloat16"]
 """What products are computed in. "auto" is float32 on a CPU and the card's half precision on a GPU;
@@ -57,30 +58,14 @@ def name_of(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if on_gpu(device) else "CPU"
 
 
-def computed_on(device: torch.device, precision: Precision = "auto", scaled: bool = True) -> str:
-    """The device's name, with the type of its products where that is not float32.
-
-    Args:
-        device: of the model.
-        precision: as in `set_precision`.
-        scaled: as in `autocast`.
-    """
-    half = _usable(half_on(device, precision), scaled)
+def computed_on(device: torch.device, precision: Precision) -> str:
+    """The device's name, with the type of its products where that is not float32."""
+    half = half_on(device, precision)
     return name_of(device) if half is None else f"{name_of(device)}, {half}".replace("torch.", "")
 
 
-def loss_fetch_interval(device: torch.device) -> int:
-    """After how many steps the losses are fetched; each time, a GPU has to be waited for."""
-    return _FETCH_INTERVAL if on_gpu(device) else 1
-
-
 def set_precision(model: PreTrainedModel, precision: Precision) -> PreTrainedModel:
-    """Let a model multiply in a type from now on, in place; its weights stay float32.
-
-    Args:
-        model: on its device.
-        precision: "auto" (what every model does that was told nothing), "float32" or "bfloat16".
-    """
+    """Let a model multiply in a type from now on, in place; its weights stay float32."""
     model.precision = precision  # type: ignore[assignment]
     return model
 
@@ -108,12 +93,10 @@ def autocast(model: PreTrainedModel, scaled: bool = True) -> AbstractContextMana
         scaled: whether the gradients, if any are taken, come from a `gradient_scaler`; where none
             does and float16 would be the type, everything stays float32.
     """
-    half = _usable(half_of(model), scaled)
-    return nullcontext() if half is None else torch.autocast(model.device.type, half)
-
-
-def _usable(half: torch.dtype | None, scaled: bool) -> torch.dtype | None:
-    return None if half is torch.float16 and not scaled else half
+    half = half_of(model)
+    if half is None or (half is torch.float16 and not scaled):
+        return nullcontext()
+    return torch.autocast(model.device.type, half)
 
 
 def gradient_scaler(model: PreTrainedModel) -> torch.amp.GradScaler:
@@ -127,24 +110,18 @@ def gradient_scaler(model: PreTrainedModel) -> torch.amp.GradScaler:
     )
 
 
-def without_sync(model: PreTrainedModel) -> AbstractContextManager:
+@contextmanager
+def without_sync(model: PreTrainedModel) -> Iterator[None]:
     """Within it, a model on a GPU does not look whether a batch has any padding.
 
     Looking would spare the mask now and then, but the processor would have to wait for all that the
     GPU has been told to do, at every batch.
     """
-    return _unchecked_masks(model) if on_gpu(model.device) else nullcontext()
-
-
-@contextmanager
-def _unchecked_masks(model: PreTrainedModel) -> Iterator[None]:
     before = model.config._attn_implementation
-    if before != "sdpa":
-        yield
-        return
-    AttentionInterface.register(_NAME, sdpa_attention_forward)
-    AttentionMaskInterface.register(_NAME, _mask)
-    model.config._attn_implementation = _NAME
+    if on_gpu(model.device) and before == "sdpa":
+        AttentionInterface.register(_NAME, sdpa_attention_forward)
+        AttentionMaskInterface.register(_NAME, _mask)
+        model.config._attn_implementation = _NAME
     try:
         yield
     finally:

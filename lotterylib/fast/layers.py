@@ -21,7 +21,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.masking_utils import sdpa_mask
 
 from lotterylib.batches import Encoded
-from lotterylib.encoder import architecture_of
+from lotterylib.encoder import architecture_of, stack_of
 
 _NAME = "lottery_unpadded"
 
@@ -30,20 +30,14 @@ _NAME = "lottery_unpadded"
 def unpadded(model: PreTrainedModel) -> Iterator[None]:
     """Within it, the model's layers compute the tokens of a batch and leave its padding aside.
 
-    For one model at a time: transformers knows attention functions by name only.
-
-    Inputs and outputs of the model stay padded; where there is padding, what the last layer gives
-    is zero. Models with an attention of their own (MPNet) compute padded batches as before.
-
-    Args:
-        model: also one from which heads and MLPs have been removed. It is handed padded batches
-            with an `attention_mask`.
+    For one model at a time: transformers knows attention functions by name only. The model, which
+    may have lost heads and MLPs, is handed padded batches with an `attention_mask`; its outputs
+    stay padded, with zeros there. Models with an attention of their own (MPNet) compute as before.
     """
-    architecture = architecture_of(model)
-    if architecture.heads_share_bias:
+    if architecture_of(model).heads_share_bias:
         yield
         return
-    layers = list(model.base_model.get_submodule(architecture.layers).children())
+    layers = stack_of(model)
     batch = _Batch()
     AttentionInterface.register(_NAME, batch.attend)
     AttentionMaskInterface.register(_NAME, sdpa_mask)
@@ -63,20 +57,12 @@ def unpadded(model: PreTrainedModel) -> Iterator[None]:
 
 
 class _Batch:
-    """The batch that is on its way through the layers.
+    """The batch that is on its way through the layers."""
 
-    Attributes:
-        shape: its examples and its padded length.
-        own: int64[tokens], the places of its own tokens among all its examples x length.
-    """
-
-    shape: tuple[int, int]
-    own: torch.Tensor
-
-    def begin(self, _module: nn.Module, given: tuple, named: dict[str, Any]) -> None:
+    def begin(self, _module: nn.Module, _given: tuple, named: dict[str, Any]) -> None:
         mask = named["attention_mask"]
-        self.shape = mask.shape
-        self.own = mask.flatten().nonzero().squeeze(1)
+        self.shape: tuple[int, int] = mask.shape
+        self.own = mask.flatten().nonzero().squeeze(1)  # the places of tokens that are no padding
 
     def pack(self, _module: nn.Module, given: tuple) -> tuple:
         hidden, *others = given
@@ -111,20 +97,8 @@ class _Batch:
 
 
 @contextmanager
-def all_words(model: PreTrainedModel) -> Iterator[torch.Tensor]:
-    """As `compact_embedding`, but the embedding stays whole and ids what they are."""
-    table = model.get_input_embeddings()
-    assert isinstance(table, nn.Embedding)
-    yield torch.arange(table.num_embeddings, device=table.weight.device)
-
-
-@contextmanager
 def compact_embedding(model: PreTrainedModel, split: Encoded) -> Iterator[torch.Tensor]:
-    """Within it, the model's embedding holds only the tokens of a split.
-
-    Args:
-        model: its embedding is whole again afterwards, with the rows that were trained.
-        split: what the model will read; nothing else.
+    """Within it, the model's embedding holds only the tokens of a split; then it is whole again.
 
     Yields:
         int64[vocabulary]: the id to hand to the model in place of each token's own, -1 for

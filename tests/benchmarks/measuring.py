@@ -7,7 +7,7 @@ import torch
 from captum.attr import LayerGradientXActivation
 from transformers import PreTrainedModel
 
-from lotterylib.attention import _contribution_norms, _triangles_of, attention_maps
+from lotterylib.attention import _contribution_norms, _triangles, attention_maps
 from lotterylib.batches import Encoded
 from lotterylib.encoder import layers_of, shape_of
 from lotterylib.gates import gate_values, gated
@@ -169,14 +169,11 @@ def norm_weighted(quick: bool) -> Iterator[Row]:
     for hook in hooks:
         hook.remove()
 
-    triangles = _triangles_of(model, layers_of(model), True, "columns")  # once for all batches
+    triangles = [_triangles(layer.output, 12, "columns") for layer in layers_of(model)]
 
     @torch.no_grad()
     def ours() -> torch.Tensor:
-        norms = [
-            _contribution_norms(values[n], triangle)  # type: ignore[arg-type]
-            for n, triangle in enumerate(triangles)
-        ]
+        norms = [_contribution_norms(values[n], triangle) for n, triangle in enumerate(triangles)]
         return raw * torch.stack(norms, 1).unsqueeze(-2)
 
     def peer() -> torch.Tensor:

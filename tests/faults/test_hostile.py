@@ -2,7 +2,6 @@
 
 import ast
 import json
-import shutil
 import string
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +16,6 @@ from papermill.parameterize import parameterize_notebook
 from safetensors.numpy import save
 
 from lotterylib import cli, commands
-from lotterylib.data.attention_maps import FOLDER, LabelledMaps, load_labelled
-from lotterylib.data.files import MANIFEST, checksums, write_json
 from lotterylib.data.glue import TaskData, load_data
 from lotterylib.data.loading import load_model, load_tokenizer
 from lotterylib.data.pretrained import Encoder, find_encoder, folder_of
@@ -318,15 +315,6 @@ def write_parquet(file):
         table.to_parquet(each)
 
 
-def write_labels(file):
-    shutil.copytree(FOLDER, file.parent, dirs_exist_ok=True)
-
-
-def read_labels(file):
-    write_json(file.with_name(MANIFEST), checksums(file.parent))
-    return load_labelled(file.parent)
-
-
 def read_task(file):
     return load_data(find_task("stsb"), str(file.parents[1]))
 
@@ -343,7 +331,6 @@ FILES = {
     ),
     "STS-B/dev.tsv": (write_tsv, read_task, TaskData),
     "stsb/validation.parquet": (write_parquet, read_task, TaskData),
-    "maps/labels.csv": (write_labels, read_labels, LabelledMaps),
 }
 
 
@@ -360,7 +347,7 @@ def test_any_file_is_what_it_should_be_or_a_sentence(name, edits, length, tmp_pa
     content = whole.read_bytes()
     head = mutated(content[:2000], edits, length if len(content) < 2000 else 1)
     file.write_bytes(head + content[2000 : int(length * len(content))])
-    with sentence_about(*file.relative_to(tmp_path).parts, "STS-B", "map"):
+    with sentence_about(*file.relative_to(tmp_path).parts, "STS-B"):
         assert isinstance(read(file), kind)
 
 

@@ -1,27 +1,19 @@
 """Attention maps are the model's own, and their norm weighting is that of Kobayashi et al."""
 
 import copy
-from contextlib import ExitStack
 
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from transformers import PreTrainedModel
 
 from lotterylib.attention import attention_maps, maps_of
-from lotterylib.data.loading import load_model, load_tokenizer
 from lotterylib.encoder import layers_of
-from lotterylib.errors import LotteryError
 from lotterylib.gates import gate_values, gated, remove
 from lotterylib.subnetworks import StructuredSubnetwork
-from lotterylib.tasks import find_task
 from tests.models import KINDS
 
 LAYERS, HEADS, HIDDEN = 3, 4, 24
 every_family = pytest.mark.parametrize("family", KINDS)
-BOTH = [("bert", "eager"), ("bert", "sdpa"), ("mpnet", "eager")]
 
 
 def inside(inputs):
@@ -58,18 +50,6 @@ def slow_norms(alpha, transformed):
     return (alpha.unsqueeze(-1) * transformed.unsqueeze(-3)).norm(dim=-1)
 
 
-@torch.no_grad()
-def projected(model, inputs):
-    """What W_O gives in every layer, without its bias: [batch, layers, length, hidden]."""
-    caught = []
-    with ExitStack() as hooks:
-        for layer in layers_of(model):
-            keep = layer.output.register_forward_hook(lambda m, _, out: caught.append(out - m.bias))
-            hooks.callback(keep.remove)
-        model(**inputs)
-    return torch.stack(caught, 1)
-
-
 @every_family
 def test_raw_maps_are_those_of_transformers(family, family_model, family_inputs):
     model = family_model(family, "eager" if family == "mpnet" else "sdpa")
@@ -87,7 +67,7 @@ def test_padding_changes_nothing(family, norm_weighted, family_model, family_inp
     inputs = family_inputs(model)
     padded = attention_maps(model, inputs, norm_weighted)
     for row, length in enumerate(inputs["attention_mask"].sum(1).tolist()):
-        own = {"input_ids": inputs["input_ids"][row : row + 1, :length]}  # also without any mask
+        own = {name: values[row : row + 1, :length] for name, values in inputs.items()}
         alone = attention_maps(model, own, norm_weighted)[0]
         assert torch.allclose(padded[row, ..., :length, :length], alone, rtol=1e-4, atol=1e-5)
 
@@ -106,29 +86,18 @@ def test_norm_weighted_maps_equal_the_norms_of_the_written_out_vectors(
     assert (maps - attention_maps(model, inputs, True, other)).abs().max() > 0.1
 
 
-@pytest.mark.parametrize(("family", "implementation"), BOTH)
+@pytest.mark.parametrize(("family", "implementation"), [("bert", "sdpa"), ("mpnet", "eager")])
 def test_the_model_is_left_as_it_was(family, implementation, family_model, family_inputs):
-    model = family_model(family, implementation)
-    inputs = family_inputs(model)
-    model.train()
-    layers_of(model)[1].module.eval()  # a mixture comes back as a mixture
-    modes = [module.training for module in model.modules()]
-    state = copy.deepcopy(model.state_dict())
-
-    def check():
-        configs = [m.config for m in model.modules() if isinstance(m, PreTrainedModel)]
-        assert {config._attn_implementation for config in configs} == {implementation}
-        assert [module.training for module in model.modules()] == modes
-        assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-        assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
-        assert all(p.grad is None and p.requires_grad for p in model.parameters())
-
+    model = family_model(family, implementation).train()
+    inputs, state = family_inputs(model), copy.deepcopy(model.state_dict())
     first = attention_maps(model, inputs, norm_weighted=True)
-    check()
     assert torch.equal(attention_maps(model, inputs, norm_weighted=True), first)  # no dropout
     with pytest.raises(IndexError):
-        attention_maps(model, {"input_ids": torch.full((1, 5), 10_000)})
-    check()
+        attention_maps(model, inputs | {"input_ids": inputs["input_ids"] + 10_000})
+    assert model.config._attn_implementation == implementation
+    assert all(module.training for module in model.modules())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
 @every_family
@@ -146,46 +115,6 @@ def test_maps_in_a_subnetwork_are_those_of_the_smaller_model(family, family_mode
     for layer, alpha in enumerate(attentions):
         kept = maps[:, layer, chosen.heads[layer]]
         assert torch.allclose(kept, alpha * inside(inputs)[:, 0], rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("family", ["bert", "mpnet"])
-@pytest.mark.parametrize("gone", [[[0, 1, 1, 1], [1] * 4, [1] * 4], [[1] * 4, [0] * 4, [1] * 4]])
-def test_a_model_without_all_its_heads_is_refused_and_so_are_unknown_slices(
-    family, gone, family_model, family_inputs
-):
-    model = family_model(family)
-    inputs = family_inputs(model)
-    with pytest.raises(LotteryError, match=r"'row'.*Did you mean 'rows'.*columns, rows"):
-        attention_maps(model, inputs, norm_weighted=True, slices="row")
-    smaller = StructuredSubnetwork(np.array(gone, dtype=bool), np.ones(LAYERS, dtype=bool))
-    with pytest.raises(LotteryError, match="heads have been removed"):
-        attention_maps(remove(model, smaller), inputs)
-
-
-class Largest(TorchDispatchMode):
-    """Within it, the number of elements of the largest tensor that any operation gives."""
-
-    elements = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        sizes = [leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
-        self.elements = max([self.elements, *sizes])
-        return result
-
-
-@pytest.mark.parametrize("slices", ["columns", "rows"])
-def test_no_vector_of_the_hidden_size_per_head(slices, family_model):
-    model = family_model("bert")
-    batch, length = 16, 7
-    ids = torch.randint(5, 60, (batch, length), generator=torch.Generator().manual_seed(4))
-    limit = batch * HEADS * length * HIDDEN  # f(x) of every head, 1 / length of alpha * f(x)
-    with Largest() as largest:
-        attention_maps(model, {"input_ids": ids}, norm_weighted=True, slices=slices)
-    assert batch * LAYERS * HEADS * length**2 <= largest.elements < limit
-    with Largest() as largest:
-        slow_norms(*reference(model, {"input_ids": ids}))
-    assert largest.elements >= limit * length  # the probe would have seen it
 
 
 @pytest.mark.parametrize("norm_weighted", [False, True])
@@ -213,17 +142,3 @@ def test_token_types_matter_for_pairs_alone(task, paired, tiny_model, encoded):
     inputs, _ = split.batch([2], model.device)
     inputs["token_type_ids"] = torch.zeros_like(inputs["token_type_ids"])
     np.testing.assert_array_equal(dropped, attention_maps(model, inputs)[0])
-
-
-def test_real_weights(minilm):
-    model = load_model(minilm, find_task("acceptability"), seed=0)
-    assert model.config._attn_implementation == "sdpa"
-    texts = ["The pilot that the judge saw slept.", "No one came."]
-    inputs = load_tokenizer(minilm)(texts, padding=True, return_tensors="pt")
-    for slices in ("columns", "rows"):
-        maps = attention_maps(model, inputs, norm_weighted=True, slices=slices)
-        wanted = slow_norms(*reference(model, inputs, slices)) * inside(inputs)
-        assert torch.allclose(maps, wanted, rtol=3e-6, atol=1e-7)
-    alpha, transformed = reference(model, inputs)
-    summed = (alpha @ transformed).sum(2)
-    assert torch.allclose(summed, projected(model, inputs), rtol=0, atol=1e-5)

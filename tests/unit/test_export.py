@@ -103,13 +103,3 @@ def test_a_subnetwork_of_another_shape_is_refused(family_model):
     other = StructuredSubnetwork(np.ones((LAYERS, HEADS + 1), bool), np.ones(LAYERS, bool))
     with pytest.raises(LotteryError, match=r"shape \(3, 5\) does not fit a model of 3 layers of 4"):
         export(family_model("bert"), other)
-
-
-def test_a_configuration_cannot_say_that_heads_are_fewer(family_model, tmp_path):
-    """Why there are zeros: heads removed alike in all layers do not read back either."""
-    alike = StructuredSubnetwork(np.tile(np.arange(HEADS) < 2, (LAYERS, 1)), np.ones(LAYERS, bool))
-    removed = remove(family_model("bert"), alike)
-    removed.config.num_attention_heads = 2
-    removed.save_pretrained(tmp_path)
-    with pytest.raises(RuntimeError, match=r"(?i)size|mismatch"):
-        AutoModelForSequenceClassification.from_pretrained(tmp_path)

@@ -100,18 +100,6 @@ def test_steps_wait_for_nothing(as_on_a_gpu, tiny_model, encoded):
     assert found[0]["tolist"] == 1
 
 
-def test_waiting_would_be_noticed(as_on_a_gpu, tiny_model, encoded, monkeypatch):
-    model, split = tiny_model("similarity"), encoded("similarity", 48, "train")
-    monkeypatch.setattr(gpu, "_FETCH_INTERVAL", 1)
-    with Waits() as looking:
-        train(model, split, TASK, Recipe(1e-3, epochs=1, batch_size=8), 0)
-    assert looking.found["tolist"] - SHUFFLES == 6
-    monkeypatch.setattr(gpu, "on_gpu", lambda device: False)
-    with Waits() as masks:
-        evaluate(model, split, TASK)
-    assert masks.found["_local_scalar_dense"] + masks.found["__bool__"] > 0
-
-
 def test_passes_wait_for_nothing(as_on_a_gpu, tiny_model, encoded, monkeypatch):
     monkeypatch.setattr(scoring, "EVALUATION_BATCH", 8)
     monkeypatch.setattr(importance, "EVALUATION_BATCH", 8)

@@ -101,28 +101,6 @@ def test_word_overlap_does_not_predict_entailment():
     assert abs(means[0] - means[1]) < 0.03
 
 
-def test_the_same_kinds_of_words_occur_with_both_labels():
-    """An oracle that knows each word's kind and number, but no order, gains next to nothing."""
-    lexicon = LEXICONS["train"]
-    kind_of = {"the": "", "this": "", "these": ""}
-    for field in fields(lexicon)[:-2]:
-        for word in getattr(lexicon, field.name):
-            past = word + ("d" if word.endswith("e") else "ed")
-            for form, shape in ((word, ""), (word + "s", "s"), (past, "ed")):
-                kind_of[form] = field.name + shape
-    columns = generate("acceptability", "train", 5000)
-    labels_of = defaultdict(list)
-    for sentence, label in zip(*columns.values(), strict=True):
-        kinds = tuple(sorted(kind_of.get(word, word) for word in words(sentence)))
-        if sum(kind.startswith(("people", "men", "women")) for kind in kinds) > 1:
-            labels_of[kinds].append(label)
-    frequent = [labels for labels in labels_of.values() if len(labels) >= 20]
-    rows = sum(map(len, frequent))
-    assert rows > 2500
-    best = sum(max(sum(labels), len(labels) - sum(labels)) for labels in frequent) / rows
-    assert best < 0.70
-
-
 def test_similarity_scores_meaning_in_its_role():
     event = Event("pilot", "thank", "judge", "in April")
     swapped = event._replace(agent="judge", patient="pilot")
@@ -172,16 +150,3 @@ def test_labels_follow_rules_read_off_the_sentences():
             assert label == int(narrower == (first[0] == "Some"))
             narrowed.add((first[0], label))
     assert len(narrowed) == 6
-
-
-@pytest.mark.parametrize(
-    ("task", "split", "rows", "message"),
-    [
-        ("poetry", "train", 5, "Unknown task 'poetry'"),
-        ("similarity", "test", 5, "Unknown split 'test'"),
-        ("similarity", "train", 0, "at least 1 row, not 0"),
-    ],
-)
-def test_a_wrong_argument_is_named(task, split, rows, message):
-    with pytest.raises(ValueError, match=message):
-        generate(task, split, rows)

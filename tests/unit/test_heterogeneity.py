@@ -60,18 +60,6 @@ def test_the_interval_is_that_of_heads_drawn_anew_with_all_their_tasks(rng):
     assert [low, high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.01)
 
 
-def test_the_same_heads_in_every_task_are_not_more_evidence(rng):
-    x, y = (z[:1] for z in points(rng, 0.3))
-    once = correlation(x, y)
-    assert correlation(np.repeat(x, 5, 0), np.repeat(y, 5, 0)) == pytest.approx(once, abs=1e-9)
-
-
-def test_points_on_a_line_leave_no_doubt():
-    x = np.arange(12).reshape(1, 12) / 12
-    assert correlation(x, 0.2 + 0.5 * x, draws=100) == pytest.approx((1, 1, 1))
-    assert correlation(x, 0.9 - 0.5 * x, draws=100) == pytest.approx((-1, -1, -1))
-
-
 @pytest.mark.parametrize("constant", ["survival", "share"])
 def test_what_does_not_vary_correlates_with_nothing(rng, constant):
     vary, flat = rng.random((2, 12)), np.full((2, 12), 0.25)

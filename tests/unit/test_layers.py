@@ -1,6 +1,5 @@
 """Leaving aside the padding, and words that never occur, changes nothing."""
 
-import contextlib
 import copy
 
 import numpy as np
@@ -11,7 +10,6 @@ from datasets import Dataset
 from lotterylib.batches import encode
 from lotterylib.encoder import layers_of
 from lotterylib.fast.layers import compact_embedding, unpadded
-from lotterylib.finetuning import Recipe, train
 from lotterylib.gates import remove
 from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.tasks import find_task
@@ -64,50 +62,6 @@ def test_dense_layers_see_the_batchs_own_tokens_only(family, family_model, famil
     with torch.no_grad(), unpadded(model):
         model(**inputs)
     assert seen == {own} != {inputs["attention_mask"].numel()}
-
-
-def test_a_failure_leaves_the_model_as_it_was(family_model, family_inputs):
-    model = family_model("bert", "sdpa")
-    inputs = family_inputs(model)
-    expected = model(**inputs).logits
-    with pytest.raises(ZeroDivisionError), unpadded(model):
-        raise ZeroDivisionError
-    assert torch.equal(model(**inputs).logits, expected)
-
-
-def test_training_on_random_batches_makes_the_updates_of_padded_ones(
-    tiny_model, encoded, monkeypatch
-):
-    split, task = encoded("similarity", 24, "train"), find_task("similarity")
-    recipe = Recipe(learning_rate=1e-3, epochs=1, batch_size=8, order="random")
-    start = tiny_model("similarity", dropout=False)
-    models = [copy.deepcopy(start) for _ in range(2)]
-    losses = [train(models[0], split, task, recipe, seed=5)]
-    monkeypatch.setattr("lotterylib.finetuning.unpadded", lambda model: contextlib.nullcontext())
-    losses.append(train(models[1], split, task, recipe, seed=5))
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    for one, two in zip(models[0].parameters(), models[1].parameters(), strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-5)
-
-
-@pytest.mark.parametrize("task", ["acceptability", "similarity"])
-def test_training_ends_at_the_same_weights_as_with_the_whole_table(
-    task, tiny_model, encoded, monkeypatch
-):
-    split, recipe = encoded(task, 12, "train"), Recipe(1e-2, epochs=2, batch_size=4)
-    cut, whole = tiny_model(task), tiny_model(task)
-    start = cut.get_input_embeddings().weight.detach().clone()
-    losses = train(cut, split, find_task(task), recipe, seed=1)
-    seen = {piece for feature in split.features for piece in feature["input_ids"]}
-    changed = (cut.get_input_embeddings().weight != start).any(1).nonzero().flatten()
-    assert set(changed.tolist()) == seen
-    monkeypatch.setattr(
-        "lotterylib.finetuning.compact_embedding",
-        lambda model, _: contextlib.nullcontext(torch.arange(model.config.vocab_size)),
-    )
-    assert train(whole, split, find_task(task), recipe, seed=1) == pytest.approx(losses, abs=1e-4)
-    for name, value in whole.state_dict().items():
-        torch.testing.assert_close(cut.state_dict()[name], value, rtol=1e-3, atol=2e-4)
 
 
 @pytest.mark.parametrize("family", KINDS)

@@ -1,7 +1,5 @@
 """Loading: the task layer depends on the seed, the encoder never does."""
 
-import dataclasses
-import json
 import shutil
 
 import pytest
@@ -9,10 +7,9 @@ import torch
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
 from lotterylib.batches import encode
-from lotterylib.data.loading import checked, load_model, load_tokenizer, quiet_transformers
+from lotterylib.data.loading import checked, load_model, load_tokenizer
 from lotterylib.data.pretrained import find_encoder
 from lotterylib.encoder import ARCHITECTURES
 from lotterylib.errors import LotteryError
@@ -56,15 +53,6 @@ def test_the_seed_decides_the_task_layer_and_nothing_else(saved_encoder, tiny_mo
     assert same(one[0], split_off(tiny_model(seed=9))[0])
 
 
-@pytest.mark.parametrize(("task", "outputs"), [("rte", 2), ("mnli", 3), ("stsb", 1)])
-def test_the_task_decides_the_number_of_logits(task, outputs, tiny_encoder, saved_encoder):
-    for encoder in (tiny_encoder, saved_encoder):
-        model = load_model(encoder, find_task(task), 0)
-        assert model.classifier.out_features == outputs
-        assert (model.dtype, model.device.type) == (torch.float32, "cpu")
-        assert not model.training
-
-
 def test_an_encoder_that_never_learnt_has_fresh_weights_throughout(saved_encoder):
     learnt = load_model(saved_encoder, RTE, 1)
     one, twin, other = (load_model(saved_encoder, RTE, seed, False) for seed in (1, 1, 2))
@@ -77,42 +65,6 @@ def test_an_encoder_that_never_learnt_has_fresh_weights_throughout(saved_encoder
         assert len({tuple(weight.flatten().tolist()) for weight in weights}) == 3, name
         assert weights[0].std().item() == pytest.approx(one.config.initializer_range, rel=0.35)
     assert not one.training
-
-
-def test_fresh_weights_are_those_of_no_file(saved_encoder, tiny_encoder, tmp_path):
-    """The random encoder is the same either way, and a stored half precision plays no part."""
-    assert same(*(load_model(tiny_encoder, RTE, 3, learnt).state_dict() for learnt in (0, 1)))
-    folder = shutil.copytree(saved_encoder.directory, tmp_path / "half")
-    change_json(folder / "config.json", dtype="float16")
-    half = dataclasses.replace(saved_encoder, directory=folder)
-    assert load_model(half, RTE, 0, pretrained=False).dtype == torch.float32
-
-
-def test_the_global_generator_is_left_alone(tiny_encoder, saved_encoder):
-    before = torch.get_rng_state()
-    for encoder in (tiny_encoder, saved_encoder):
-        for pretrained in (True, False):
-            load_model(encoder, RTE, 0, pretrained)
-            assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_the_tokenizer_reads_characters(tiny_encoder):
-    tokenizer = load_tokenizer(tiny_encoder)
-    pieces = tokenizer("Ab, c!", "é")["input_ids"]
-    wanted = ["[CLS]", "a", "b", ",", " ", "c", "!", "[SEP]", "[UNK]", "[SEP]"]
-    assert tokenizer.convert_ids_to_tokens(pieces) == wanted
-    assert len(tokenizer) <= load_model(tiny_encoder, RTE, 0).config.vocab_size
-
-
-def test_loading_is_silent_and_leaves_the_verbosity(saved_encoder, capfd):
-    transformers_logging.set_verbosity_warning()
-    load_model(saved_encoder, RTE, 0)
-    printed = capfd.readouterr()
-    assert "classifier" not in printed.out + printed.err
-    with pytest.raises(ZeroDivisionError), quiet_transformers():
-        raise ZeroDivisionError
-    assert transformers_logging.get_verbosity() == transformers_logging.WARNING
-    assert transformers_logging.is_progress_bar_enabled()
 
 
 # Whether model, tokenizer and library fit each other.
@@ -170,13 +122,6 @@ def test_a_tokenizer_that_cuts_earlier_is_followed(tmp_path):
         opened(tmp_path)
 
 
-def test_one_token_type_is_none(tmp_path):
-    folder = family(tmp_path, "bert", type_vocab_size=1)
-    encoder, tokenizer = opened(folder)
-    assert encoder.origin.endswith("the model knows 1 token type(s), so none are given")
-    assert set(tokenizer("a", "b")) == {"input_ids", "attention_mask"}
-
-
 def test_token_types_that_the_tokenizer_would_leave_out_are_given(tmp_path):
     folder = family(tmp_path, "bert")
     change_json(folder / "tokenizer_config.json", model_input_names=["input_ids", "attention_mask"])
@@ -215,23 +160,6 @@ def test_capitals_are_kept_where_nothing_says_otherwise(model_type, tmp_path):
 
 def load_lower(folder):
     return AutoTokenizer.from_pretrained(folder, do_lower_case=True).tokenize(CAPITALS)
-
-
-def test_a_vocabulary_without_capitals_is_read_in_lower_case(tmp_path):
-    leave_vocabulary(family(tmp_path, "bert"))
-    encoder, tokenizer = opened(tmp_path)
-    assert tokenizer.tokenize("SLEPT") == tokenizer.tokenize("slept")
-    assert encoder.origin == "a local directory"
-
-
-def test_accents_are_those_of_the_tokenizers_own_file(tmp_path):
-    folder = family(tmp_path, "bert")
-    content = json.loads((folder / "tokenizer.json").read_text())
-    content["normalizer"]["strip_accents"] = False
-    (folder / "tokenizer.json").write_text(json.dumps(content))
-    change_json(folder / "tokenizer_config.json", "strip_accents")
-    normalizer = opened(folder)[1].backend_tokenizer.normalizer
-    assert (normalizer.strip_accents, normalizer.lowercase) == (False, True)
 
 
 @pytest.mark.parametrize(
@@ -343,14 +271,6 @@ def test_a_tokenizer_of_another_kind_is_refused(model_type, changes, message, tm
     change_json(folder / "tokenizer_config.json", **changes)
     with pytest.raises(LotteryError, match=message):
         opened(folder)
-
-
-def test_marks_that_are_not_declared_are_those_that_are_set(tmp_path):
-    folder = family(tmp_path, "bert")
-    named = ("cls_token", "sep_token", "bos_token", "eos_token")
-    change_json(folder / "tokenizer_config.json", *named, tokenizer_class="PreTrainedTokenizerFast")
-    tokenizer = opened(folder)[1]
-    assert (tokenizer.cls_token, tokenizer.sep_token) == ("[CLS]", "[SEP]")
 
 
 def test_the_tokenizer_of_another_encoder_is_refused_or_told(tmp_path):

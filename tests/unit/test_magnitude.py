@@ -95,12 +95,6 @@ def test_the_number_of_steps_is_capped(most):
     assert last_kept(steps) == steps[-1]
 
 
-def test_the_full_model_passes_even_with_a_negative_score():
-    steps = search_magnitude(lambda _: -0.1, ranking_of(100))
-    assert [step.kept for step in steps] == [True, False]
-    assert last_kept(steps).pruned == 0
-
-
 def test_a_share_of_the_initial_weights_goes_in_equal_steps():
     assert list(pruned_counts(10, 0.3, 9, "initial")) == [0, 3, 6, 9, 10]
     assert list(pruned_counts(10, 0.3, 2, "initial")) == [0, 3, 6]

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
 
 from lotterylib.errors import LotteryError
-from lotterylib.pattern_cnn import PatternCNN, classify_by_cnn, load_cnn, save_cnn, train_cnn
-from lotterylib.patterns import PATTERNS, generate_maps
+from lotterylib.pattern_cnn import classify_by_cnn, load_cnn, save_cnn, train_cnn
+from lotterylib.patterns import generate_maps
 
 LENGTHS = (8, 30)
 
@@ -26,18 +25,6 @@ def told():
 @pytest.fixture(scope="module")
 def trained(data, told):
     return train_cnn(*data, seed=0, epochs=12, progress=lambda *news: told.append(news))
-
-
-def test_the_layers_are_the_paper_s():
-    model = PatternCNN()
-    convolutions = [part for part in model.layers if isinstance(part, nn.Conv2d)]
-    sizes = [(c.out_channels, c.kernel_size[0]) for c in convolutions]
-    threes = [(16, 3), (16, 3), (32, 3), (32, 3), (64, 3), (64, 3)]
-    assert sizes == [*threes, (16, 1), (len(PATTERNS), 1)]
-    kinds = [type(part).__name__ for part in model.layers]
-    assert (kinds.count("MaxPool2d"), kinds.count("ReLU")) == (2, 7)
-    assert kinds.index("AdaptiveAvgPool2d") == len(kinds) - 3  # before the last convolution
-    assert not any(convolution.bias.any() for convolution in convolutions)
 
 
 def test_it_learns_patterns_it_has_not_seen_and_keeps_its_best_epoch(trained, told):
@@ -61,23 +48,10 @@ def test_fewer_epochs_give_the_same_network_when_the_best_one_is_among_them(data
     assert all(torch.equal(value, shorter[name]) for name, value in longer.state_dict().items())
 
 
-def test_the_seed_decides_everything_and_torch_is_left_alone(data):
-    small = data[0][:25], np.arange(25) % 5  # with fewer, a fifth cannot be held out
-    weights = []
-    for state, seed in ((5, 3), (6, 3), (6, 4)):
-        torch.manual_seed(state)
-        before = torch.random.get_rng_state()
-        weights.append(train_cnn(*small, seed=seed, epochs=1).layers[0].weight)
-        assert torch.equal(torch.random.get_rng_state(), before)
-    assert torch.equal(weights[0], weights[1])
-    assert not torch.equal(weights[0], weights[2])
-
-
 def test_decisions_depend_neither_on_the_company_nor_on_the_unit(trained, data):
     maps = data[0][:300]
     maps += [np.random.default_rng(0).random((n, n)) for n in (2, 128)]
     together = classify_by_cnn(trained, maps)
-    assert classify_by_cnn(trained, []).shape == (0,)
     assert together.dtype == np.int64
     assert together.tolist() == [int(classify_by_cnn(trained, [one])[0]) for one in maps]
     assert together.tolist() == classify_by_cnn(trained, [3.7 * one for one in maps]).tolist()
@@ -103,23 +77,5 @@ def test_what_is_no_saved_network_is_refused(trained, tmp_path):
         load_cnn(file)
     for arrays in ({"heads": torch.zeros(3)}, trained.state_dict()):  # without its accuracy
         save_file(arrays, file)
-        with pytest.raises(LotteryError, match="no classifier"):
+        with pytest.raises(LotteryError, match="not a readable classifier"):
             load_cnn(file)
-
-
-@pytest.mark.parametrize(
-    ("codes", "epochs", "words"),
-    [
-        (np.arange(24) % 5, 1, "25 attention maps but codes of shape"),
-        (np.full(25, 7), 1, "vertical, diagonal"),
-        (np.arange(25) % 5 - 1, 1, "whole number from 0"),
-        (np.array([0] * 24 + [1]), 1, "two of each pattern"),
-        (np.arange(25) % 5, 0, "epochs is 0"),
-    ],
-)
-def test_impossible_training_is_refused(data, codes, epochs, words):
-    with pytest.raises(LotteryError, match=words):
-        train_cnn(data[0][:25], codes, seed=0, epochs=epochs)
-    for count in (0, 24):
-        with pytest.raises(LotteryError, match="too few"):
-            train_cnn(data[0][:count], np.arange(count) % 5, seed=0, epochs=1)

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from lotterylib.errors import LotteryError
 from lotterylib.patterns import (
     PATTERNS,
     Features,
@@ -51,23 +50,6 @@ def test_brightness_equals_a_sort(n, rng):
     single = np.zeros((n, n))
     single[1, 0] = 0.4
     assert np.array_equal(brightness(single), single > 0)
-
-
-@pytest.mark.parametrize(
-    ("attention", "words"),
-    [
-        (np.zeros((3, 4)), r"square.*\(3, 4\)"),
-        (np.zeros(9), "square"),
-        (np.zeros((1, 1)), "at least 2 tokens"),
-        (np.full((3, 3), np.nan), "not finite"),
-        (np.full((3, 3), np.inf), "not finite"),
-        (np.eye(3) - 0.1, "negative"),
-    ],
-)
-def test_what_is_no_map_is_refused(attention, words):
-    for function in (brightness, features, lambda each: classify_by_rules([each])):
-        with pytest.raises(LotteryError, match=words):
-            function(attention)
 
 
 def features_by_loops(attention):
@@ -154,19 +136,3 @@ def test_half_of_the_generated_maps_are_raw_and_half_weighted():
         assert np.isfinite(each).all()
         assert each.min() >= 0
     classify_by_rules(shortest)
-
-
-@pytest.mark.parametrize(
-    ("given_", "words"),
-    [
-        ({"count": 0}, "number of maps to generate is 0"),
-        ({"noise": 1.0}, "below 1"),
-        ({"noise": -0.1}, "noise"),
-        ({"noise": (0.5, 0.2)}, "noise"),
-        ({"lengths": (3, 10)}, "4 or more"),
-        ({"lengths": (12, 10)}, r"\(12, 10\)"),
-    ],
-)
-def test_impossible_requests_are_refused(given_, words):
-    with pytest.raises(LotteryError, match=words):
-        generate_maps(**({"count": 5, "seed": 0} | given_))

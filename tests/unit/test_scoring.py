@@ -7,7 +7,7 @@ from scipy import stats
 from sklearn import metrics
 
 import lotterylib.scoring
-from lotterylib.scoring import decide, evaluate, example_losses, score_predictions
+from lotterylib.scoring import decide, evaluate, score_predictions
 from lotterylib.tasks import find_task
 
 COLA, MNLI, STSB = find_task("cola"), find_task("mnli"), find_task("stsb")
@@ -69,25 +69,6 @@ def test_a_constant_class_is_named_and_scores_its_share(code):
     assert score.metrics["f1"] == pytest.approx(6 / 7 if code else 0.0)
     alone = score_predictions(np.full(4, code), np.full(4, code), COLA)  # one class in all
     assert alone.metrics == {"accuracy": 1.0, "matthews": 0.0, "f1": float(code)}
-
-
-def test_losses_of_examples_average_to_torchs():
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(6, 3, generator=generator)
-    codes = torch.tensor([0, 1, 2, 2, 1, 0])
-    losses = example_losses(logits, codes, MNLI)
-    assert losses.shape == (6,)
-    torch.testing.assert_close(losses.mean(), torch.nn.CrossEntropyLoss()(logits, codes))
-    values = torch.rand(6, generator=generator)
-    squared = example_losses(logits[:, :1], values, STSB)
-    torch.testing.assert_close(squared, (logits[:, 0] - values) ** 2)
-
-
-def test_decisions_are_the_likeliest_class_or_the_value():
-    logits = torch.tensor([[0.1, 0.7, 0.3], [2.0, 1.0, -1.0]])
-    assert decide(logits, MNLI).tolist() == [1, 0]
-    assert decide(torch.tensor([[1.5], [-2.0]]), STSB).tolist() == [1.5, -2.0]
-    assert decide(torch.tensor([[1.5]]), STSB).tolist() == [1.5]
 
 
 @pytest.mark.parametrize("name", ["acceptability", "similarity"])

@@ -85,13 +85,6 @@ def test_other_than_boolean_arrays_of_fitting_shapes_are_refused(change, message
             WeightSubnetwork(bad)
 
 
-def test_an_encoder_of_another_shape_is_refused():
-    shape = Shape(layers=6, heads=8, hidden=32, intermediate=64, total=10**6)
-    for size in (structured().density, structured().printed_share):
-        with pytest.raises(LotteryError, match="6 layers of 12 heads does not fit"):
-            size(shape)
-
-
 # --- equality, complement, overlap -------------------------------------------
 
 
