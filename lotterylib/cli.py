@@ -51,11 +51,14 @@ def build_parser() -> argparse.ArgumentParser:
     from lotterylib.runs.methods import EXTRAS
     from lotterylib.runs.request import BOOK, TRIALS
 
+    examples: dict[str, Any] = {
+        "epilog": _EXAMPLES,
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+    }
     parser = _Parser(
         prog="lottery",
         description="Reproduce 'When BERT Plays the Lottery, All Tickets Are Winning'.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        **examples,
     )
     parser.add_argument("--version", action="version", version=f"lotterylib {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -76,38 +79,23 @@ def build_parser() -> argparse.ArgumentParser:
     request.add_argument(
         "--jobs", type=int, default=0, help="processes at once (default: one a processor, up to 4)"
     )
-    further = option(
-        "--with",
-        dest="extras",
-        default="",
-        help=f"further pages, separated by commas: {', '.join(EXTRAS)}, or all",
-    )
-    notebooks = option(
-        "--notebooks",
-        default=str(at_home("notebooks")),
-        help="where the templates are (default: notebooks)",
-    )
-    replace = option(
-        "--replace",
-        action="store_true",
-        help="replace pages that were made with other settings, seeds, weights or data",
-    )
-    placed = option(
-        "--pages",
-        default="",
-        help=f"where pages go (default: {BOOK}, or {TRIALS} for a run that only tries things out)",
-    )
-    pages = option(
-        "--pages", default=str(at_home(BOOK)), help=f"where the pages are (default: {BOOK})"
-    )
+    told = f"further pages, separated by commas: {', '.join(EXTRAS)}, or all"
+    further = option("--with", dest="extras", default="", help=told)
+    told = "where the templates are (default: notebooks)"
+    notebooks = option("--notebooks", default=str(at_home("notebooks")), help=told)
+    told = "replace pages that were made with other settings, seeds, weights or data"
+    replace = option("--replace", action="store_true", help=told)
+    told = f"where pages go (default: {BOOK}, or {TRIALS} for a run that only tries things out)"
+    placed = option("--pages", default="", help=told)
+    told = f"where the pages are (default: {BOOK})"
+    pages = option("--pages", default=str(at_home(BOOK)), help=told)
     none = option("--no-pages", action="store_true", help="compute only, render nothing")
 
     run = add(
         *("run", commands.run, request, placed, none, further, notebooks, replace),
         help="fine-tune, prune, retrain, and render the pages of one or more tasks",
         description="Run the experiment on tasks, then render their pages of the book.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        **examples,
     )
     run.add_argument(
         "--profile",
@@ -220,12 +208,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status = _run_or_say_why_not(arguments)
         sys.stdout.flush()
+        return status
     except BrokenPipeError:  # whoever read what is said has gone, such as head
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
         os.dup2(nowhere, 2)
         return 141
-    return status
 
 
 def _run_or_say_why_not(arguments: Sequence[str] | None) -> int:
@@ -234,13 +222,11 @@ def _run_or_say_why_not(arguments: Sequence[str] | None) -> int:
             return _run(arguments)
     except LotteryError as error:
         print(f"lottery: {error}", file=sys.stderr)
-        return 2
     except BrokenPipeError:
         raise
     except OSError as error:  # of the disk, of permissions, of names
         what = f" ({error.filename})" if error.filename else ""
         print(f"lottery: {error.strerror or error}{what}.", file=sys.stderr)
-        return 2
     except KeyboardInterrupt as stopped:
         print(
             "\nlottery: stopped. What was finished is kept; give the same command again to go on.",
@@ -248,6 +234,7 @@ def _run_or_say_why_not(arguments: Sequence[str] | None) -> int:
         )
         gc.freeze()  # else Python looks through all that is about to be freed, for seconds
         return stopped.status if isinstance(stopped, Stopped) else 130
+    return 2
 
 
 def _run(arguments: Sequence[str] | None) -> int:

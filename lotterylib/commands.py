@@ -59,6 +59,7 @@ def run(options: argparse.Namespace) -> int:
     from lotterylib.report.pages import publish_all, render_all, try_overview
     from lotterylib.report.results import collect
     from lotterylib.runs import run as running
+    from lotterylib.runs.jobs import pieces_of
 
     encoder = plan[0][0].encoder
     for experiment, _ in plan:
@@ -74,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
 
         failures = compute_as_jobs(plan, profile, notebooks, options.jobs)
     elif options.no_pages:
-        failures = running.compute_all(plan, options.jobs)
+        failures = running.compute_pieces(pieces_of(plan), options.jobs)
     else:
         print(f"Each page goes to {pages} as soon as its jobs are done.", file=sys.stderr)
         failures = render_all(plan, templates, pages, options.jobs, options.replace)
@@ -98,9 +99,8 @@ def overview(options: argparse.Namespace) -> int:
 
     encoder, pages = folder_of(options.encoder), Path(options.pages)
     if not any((pages / encoder).glob("*/results.csv")):
-        raise LotteryError(
-            f"{pages} holds no runs of encoder {encoder!r}: 'lottery run' makes them."
-        )
+        told = f"{pages} holds no runs of encoder {encoder!r}: 'lottery run' makes them."
+        raise LotteryError(told)
     directory = os.path.isdir(options.encoder) and options.encoder not in ENCODERS
     mine = encoder_identity(find_encoder(options.encoder)) if directory else None
     requests(pages, encoder, also=mine)
@@ -118,13 +118,11 @@ def _open(options: argparse.Namespace, everything: Sequence[Settings]) -> list:
     from lotterylib.runs.experiment import Experiment
 
     encoder = checked(encoder, everything[0].max_length)
-    return [
-        (
-            Experiment(settings, encoder, examples),
-            _wanted(options, settings, encoder.name, len(examples.dev)),
-        )
-        for settings, examples in zip(everything, data, strict=True)
-    ]
+    plan = []
+    for settings, examples in zip(everything, data, strict=True):
+        wanted = _wanted(options, settings, encoder.name, len(examples.dev))
+        plan.append((Experiment(settings, encoder, examples), wanted))
+    return plan
 
 
 def _tell(failures: Sequence[Failure], not_made: Sequence[str] = ()) -> int:
@@ -155,9 +153,9 @@ def _settings(options: argparse.Namespace) -> list[Settings]:
     tasks = [tasks] if isinstance(tasks, str) else tasks
     if not isinstance(tasks, list) or not all(isinstance(name, str) for name in tasks):
         raise LotteryError(f"The parameter tasks is {tasks!r}: give names or task files.")
-    wanted = options.tasks or tasks or BUNDLED
     found: dict[str, Settings] = {}
-    for settings in (parse_settings(name, **given) for name in dict.fromkeys(wanted)):
+    for name in dict.fromkeys(options.tasks or tasks or BUNDLED):
+        settings = parse_settings(name, **given)
         other = found.setdefault(settings.task.name, settings)
         if other.task.file != settings.task.file:
             raise LotteryError(
@@ -168,7 +166,9 @@ def _settings(options: argparse.Namespace) -> list[Settings]:
     if "pages" in options:
         options.pages = options.pages or pages_folder(everything[0])
     if "extras" in options:
-        options.extras = _extras(options.extras)
+        asked = _list(options.extras)
+        _check_known("page", asked, [*EXTRAS, "all"])
+        options.extras = list(EXTRAS) if "all" in asked else asked
     return everything
 
 
@@ -178,7 +178,7 @@ def _wanted(
     """The pages that are wanted of a task and can be made; of the others it is said why not."""
     there = None if options.no_pages else Path(options.pages) / encoder / settings.task.name
     wanted, lost = pages_wanted(options.extras, there), impossible(settings, dev_rows)
-    for page in (page for page in wanted if page in lost):
+    for page in [page for page in wanted if page in lost]:
         line = f"{settings.task.title}: no page {page}, since {lost[page]}"
         print(f"{line}.", file=sys.stderr)
         if page not in CORE:
@@ -191,12 +191,10 @@ def _list(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _extras(text: str) -> list[str]:
-    asked = _list(text)
+def _check_known(kind: str, asked: Sequence[str], accepted: Sequence[str]) -> None:
     for name in asked:
-        if name != "all" and name not in EXTRAS:
-            raise unknown("page", name, [*EXTRAS, "all"])
-    return list(EXTRAS) if "all" in asked else asked
+        if name not in accepted:
+            raise unknown(kind, name, accepted)
 
 
 def plan(options: argparse.Namespace) -> int:
@@ -209,10 +207,9 @@ def _stand(options: argparse.Namespace, measured: bool) -> list[Standing]:
     """Tell where the jobs stand, and the time left as measured or judged by those that are done."""
     everything = _settings(options)
     plan = _open(options, everything)
-    from lotterylib.runs.experiment import use_threads
     from lotterylib.runs.jobs import pieces_of
     from lotterylib.runs.plan import describe, measure, seconds_left, standing_of
-    from lotterylib.runs.run import processes
+    from lotterylib.runs.run import processes, use_threads
 
     jobs = options.jobs or processes()
     use_threads(everything[0], jobs)
@@ -234,9 +231,8 @@ def tickets(options: argparse.Namespace) -> int:
         raise LotteryError(f"The option --first is {options.first}: it must not be negative.")
     from lotterylib.report.pages import TICKETS, find_template, render
 
-    template = None
-    if not options.no_pages:
-        template = find_template(_templates(Path(options.notebooks)), TICKETS)
+    templates = [] if options.no_pages else _templates(Path(options.notebooks))
+    template = find_template(templates, TICKETS) if templates else None
     _check_places(options, everything[0])
     from lotterylib.report import identity
     from lotterylib.runs import lottery
@@ -288,11 +284,10 @@ def rates(options: argparse.Namespace) -> int:
     try:
         values = [float(part) for part in _list(options.rates)]
     except ValueError:
-        raise LotteryError(
-            f"The option --rates is {options.rates!r}: give numbers, such as 5e-5,1e-4."
-        ) from None
+        values = [0.0]
     if not all(0 < value < 1 for value in values):
-        raise LotteryError(f"The option --rates is {options.rates!r}: rates lie between 0 and 1.")
+        such_as = "give numbers between 0 and 1, such as 5e-5,1e-4"
+        raise LotteryError(f"The option --rates is {options.rates!r}: {such_as}.")
     if os.path.isdir(options.csv):
         raise LotteryError(f"The option --csv is {options.csv!r}: it must be a file, not a folder.")
     _check_writable("run store", everything[0].store, *STORE_FOLDERS)
@@ -323,9 +318,7 @@ def differences(options: argparse.Namespace) -> int:
     from lotterylib.runs.experiment import open_experiment
 
     only = _list(options.only)
-    for name in only:
-        if name not in choices():
-            raise unknown("choice between paper and code", name, choices())
+    _check_known("choice between paper and code", only, [*choices()])
     experiments = [open_experiment(settings) for settings in everything]
     failures = measure_effects(experiments, variants, only, options.jobs, options.replace)
     print(f"The tables are in {variants}; the audit reads them.", file=sys.stderr)
@@ -354,19 +347,18 @@ def import_masks(options: argparse.Namespace) -> int:
     from lotterylib.runs.store import RunStore
 
     templates = [] if options.no_pages else _templates(Path(options.notebooks))
-    masks = read_masks(folder)
+    masks, store, pages = read_masks(folder), Path(options.store), Path(options.pages)
     if not options.no_pages:
         check_auditable(mask.subnetwork for mask in masks)
-    _check_writable("run store", Path(options.store), *STORE_FOLDERS)
-    if not options.no_pages:
-        _check_writable("folder of pages", Path(options.pages))
-    found = read_into(folder, RunStore(Path(options.store)))
+        _check_writable("folder of pages", pages)
+    _check_writable("run store", store, *STORE_FOLDERS)
+    found = read_into(folder, RunStore(store))
     for family, count in Counter(mask.family for mask in found).items():
         tasks = len({mask.task for mask in found if mask.family == family})
         print(f"{FAMILIES[family].title}: {count} subnetworks, of {tasks} tasks.")
     if options.no_pages:
         return 0
-    audited = load_imported(Path(options.store))
+    audited = load_imported(store)
     if not searches(audited):
         print("The audit needs masks that a search found, so no page is made.")
         return 0
@@ -381,7 +373,6 @@ def import_masks(options: argparse.Namespace) -> int:
         write_contents,
     )
 
-    pages = Path(options.pages)
     template = find_template(templates, AUDIT)
     page = page_path(pages, AUTHORS, "audit", template)
     variants = pages.parent / "variants"
@@ -455,10 +446,9 @@ def show_choices(_options: argparse.Namespace) -> int:
         print(f"  {name:14} {page}")
     print("budgets: how much")
     for budget, amount in BUDGETS.items():
-        rows = " and ".join(
-            f"{amount[f'{split}_rows'] or 'all'} {split} rows" for split in ("train", "dev")
-        )
-        print(f"  {budget:10} {rows}, {amount['epochs']} epochs, {len(amount['seeds'])} seeds")
+        rows = [f"{amount[f'{split}_rows'] or 'all'} {split} rows" for split in ("train", "dev")]
+        rest = f"{amount['epochs']} epochs, {len(amount['seeds'])} seeds"
+        print(f"  {budget:10} {' and '.join(rows)}, {rest}")
     print("parameters: an option each, a line of --config, --set NAME=VALUE, or of a notebook")
     for row in reference():
         print(f"  {row['name']:24} {row['default']:10} {row['about']}")
@@ -472,12 +462,12 @@ def results(options: argparse.Namespace) -> int:
     results = load_results(Path(options.pages))
     if results.empty:
         print(f"No results under {options.pages} yet; 'lottery run' makes them.")
-        return 0
-    return _show(results)
+    else:
+        _show(results)
+    return 0
 
 
-def _show(results: pd.DataFrame) -> int:
+def _show(results: pd.DataFrame) -> None:
     from lotterylib.report.results import format_verdicts, verdicts
 
     print(format_verdicts(verdicts(results)))
-    return 0

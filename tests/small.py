@@ -5,7 +5,9 @@ import numpy as np
 from lotterylib.encoder import prunable_weights
 from lotterylib.magnitude import rank
 from lotterylib.runs.experiment import open_experiment
+from lotterylib.runs.jobs import key_of, pieces_of
 from lotterylib.runs.methods import ALL_METHODS
+from lotterylib.runs.run import compute_pieces
 from lotterylib.runs.searches import find_good
 from lotterylib.runs.settings import parse_settings
 from lotterylib.subnetworks import StructuredSubnetwork, WeightSubnetwork, random_like
@@ -56,3 +58,13 @@ def half_of(made, seed, name, report, number=0):
         mlps[:] = True
     heads = draw.permuted(heads.ravel()).reshape(3, 4)
     return [], StructuredSubnetwork(heads, draw.permutation(mlps))
+
+
+def is_done(made, job):
+    """Whether the store has what a job computes."""
+    return made.store.has(key_of(made, job))
+
+
+def compute_all(plan, jobs=1):
+    """Compute what the store lacks of a plan, and return what failed."""
+    return compute_pieces(pieces_of(plan), jobs)

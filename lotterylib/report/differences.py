@@ -104,7 +104,7 @@ def measure_effects(
         variants: where tables go: `<variants>/<option>/<encoder>/<task>/results.csv`, those of the
             preset `paper` under `paper`.
         only: as in `switched`.
-        jobs: how many jobs at once; 0 as in `compute_all`.
+        jobs: how many jobs at once; 0 as in `compute_pieces`.
         replace: whether tables of another request may go.
 
     Returns:

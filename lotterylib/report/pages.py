@@ -178,7 +178,7 @@ def render_all(
         plan: what is wanted.
         templates: the notebooks.
         pages: the folder of the published pages.
-        jobs: how many jobs and pages at once; 0 as in `compute_all`.
+        jobs: how many jobs and pages at once; 0 as in `compute_pieces`.
         replace: whether pages of another request may go.
 
     Returns:

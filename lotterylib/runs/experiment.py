@@ -6,7 +6,6 @@ predecessors, so asking for a late one computes what it needs and nothing that i
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
@@ -60,13 +58,7 @@ are not taken for its results."""
 
 
 class Experiment:
-    """One encoder on one task under one preset: its stages, for any of its seeds.
-
-    Args:
-        settings: what `settings.parse_settings` returned.
-        encoder: the encoder that the settings name.
-        data: the examples that the settings name.
-    """
+    """One encoder on one task under one preset: its stages, for any of its seeds."""
 
     def __init__(self, settings: Settings, encoder: Encoder, data: TaskData) -> None:
         keep_freed_memory()
@@ -93,9 +85,11 @@ class Experiment:
         """Where the store keeps a stage of this encoder on this task."""
         return Key(self.encoder.name, self.task.name, stage, config, seed)
 
-    def fetch_json(
-        self, key: Key, name: str, make: Callable[[], object], device: str | None = None
-    ) -> Any:
+    def key_after(self, stage: str, seed: int, **config: Any) -> Key:
+        """Where the store keeps a stage that starts from the fine-tuned model."""
+        return self.key(stage, {"finetuned": self.finetuned_key(seed).digest, **config}, seed)
+
+    def fetch_json(self, key: Key, name: str, make: Callable[[], object], device: str = "") -> Any:
         """The plain values that `make` returns, which the store keeps as a file of this name."""
 
         def write(folder: Path) -> None:
@@ -113,14 +107,18 @@ class Experiment:
                 tokens = encode(part, self.task, tokenizer, self.settings.max_length)
                 save_encoded(tokens, folder / name)
 
-        config = {
+        folder = self.store.fetch(self.key("word-pieces", self._texts, seed=0), make)
+        train_split, dev_split = (load_encoded(folder / name, tokenizer) for name in files)
+        return train_split, dev_split
+
+    @property
+    def _texts(self) -> dict[str, Any]:
+        """What the tokens depend on."""
+        return {
             "data": self.data.fingerprint,
             "tokenizer": self.encoder.tokenizer_sha256,
             "max_length": self.settings.max_length,
         }
-        folder = self.store.fetch(self.key("word-pieces", config, seed=0), make)
-        train_split, dev_split = (load_encoded(folder / name, tokenizer) for name in files)
-        return train_split, dev_split
 
     @cached_property
     def shape(self) -> Shape:
@@ -134,14 +132,8 @@ class Experiment:
         recipe = asdict(self.recipe)
         if self.recipe.order == "random":
             recipe["unpadded"] = True  # once they were padded, and dropout drew other masks
-        config = {
-            "version": RESULTS_VERSION,
-            "weights": self.encoder.sha256,
-            "tokenizer": self.encoder.tokenizer_sha256,
-            "data": self.data.fingerprint,
-            "max_length": self.settings.max_length,
-            "recipe": recipe,
-        }
+        config = {"version": RESULTS_VERSION, "weights": self.encoder.sha256, "recipe": recipe}
+        config |= self._texts
         if self.settings.precision != "auto":
             config["precision"] = self.settings.precision
         return self.key("finetune", config, seed)
@@ -186,22 +178,12 @@ class Experiment:
 
     def baseline_key(self, name: str) -> Key:
         """Where the store keeps a baseline."""
-        config = {
-            "version": RESULTS_VERSION,
-            "data": self.data.fingerprint,
-            "weights": self.encoder.sha256,
-            "max_length": self.settings.max_length,
-            "chosen_by": self.task.metric,
-        }
-        return self.key(name, config, seed=0)
+        config = {"version": RESULTS_VERSION, "weights": self.encoder.sha256}
+        config |= {"data": self.data.fingerprint, "max_length": self.settings.max_length}
+        return self.key(name, config | {"chosen_by": self.task.metric}, seed=0)
 
     def baseline(self, name: str, report: Progress = silent) -> Score:
-        """The score of a baseline that does not fine-tune the encoder.
-
-        Args:
-            name: a name in `baselines.BASELINES`.
-            report: told of the progress.
-        """
+        """The score of one of `baselines.BASELINES`, which do not fine-tune the encoder."""
 
         def make(folder: Path) -> None:
             score = BASELINES[name](self.pretrained(seed=0), *self.splits, self.task, report)
@@ -214,8 +196,9 @@ class Experiment:
     @property
     def stop_metric(self) -> str:
         """The metric that decides the searches."""
-        official = self.settings.stop_metric == "official"
-        return self.task.official_stop_metric if official else self.task.metric
+        if self.settings.stop_metric == "official":
+            return self.task.official_stop_metric
+        return self.task.metric
 
     def search_key(self, seed: int, method: str, number: int = 0) -> Key:
         """Where the store keeps what a method found; `number` as in `subnetwork`."""
@@ -238,8 +221,7 @@ class Experiment:
 
     def importance_key(self, seed: int, accumulation: str) -> Key:
         """Where the store keeps the full model's importance scores."""
-        config = {"finetuned": self.finetuned_key(seed).digest, "accumulation": accumulation}
-        return self.key(f"importance-{accumulation}", config, seed)
+        return self.key_after(f"importance-{accumulation}", seed, accumulation=accumulation)
 
     def importance(self, seed: int, accumulation: Accumulation) -> Importance:
         """The importance scores of the full model on the dev set, before normalisation."""
@@ -257,13 +239,10 @@ class Experiment:
 
     def ablation_key(self, seed: int) -> Key:
         """Where the store keeps the scores without each head."""
-        config = {"finetuned": self.finetuned_key(seed).digest}
-        return self.key("ablation", config, seed)
+        return self.key_after("ablation", seed)
 
     def ablation(self, seed: int, report: Progress = silent) -> np.ndarray:
-        """The full model's dev score with one head's gate closed, float64[layers, heads], in the
-        metric that the paper reports.
-        """
+        """The full model's reported dev score without each head, float64[layers, heads]."""
 
         def make() -> object:
             return ablate_heads(self.finetuned(seed), self.splits[1], self.task, report).tolist()
@@ -273,11 +252,11 @@ class Experiment:
     # Good, random and bad subnetworks (section 4.2)
 
     def _subnetwork_key(self, seed: int, method: str, kind: str, number: int = 0) -> Key:
-        way = "structured" if ALL_METHODS[method].is_structured else "magnitude"
-        option = {
-            ("structured", "random"): self.settings.random_structured,
-            ("magnitude", "bad"): self.settings.bad_magnitude,
-        }.get((way, kind), "exact")
+        option = "exact"
+        if kind == "random" and ALL_METHODS[method].is_structured:
+            option = self.settings.random_structured
+        elif kind == "bad" and not ALL_METHODS[method].is_structured:
+            option = self.settings.bad_magnitude
         drawn = kind in ("random", "bad")
         search = self.search_key(seed, method, 0 if drawn else number)
         config: dict[str, Any] = {"search": search.digest, "kind": kind, "option": option}
@@ -321,22 +300,27 @@ class Experiment:
         if kind == "inverted":
             return good.complement(ALL_METHODS[method].prunes)
         if isinstance(good, WeightSubnetwork) and self.settings.bad_magnitude == "lowest":
-            ranking = ranking_of(self.finetuned(seed))
-            return ranking.largest_pruned(good.capacity - good.size)
+            return ranking_of(self.finetuned(seed)).largest_pruned(good.capacity - good.size)
         return bad_like(good, seed, number)
 
     # Scores, pruned and retrained (section 4.2)
+
+    def choices(self, phase: str, structured: bool = True) -> dict[str, str]:
+        """How subnetworks are scored, as far as that is not as the text says; for their keys."""
+        found = {}
+        if structured and self.settings.empty_layer_bias == "dropped":
+            found["empty_layer_bias"] = "dropped"
+        if phase in ("retrained", "longer") and self.settings.embeddings == "kept":
+            found["embeddings"] = "kept"
+        return found
 
     def score_key(self, seed: int, method: str, kind: str, phase: str, number: int = 0) -> Key:
         """Where the store keeps the score of a subnetwork."""
         config: dict[str, Any] = {
             "subnetwork": self._subnetwork_key(seed, method, kind, number).digest,
             "phase": phase,
+            **self.choices(phase, ALL_METHODS[method].is_structured),
         }
-        if self.settings.empty_layer_bias == "dropped" and ALL_METHODS[method].is_structured:
-            config["empty_layer_bias"] = "dropped"
-        if self.settings.embeddings == "kept" and phase in ("retrained", "longer"):
-            config["embeddings"] = "kept"
         if phase == "rewound":
             config["after"] = self.settings.rewind_share
         return self.key(f"{phase.replace(' ', '-')}-{method}-{kind}", config, seed)
@@ -350,68 +334,51 @@ class Experiment:
         report: Progress = silent,
         number: int = 0,
     ) -> Score:
-        """The dev score of a subnetwork.
-
-        Args:
-            seed: of fine-tuning.
-            method: a name in `methods.ALL_METHODS`.
-            kind: "good", "random", "bad" or "inverted".
-            phase: "pruned", the fine-tuned weights that survive; "retrained", the pre-trained ones
-                trained anew under the task layer of the same seed; "longer", likewise for twice the
-                epochs; "rewound", likewise from the weights after the first tenth of fine-tuning;
-                or "from scratch", trained from random weights.
-            report: told of the progress of training.
-            number: as in `subnetwork`.
-        """
+        """The dev score of a subnetwork; arguments as for `subnetwork`, `phase` as for `left`."""
 
         def make(folder: Path) -> None:
             subnetwork = self.subnetwork(seed, method, kind, number=number)
-            model, recipe, part = self.start(seed, phase)
-            weights = subnetwork if isinstance(subnetwork, WeightSubnetwork) else None
-            if isinstance(subnetwork, StructuredSubnetwork):
-                remove(model, subnetwork, self.settings.empty_layer_bias == "dropped")
-            else:
-                zero_pruned_weights(model, subnetwork)
+            model, losses = self.left(seed, subnetwork, phase, report)
             if phase != "pruned":
-                split = self.splits[0]
-                losses = train(model, split, self.task, recipe, seed, weights, report, part)
                 write_json(folder / "losses.json", losses)
             write_score(folder, evaluate(model, self.splits[1], self.task))
 
         key = self.score_key(seed, method, kind, phase, number)
         return read_score(self.store.fetch(key, make, self.computed_on))
 
-    def start(self, seed: int, phase: str) -> tuple[PreTrainedModel, Recipe, tuple[float, float]]:
-        """The weights that a phase or "finetune" starts from, and the training that it gets."""
-        whole = (0.0, 1.0)
+    def left(
+        self, seed: int, subnetwork: Subnetwork, phase: str, report: Progress = silent
+    ) -> tuple[PreTrainedModel, list[float]]:
+        """The model of which only a subnetwork is left, and the losses of its training.
+
+        Args:
+            phase: "pruned", the fine-tuned weights that survive; "retrained", the pre-trained ones
+                trained anew under the task layer of the same seed; "longer", likewise for twice the
+                epochs; "rewound", likewise from the weights after the first tenth of fine-tuning;
+                or "from scratch", trained from random weights.
+            seed, subnetwork, report: of fine-tuning; what is left; told of the progress.
+        """
+        split, task, recipe, start = self.splits[0], self.task, self.recipe, 0.0
         if phase == "pruned":
-            return self.finetuned(seed), self.recipe, whole
-        if phase == "from scratch":
-            return self.pretrained(seed, pretrained=False), self.recipe, whole
-        model = self.pretrained(seed)
-        if self.settings.embeddings == "kept" and phase in ("retrained", "longer"):
+            model = self.finetuned(seed)
+        else:
+            model = self.pretrained(seed, pretrained=phase != "from scratch")
+        if "embeddings" in self.choices(phase):
             tuned = self.finetuned(seed).base_model.embeddings  # type: ignore[union-attr]
             model.base_model.embeddings.load_state_dict(tuned.state_dict())  # type: ignore[union-attr]
         if phase == "longer":
-            longer = replace(self.recipe, epochs=2 * self.recipe.epochs)
-            return model, longer, whole
+            recipe = replace(recipe, epochs=2 * recipe.epochs)
         if phase == "rewound":
-            step = self.settings.rewind_share
-            train(model, self.splits[0], self.task, self.recipe, seed, part=(0.0, step))
-            return model, self.recipe, (step, 1.0)
-        return model, self.recipe, whole
-
-
-def use_threads(settings: Settings, processes: int) -> None:
-    """Let PyTorch take the threads that each of so many processes has; sums depend on it."""
-    if settings.threads or processes > 1:
-        torch.set_num_threads(settings.threads or max(1, processors() // processes))
-
-
-def processors() -> int:
-    """How many processors this process may use: a cluster may lend it a part of the machine's."""
-    allowed = getattr(os, "sched_getaffinity", None)  # not everywhere
-    return len(allowed(0)) if allowed else os.cpu_count() or 1
+            start = self.settings.rewind_share
+            train(model, split, task, recipe, seed, part=(0.0, start))
+        weights = subnetwork if isinstance(subnetwork, WeightSubnetwork) else None
+        if isinstance(subnetwork, StructuredSubnetwork):
+            remove(model, subnetwork, self.settings.empty_layer_bias == "dropped")
+        else:
+            zero_pruned_weights(model, subnetwork)
+        if phase == "pruned":
+            return model, []
+        return model, train(model, split, task, recipe, seed, weights, report, (start, 1.0))
 
 
 def open_experiment(settings: Settings) -> Experiment:

@@ -16,7 +16,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from lotterylib.data.files import read_json, write_json
 from lotterylib.errors import LotteryError, reason_of, unknown
 from lotterylib.runs.settings import given_by, parse_settings
 from lotterylib.runs.stopping import Stopped, raise_if_stopped, stoppable
@@ -37,12 +37,8 @@ _GRACE = 3, 27  # seconds for the jobs on this machine to end, then for a cluste
 
 
 def find_profile(name: str, notebooks: Path, store: Path) -> Path:
-    """The folder of the profile of that name, or at that path.
-
-    Args:
-        name: as given to `lottery run --profile`.
-        notebooks: where the Snakefile and its profiles are.
-        store: the run store, where the jobs are written.
+    """The folder of the profile of that name, or at that path; the run store is where the jobs are
+    written.
 
     Raises:
         LotteryError: Snakemake is not installed, there is no such profile or no Snakefile, or a
@@ -83,7 +79,6 @@ def jobs_for(plan: Plan) -> list[dict[str, Any]]:
     missing = lacking(pieces_of(plan))
     owner: dict[Path, str] = {}
     found: dict[str, dict[str, Any]] = {}
-    needs: dict[str, set[Path]] = {}
     for experiment, pages in plan:
         for page in pages:
             for place, piece in pieces_of([(experiment, [page])]).items():
@@ -91,13 +86,13 @@ def jobs_for(plan: Plan) -> list[dict[str, Any]]:
                     continue
                 task, job = experiment.task.name, piece.job
                 name = owner[place] = f"{task}.{job.seed}.{page}"
-                where = {"id": name, "task": task, "seed": job.seed, "page": page, "needs": []}
+                where = {"id": name, "task": task, "seed": job.seed, "page": page, "needs": set()}
                 what = {"parameters": given_by(experiment.settings), "work": []}
-                found.setdefault(name, where | what)["work"].append(list(vars(job).values()))
-                needs.setdefault(name, set()).update(piece.needs)
-    for name, places in needs.items():
-        before = {owner[place] for place in places if place in owner} - {name}
-        found[name]["needs"] = sorted(before)
+                mine = found.setdefault(name, where | what)
+                mine["work"].append(list(vars(job).values()))
+                mine["needs"] |= piece.needs
+    for name, each in found.items():
+        each["needs"] = sorted({owner[p] for p in each["needs"] if p in owner} - {name})
     return list(found.values())
 
 
@@ -113,11 +108,7 @@ def command(file: Path, profile: Path, notebooks: Path, jobs: int) -> list[str]:
 
 
 def compute_as_jobs(plan: Plan, profile: Path, notebooks: Path, jobs: int) -> list[Failure]:
-    """Compute what the store lacks as jobs of Snakemake.
-
-    Args:
-        plan: what is wanted.
-        profile, notebooks, jobs: as in `command`.
+    """Compute what the store lacks as jobs of Snakemake; arguments as for `command`.
 
     Returns:
         What is still lacking, each with the reason if it failed itself.
@@ -134,32 +125,30 @@ def compute_as_jobs(plan: Plan, profile: Path, notebooks: Path, jobs: int) -> li
         return []
     for experiment, _ in plan:
         _ = experiment.splits  # made once, not by the first few jobs at the same time
-    place = plan[0][0].store.root / ".grid"
-    place.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=place))
+    store = plan[0][0].store
+    (store.root / ".grid").mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=store.root / ".grid"))
     file = folder / "jobs.json"
-    file.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
+    write_json(file, wanted)
     began = file.stat().st_mtime  # by the clock of the store, which may be another machine's
     try:
         _run(command(file, profile, notebooks, jobs))
     except KeyboardInterrupt:
         shutil.rmtree(folder, ignore_errors=True)
-        plan[0][0].store.tidy()
+        store.tidy()
         raise
-    left = lacking(pieces_of(plan))
-    if not left:
+    failures = []
+    for place, piece in lacking(pieces_of(plan)).items():
+        reason = store.failure(piece.key, began)
+        failures.append(Failure(place, piece.name, reason, itself=bool(reason)))
+    if not failures:
         shutil.rmtree(folder)
-        return []
-    reasons = {p: each.experiment.store.failure(each.key, began) for p, each in left.items()}
-    if not any(reasons.values()):
+    elif not any(failure.itself for failure in failures):
         raise LotteryError(
             f"Snakemake ended before all was computed; what its jobs said is in {folder}. What was "
             "finished is kept; give the same command again to go on."
         )
-    return [
-        Failure(place, left[place].name, reason, itself=bool(reason))
-        for place, reason in reasons.items()
-    ]
+    return failures
 
 
 def _run(engine: Sequence[str]) -> None:
@@ -194,23 +183,28 @@ def _jobs_under(snakemake: int) -> list[psutil.Process]:
 def main(file: str, name: str) -> int:
     """In a job: compute it, saying what was found. 1 if something failed."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    (job,) = (each for each in json.loads(Path(file).read_text()) if each["id"] == name)
-    from lotterylib.runs.experiment import open_experiment, use_threads
-    from lotterylib.runs.jobs import Job, compute
+    (job,) = (each for each in read_json(Path(file)) if each["id"] == name)
+    from lotterylib.runs.experiment import open_experiment
+    from lotterylib.runs.jobs import Job, as_pieces, compute
+    from lotterylib.runs.run import use_threads
 
     settings = parse_settings(**job["parameters"])
     use_threads(settings, 1)
-    experiment, failed = open_experiment(settings), 0
-    experiment.store.failed_since = time.time()
-    for fields in job["work"]:
-        piece = Job(*fields)
+    experiment = open_experiment(settings)
+    failed: set[Path] = set()
+    jobs = [Job(*fields) for fields in job["work"]]
+    for place, piece in as_pieces(experiment, jobs).items():
+        if failed & piece.needs:
+            failed.add(place)
+            continue
+        name = f"{piece.job.label}, seed {piece.job.seed}"
         try:
-            print(f"{piece.label}, seed {piece.seed}: {compute(experiment, piece)}", flush=True)
+            print(f"{name}: {compute(experiment, piece.job)}", flush=True)
         except Exception as error:
             raise_if_stopped()
-            failed = 1
-            print(f"{piece.label}, seed {piece.seed}: FAILED: {reason_of(error)}", flush=True)
-    return failed
+            failed.add(place)
+            print(f"{name}: FAILED: {reason_of(error)}", flush=True)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ class Job:
 
     Attributes:
         stage: "baseline", "classifier" (of attention maps), "finetune", "search", "importance",
-            "ablation", "patterns", a phase of `methods.PHASES` and those beside it, or, of the
-            whole lottery, "tickets pruned", "tickets search" or "ticket".
+            "ablation", "patterns", a phase of scoring, or, of the whole lottery, "tickets pruned",
+            "tickets search" or "ticket".
         seed: of fine-tuning; 0 for baselines and the classifier, which have none.
         method: a name in `methods.ALL_METHODS`, or empty.
         kind: "good", "random", "bad" or "inverted"; for other stages their variant, such as the
@@ -57,12 +57,7 @@ class Job:
 
 
 def jobs_of(settings: Settings, pages: Collection[str] = CORE) -> list[Job]:
-    """All work behind these pages of a task, in the order in which it is done.
-
-    Args:
-        settings: of one task.
-        pages: names of templates, without `.ipynb`.
-    """
+    """All work behind these pages of a task, needs before what needs them."""
     scored = list(dict.fromkeys(s for page, grid in GRIDS.items() if page in pages for s in grid))
     methods = dict.fromkeys(method for method, _, _ in scored)
     jobs = [Job("baseline", 0, kind="frozen")]
@@ -109,11 +104,7 @@ def _scores(settings: Settings, seed: int, method: str, scored: Sequence[Scored]
 
 def ticket_jobs(settings: Settings, tickets: Sequence[int]) -> list[Job]:
     """The work behind the page on the whole lottery: all tickets as pruned, with the search on the
-    first seed, and some of them retrained on every seed.
-
-    Args:
-        settings: of one task.
-        tickets: those to retrain, in the order in which that is done.
+    first seed, and some of them retrained on every seed, in their order.
     """
     first = settings.seeds[0]
     jobs = [Job(each, first) for each in ("finetune", "tickets pruned", "tickets search")]
@@ -122,12 +113,7 @@ def ticket_jobs(settings: Settings, tickets: Sequence[int]) -> list[Job]:
 
 
 def needs_of(job: Job, settings: Settings) -> list[Job]:
-    """The jobs whose results a job starts from; what those start from is left out.
-
-    Args:
-        job: one of `jobs_of`.
-        settings: those of the task.
-    """
+    """The jobs whose results a job starts from; what those start from is left out."""
     if job.stage in ("baseline", "classifier", "finetune"):
         return []
     half = 0 if job.kind in ("random", "bad") else job.number
@@ -145,13 +131,7 @@ def needs_of(job: Job, settings: Settings) -> list[Job]:
 
 @dataclass(frozen=True)
 class Piece:
-    """A job with all that it takes to compute it.
-
-    Attributes:
-        experiment: whose.
-        job: which.
-        key: of its result in the store.
-    """
+    """A job with all that it takes to compute it, and the key of its result in the store."""
 
     experiment: Experiment
     job: Job
@@ -173,11 +153,7 @@ class Piece:
 
 
 def pieces_of(plan: Plan) -> dict[Path, Piece]:
-    """Every job of a plan by its place in the store; what two parts of it share stands there once.
-
-    Args:
-        plan: experiments, each with the names of the pages that are wanted of it.
-    """
+    """Every job of a plan by its place in the store; what its parts share stands there once."""
     found: dict[Path, Piece] = {}
     for experiment, pages in plan:
         for place, piece in as_pieces(experiment, jobs_of(experiment.settings, pages)).items():
@@ -210,11 +186,8 @@ def _work(
         case "baseline":
             return made.baseline_key(kind), lambda report: made.baseline(kind, report), told
         case "classifier":
-            return (
-                pattern_counts.classifier_key(),
-                lambda _: pattern_counts.classifier(made.store),
-                lambda _: "trained",
-            )
+            key = pattern_counts.classifier_key()
+            return key, lambda _: pattern_counts.classifier(made.store), lambda _: "trained"
         case "finetune":
             return made.finetuned_key(seed), lambda report: made.full_score(seed, report), told
         case "search":
@@ -224,11 +197,8 @@ def _work(
                 lambda good: f"keeps {good.density(made.shape):.0%} of the encoder",
             )
         case "importance":
-            return (
-                made.importance_key(seed, kind),
-                lambda _: made.importance(seed, kind),  # type: ignore[arg-type]
-                lambda _: "measured",
-            )
+            key = made.importance_key(seed, kind)
+            return key, lambda _: made.importance(seed, kind), lambda _: "measured"  # type: ignore[arg-type]
         case "ablation":
             return (
                 made.ablation_key(seed),
@@ -236,10 +206,9 @@ def _work(
                 lambda scores: f"without the head that matters most {scores.min():.3f}",
             )
         case "patterns":
-            within = method or "full"
             return (
-                pattern_counts.counts_key(made, seed, kind, within),
-                lambda report: pattern_counts.count_patterns(made, seed, kind, report, within),
+                pattern_counts.counts_key(made, seed, kind, method),
+                lambda report: pattern_counts.count_patterns(made, seed, kind, report, method),
                 lambda counts: f"{counts.sum():,} maps classified",
             )
         case "tickets pruned":
@@ -271,8 +240,3 @@ def compute(experiment: Experiment, job: Job, report: Progress = silent) -> str:
 def key_of(experiment: Experiment, job: Job) -> Key:
     """Where the store keeps what a job computes."""
     return _work(experiment, job)[0]
-
-
-def is_done(experiment: Experiment, job: Job) -> bool:
-    """Whether the store has what a job computes."""
-    return experiment.store.has(key_of(experiment, job))

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lotterylib.finetuning import Progress, silent, train
-from lotterylib.gates import remove
+from lotterylib.finetuning import Progress, silent
 from lotterylib.runs.experiment import Experiment
 from lotterylib.runs.store import Key, read_score, write_score
 from lotterylib.scoring import Score, evaluate
@@ -28,16 +27,7 @@ ORDER_SEED = 20200560
 
 def pruned_key(experiment: Experiment, seed: int) -> Key:
     """Where the store keeps the scores of all tickets as pruned."""
-    config = {"finetuned": experiment.finetuned_key(seed).digest} | _bias(experiment)
-    return experiment.key("tickets-pruned", config, seed)
-
-
-def _bias(experiment: Experiment) -> dict[str, Any]:
-    return {"empty_layer_bias": "dropped"} if _drops_bias(experiment) else {}
-
-
-def _drops_bias(experiment: Experiment) -> bool:
-    return experiment.settings.empty_layer_bias == "dropped"
+    return experiment.key_after("tickets-pruned", seed, **experiment.choices("pruned"))
 
 
 def pruned(experiment: Experiment, seed: int, report: Progress = silent) -> dict[str, list[Any]]:
@@ -45,7 +35,8 @@ def pruned(experiment: Experiment, seed: int, report: Progress = silent) -> dict
 
     def make() -> object:
         model, dev = experiment.finetuned(seed), experiment.splits[1]
-        scores = score_all(model, dev, experiment.task, report, _drops_bias(experiment))
+        drops_bias = experiment.settings.empty_layer_bias == "dropped"
+        scores = score_all(model, dev, experiment.task, report, drops_bias)
         found = [each.metrics[experiment.task.metric] for each in scores]
         return {"score": found, "constant": [each.constant for each in scores]}
 
@@ -54,8 +45,7 @@ def pruned(experiment: Experiment, seed: int, report: Progress = silent) -> dict
 
 def search_key(experiment: Experiment, seed: int) -> Key:
     """Where the store keeps the states of the search over tickets."""
-    config = {"finetuned": experiment.finetuned_key(seed).digest}
-    return experiment.key("tickets-search", config, seed)
+    return experiment.key_after("tickets-search", seed)
 
 
 def searched(experiment: Experiment, seed: int, report: Progress = silent) -> list[dict[str, Any]]:
@@ -78,22 +68,17 @@ def searched(experiment: Experiment, seed: int, report: Progress = silent) -> li
 
 def retrained_key(experiment: Experiment, seed: int, ticket: int) -> Key:
     """Where the store keeps the score of a ticket that was retrained."""
-    config = {"finetuned": experiment.finetuned_key(seed).digest, "ticket": ticket}
-    config |= _bias(experiment)
-    if experiment.settings.embeddings == "kept":
-        config["embeddings"] = "kept"
-    return experiment.key("ticket-retrained", config, seed)
+    choices = experiment.choices("retrained")
+    return experiment.key_after("ticket-retrained", seed, ticket=ticket, **choices)
 
 
 def retrained(experiment: Experiment, seed: int, ticket: int, report: Progress = silent) -> Score:
     """The dev score of a ticket, retrained as `Experiment.score` retrains (section 4.2)."""
 
     def make(folder: Path) -> None:
-        model, recipe, _ = experiment.start(seed, "retrained")
-        remove(model, subnetwork_of(ticket, experiment.shape), _drops_bias(experiment))
-        split, task = experiment.splits[0], experiment.task
-        train(model, split, task, recipe, seed, progress=report)
-        write_score(folder, evaluate(model, experiment.splits[1], task))
+        subnetwork = subnetwork_of(ticket, experiment.shape)
+        model, _ = experiment.left(seed, subnetwork, "retrained", report)
+        write_score(folder, evaluate(model, experiment.splits[1], experiment.task))
 
     key = retrained_key(experiment, seed, ticket)
     return read_score(experiment.store.fetch(key, make, experiment.computed_on))
@@ -106,16 +91,12 @@ def tickets_in_order(layers: int) -> list[int]:
 
 
 def ticket_table(experiment: Experiment, seeds: Sequence[int] = ()) -> pd.DataFrame:
-    """All tickets of the experiment's first seed with what the store knows of them.
-
-    Args:
-        experiment: of one task.
-        seeds: those whose retrained tickets are looked for; by default the experiment's.
+    """All tickets of the first seed (by default, of the experiment's), with what the store knows.
 
     Returns:
         A row per ticket: `ticket`, `units`, `pruned`, `constant`, `search` (the step of the search
-        that stopped there, from 0, or -1), and per seed `retrained_<seed>`, nan where it is not
-        there.
+        that stopped there, from 0, or -1), and per seed `retrained_<seed>`, nan where the store
+        lacks it.
     """
     seeds = seeds or experiment.settings.seeds
     first = seeds[0]

@@ -30,10 +30,10 @@ class Method:
             the structured subnetwork has. "pre-trained": the largest weights before fine-tuning, as
             many as the magnitude search keeps. "iterative": likewise, with training between
             prunings.
-        threshold: the share of the full score that the search keeps; 0.0 for the preset's.
-        searched_on: the dev examples, one half of them, or as many training examples.
         builds_on: the methods whose good subnetworks this one starts from; none if it starts from
             the fine-tuned model.
+        threshold: the share of the full score that the search keeps; 0.0 for the preset's.
+        searched_on: the dev examples, one half of them, or as many training examples.
         title: the method in a few words, for tables and figures.
     """
 
@@ -41,9 +41,9 @@ class Method:
     prunes: tuple[Part, ...]
     title: str
     way: Way = "search"
+    builds_on: tuple[str, ...] = ()
     threshold: float = 0.0
     searched_on: Literal["dev", "half", "train"] = "dev"
-    builds_on: tuple[str, ...] = ()
 
     @property
     def is_structured(self) -> bool:
@@ -59,10 +59,10 @@ ALL_METHODS: dict[str, Method] = {
     for method in (
         Method("structured", _BOTH, "heads and MLPs"),
         Method("magnitude", _WEIGHTS, "weights"),
-        Method("super", _BOTH, "super-survivors", "agreement", builds_on=("structured",)),
+        Method("super", _BOTH, "super-survivors", "agreement", ("structured",)),
         Method("heads", ("heads",), "heads alone"),
         Method("mlps", ("mlps",), "MLPs alone"),
-        Method("union", _BOTH, "heads and MLPs found apart", "union", builds_on=("heads", "mlps")),
+        Method("union", _BOTH, "heads and MLPs found apart", "union", ("heads", "mlps")),
         Method("structured-95", _BOTH, "heads and MLPs, 95% kept", threshold=0.95),
         Method("structured-80", _BOTH, "heads and MLPs, 80% kept", threshold=0.8),
         Method("magnitude-95", _WEIGHTS, "weights, 95% kept", threshold=0.95),
@@ -72,27 +72,9 @@ ALL_METHODS: dict[str, Method] = {
         Method("magnitude-half-dev", _WEIGHTS, "weights, half of dev", searched_on="half"),
         Method("magnitude-train", _WEIGHTS, "weights, training rows", searched_on="train"),
         Method("disjoint", _BOTH, "half of heads and MLPs", "to half"),
-        Method(
-            "matched",
-            _WEIGHTS,
-            "weights, as many as structured",
-            "matched",
-            builds_on=("structured",),
-        ),
-        Method(
-            "before",
-            _WEIGHTS,
-            "weights, before fine-tuning",
-            "pre-trained",
-            builds_on=("magnitude",),
-        ),
-        Method(
-            "iterative",
-            _WEIGHTS,
-            "weights, training in between",
-            "iterative",
-            builds_on=("magnitude",),
-        ),
+        Method("matched", _WEIGHTS, "weights, as many as structured", "matched", ("structured",)),
+        Method("before", _WEIGHTS, "weights, before fine-tuning", "pre-trained", ("magnitude",)),
+        Method("iterative", _WEIGHTS, "weights, training in between", "iterative", ("magnitude",)),
     )
 }
 

@@ -7,7 +7,7 @@ the super-survivors or any other set of heads show is then a sum over heads.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +63,7 @@ def classifier_key() -> Key:
     return Key("patterns", "generated", "cnn", config, CNN_SEED)
 
 
-def counts_key(experiment: Experiment, seed: int, condition: str, within: str = "full") -> Key:
+def counts_key(experiment: Experiment, seed: int, condition: str, within: str = "") -> Key:
     """Where the store keeps the counts of `count_patterns`."""
     settings, tuned = experiment.settings, condition.startswith("fine-tuned")
     config = {
@@ -75,9 +75,9 @@ def counts_key(experiment: Experiment, seed: int, condition: str, within: str = 
     }
     if condition.endswith("normed"):
         config["slices"] = settings.attention_slices
-    if within != "full":
+    if within:
         config["within"] = experiment.search_key(seed, within).digest
-    name = condition.replace(", ", "-") + ("" if within == "full" else f"-in-{within}")
+    name = condition.replace(", ", "-") + (f"-in-{within}" if within else "")
     return experiment.key(f"patterns-{name}", config, seed)
 
 
@@ -86,16 +86,14 @@ def count_patterns(
     seed: int,
     condition: str,
     report: Progress = silent,
-    within: str = "full",
+    within: str = "",
 ) -> np.ndarray:
     """How many maps of each head show each pattern.
 
     Args:
-        experiment: one task.
         seed: of fine-tuning; it also draws the dev examples.
         condition: one of `CONDITIONS`.
-        report: told of the progress.
-        within: "full" for the full model, or a method, such as "super", whose good subnetwork is
+        within: empty for the full model, or a method, such as "super", whose good subnetwork is
             gated in (closed heads still have maps; do not count them).
 
     Returns:
@@ -105,14 +103,13 @@ def count_patterns(
     def make() -> object:
         tuned = condition.startswith("fine-tuned")
         model = experiment.finetuned(seed) if tuned else experiment.pretrained(seed)
-        gates: AbstractContextManager[None] = nullcontext()
-        if within != "full":
-            network = experiment.subnetwork(seed, within, "good")
-            gates = gated(model, *gate_values(network, model.device))  # type: ignore[arg-type]
         cnn, shape, rows = classifier(experiment.store), experiment.shape, len(experiment.splits[1])
         chosen = np.random.default_rng([seed, 3]).permutation(rows)[:EXAMPLES].tolist()
         counts = np.zeros((shape.layers, shape.heads, len(PATTERNS)), dtype=np.int64)
-        with gates:
+        with ExitStack() as stack:
+            if within:
+                network = experiment.subnetwork(seed, within, "good")
+                stack.enter_context(gated(model, *gate_values(network, model.device)))  # type: ignore[arg-type]
             for start in range(0, len(chosen), 20):
                 some = chosen[start : start + 20]
                 for maps in _maps_of(experiment, model, some, condition):
@@ -130,14 +127,9 @@ def _maps_of(
     experiment: Experiment, model: PreTrainedModel, rows: Sequence[int], condition: str
 ) -> list[np.ndarray]:
     """The maps of dev examples, as the settings have them measured."""
-    return maps_of(
-        model,
-        experiment.splits[1],
-        rows,
-        norm_weighted=condition.endswith("normed"),
-        slices=experiment.settings.attention_slices,
-        token_types=experiment.settings.attention_token_types,
-    )
+    settings, dev = experiment.settings, experiment.splits[1]
+    how = settings.attention_slices, settings.attention_token_types
+    return maps_of(model, dev, rows, condition.endswith("normed"), *how)
 
 
 def _classify(cnn: PatternCNN, maps: np.ndarray) -> np.ndarray:
@@ -146,24 +138,18 @@ def _classify(cnn: PatternCNN, maps: np.ndarray) -> np.ndarray:
 
 
 def shares_table(experiment: Experiment) -> pd.DataFrame:
-    """The paper's Figure 4 for one task: shares of the patterns, averaged over seeds.
+    """The paper's Figure 4 for one task: shares of the patterns, averaged over seeds; a row per
+    condition and set of heads ("all", and "super" if there are any), a column per pattern.
 
-    Under a preset with `attention_in_subnetwork`, the super-survivors' maps are measured in the
-    model pruned down to them, as the authors did; otherwise in the full model.
-
-    Returns:
-        One row per condition and set of heads ("all", and "super" if there are any), a column per
-        pattern.
+    With `attention_in_subnetwork`, super-survivors are measured in the model pruned down to them.
     """
-    inside = experiment.settings.attention_in_subnetwork
-    rows = []
-    seeds = experiment.settings.seeds
+    seeds, rows = experiment.settings.seeds, []
     for condition in CONDITIONS:
         for heads in ("all", "super") if len(seeds) > 1 else ("all",):
+            gate = heads == "super" and experiment.settings.attention_in_subnetwork
             shares = []
             for seed in seeds:
-                within = "super" if heads == "super" and inside else "full"
-                counts = count_patterns(experiment, seed, condition, within=within)
+                counts = count_patterns(experiment, seed, condition, within="super" if gate else "")
                 kept = None
                 if heads == "super":
                     kept = experiment.subnetwork(seed, "super", "good").heads  # type: ignore[union-attr]
@@ -176,11 +162,8 @@ def shares_table(experiment: Experiment) -> pd.DataFrame:
 
 
 def survival_and_shares(experiment: Experiment, condition: str) -> tuple[np.ndarray, np.ndarray]:
-    """How often each head survives, and how many of its maps are heterogeneous.
-
-    Returns:
-        float64[layers, heads] each: the share of seeds whose good structured subnetwork keeps the
-        head, and the share of its maps over all seeds.
+    """The share of seeds whose good structured subnetwork keeps a head, and the share of its maps
+    that are heterogeneous; float64[layers, heads] each.
     """
     seeds = experiment.settings.seeds
     kept = [experiment.subnetwork(seed, "structured", "good").heads for seed in seeds]  # type: ignore[union-attr]
@@ -190,13 +173,8 @@ def survival_and_shares(experiment: Experiment, condition: str) -> tuple[np.ndar
 
 def detail_effects(experiment: Experiment, seed: int, examples: int = 20) -> pd.DataFrame:
     """What three details of the authors' code change in the norm-weighted maps of a fine-tuned
-    model: rows of W_O in place of a head's columns, no token types, and super-survivors measured in
-    the model pruned down to them.
-
-    Args:
-        experiment: one task.
-        seed: of the model.
-        examples: the first dev examples, so many.
+    model, on the first dev examples: rows of W_O in place of a head's columns, no token types, and
+    super-survivors measured in the model pruned down to them.
 
     Returns:
         One row per detail: the share of maps whose pattern it changes, and the share of
@@ -237,10 +215,8 @@ def detail_effects(experiment: Experiment, seed: int, examples: int = 20) -> pd.
 
 
 def example_maps(experiment: Experiment, seed: int) -> dict[str, list[np.ndarray]]:
-    """Six heads' maps of one dev example of middling length in the fine-tuned model of a seed.
-
-    Returns:
-        Under "raw" and "normed", float32[n, n] of heads spread over the layers.
+    """The maps ("raw" and "normed", float32[n, n] each) of six heads spread over the layers, of
+    one dev example of middling length in the fine-tuned model of a seed.
     """
     dev = experiment.splits[1]
     row = int(np.argsort(dev.lengths, kind="stable")[(3 * len(dev)) // 4])

@@ -15,7 +15,6 @@ from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm import tqdm
 
 from lotterylib.batches import Encoded
@@ -61,8 +60,7 @@ COSTS = {
 
 From the processor time of all jobs of a run: MiniLM, acceptability, 320 training and 200 dev rows,
 three epochs, the preset paper, one thread; those of tickets by their arithmetic. What depends on
-what a search finds is a mean. `tests/unit/recorded_seconds.json` has the seconds of another run, by
-which a test judges them. Ablation and patterns grow with the heads (there were `HEADS`), and
+what a search finds is a mean. Ablation and patterns grow with the heads (there were `HEADS`), and
 all tickets with their number.
 """
 
@@ -73,8 +71,7 @@ HEADS = 72
 @dataclass(frozen=True)
 class Pace:
     """What one process takes, in seconds: for a token in training and in scoring, and to load the
-    encoder, as every job does. The defaults are MiniLM's with one thread: unmeasured, they are
-    good for relative times only.
+    encoder, as every job does. The defaults, MiniLM's with one thread, are good for relative times.
     """
 
     training: float = 1e-3
@@ -118,11 +115,8 @@ def _typical(split: Encoded, rows: int) -> Encoded:
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
-    wait()
     began = time.perf_counter()
-    work()
-    wait()
+    work()  # whose result is plain numbers, so that a GPU has done it
     return time.perf_counter() - began
 
 
@@ -152,14 +146,8 @@ def expected_seconds(piece: Piece, pace: Pace) -> float:
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a job stands.
-
-    Attributes:
-        piece: which.
-        state: "done" if the store has it, "running" if some process is computing it, "failed" if
-            the last attempt did and none has succeeded since.
-        reason: why it failed, in a line.
-        seconds: what it took.
+    """Where a job stands: "done" if the store has it, and its seconds; "running" if some process is
+    computing it; "failed" if the last attempt did and none has succeeded since, and why, in a line.
     """
 
     piece: Piece
@@ -181,30 +169,20 @@ def standing_of(piece: Piece) -> Standing:
 
 
 def seconds_left(found: Mapping[Path, Standing], pace: Pace | None) -> dict[Path, float]:
-    """What each job that is not done is expected to take, by its place in the store.
-
-    Args:
-        found: where every job stands.
-        pace: as measured; None to judge by what was done already, which gives nothing if there is
-            nothing.
-    """
+    """What each job that is not done will take, by the pace, else by what was done, if anything."""
     expected = {place: expected_seconds(s.piece, pace or Pace()) for place, s in found.items()}
-    done = [place for place, s in found.items() if s.state == "done"]
-    if pace is None and not done:
-        return {}
-    took = sum(found[place].seconds for place in done)
-    scale = 1.0 if pace else took / sum(expected[place] for place in done)
+    scale = 1.0
+    if pace is None:
+        done = [place for place, s in found.items() if s.state == "done"]
+        if not done:
+            return {}
+        took = sum(found[place].seconds for place in done)
+        scale = took / sum(expected[place] for place in done)
     return {place: scale * expected[place] for place, s in found.items() if s.state != "done"}
 
 
 def describe(found: Mapping[Path, Standing], seconds: Mapping[Path, float], processes: int) -> str:
-    """Where the jobs stand, stage by stage, and how long the rest will take, as a text.
-
-    Args:
-        found: where every job stands.
-        seconds: as `seconds_left` gives them.
-        processes: how many jobs are computed at once.
-    """
+    """Where the jobs stand by stage, and how long the rest (`seconds_left`) will take."""
     rows = [
         (s.piece.job.stage, s.state, seconds.get(place, 0.0) / processes)
         for place, s in found.items()

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -25,7 +25,7 @@ from lotterylib.runs.stopping import ENDING, raise_if_stopped
 _GRACE = 1.0  # seconds that a process has to tidy up before it is killed
 
 
-class Alone:
+class Alone(AbstractContextManager):
     """In place of `Workers` where there can be none: does each job when it is given."""
 
     def submit(self, job: Callable[..., Any], *given: object) -> Future:
@@ -37,9 +37,6 @@ class Alone:
             raise_if_stopped()
             future.set_exception(error)
         return future
-
-    def __enter__(self) -> Alone:
-        return self
 
     def __exit__(self, *_: object) -> None:
         pass
@@ -54,13 +51,8 @@ def why_alone() -> str:
     return ""
 
 
-class Workers:
-    """So many processes, each at one job at a time; a context manager that ends them when it is
-    left, whatever they are at.
-
-    Attributes:
-        count: how many.
-    """
+class Workers(AbstractContextManager):
+    """So many processes, each at one job at a time; they end when this is left, come what may."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -88,8 +80,8 @@ class Workers:
         """Go on with fresh processes after a `BrokenProcessPool`.
 
         Returns:
-            The jobs whose process was killed. All others that were not done must be submitted
-            again. After a SIGTERM nobody can tell which job was meant, so none is named.
+            The jobs whose process was killed, unless by SIGTERM, as processes end by that too. All
+            others that were not done must be submitted again.
         """
         killed = self._stop()  # Python 3.11 would wait for ever for one that was just starting
         self._pool.shutdown()
@@ -97,9 +89,6 @@ class Workers:
         jobs = [self._futures[int(note.read_text())] for note in notes if note.is_file()]
         self._open()
         return [job for job in jobs if isinstance(job.exception(), BrokenProcessPool)]
-
-    def __enter__(self) -> Workers:
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, _error: object, _where: TracebackType | None
@@ -109,11 +98,8 @@ class Workers:
         self._begun.cleanup()
 
     def _stop(self) -> list[BaseProcess]:
-        """End the processes, and whatever they started: those that do not end themselves in time
-        by force.
-
-        Returns:
-            Those that somebody else had killed.
+        """End the processes, after a time by force, and whatever they started; those that somebody
+        else had killed are returned.
         """
         started = [each for process in self._processes for each in _started_by(process)]
         for process in self._processes:
@@ -173,7 +159,6 @@ class _Terminated(BaseException):
 def _do(begun: str, number: int, job: Callable[..., Any], *given: object) -> Any:
     """In a process: note which job it is at, and do it."""
     Path(begun, str(os.getpid())).write_text(str(number))
-
     ending = False
 
     def stop(_number: int, _frame: FrameType | None) -> NoReturn:

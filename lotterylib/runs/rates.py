@@ -1,7 +1,6 @@
 """Learning rates: a sweep whose scores are taken on a slice of the training rows, never on dev.
 
-The rows that are scored are not trained on (`data.glue.held_out`), so that the rate which comes out
-best can be used for results on dev.
+The slice is not trained on (`data.glue.held_out`), so the best rate can be used for results on dev.
 """
 
 from __future__ import annotations
@@ -14,7 +13,8 @@ import pandas as pd
 from lotterylib.data.files import write_whole
 from lotterylib.errors import LotteryError
 from lotterylib.runs.experiment import Experiment, open_experiment
-from lotterylib.runs.run import compute_all
+from lotterylib.runs.jobs import pieces_of
+from lotterylib.runs.run import compute_pieces
 from lotterylib.runs.settings import Settings
 
 RATES = (5e-5, 1e-4, 2e-4, 4e-4)
@@ -24,15 +24,10 @@ RATES = (5e-5, 1e-4, 2e-4, 4e-4)
 def sweep(tasks: Sequence[Settings], rates: Sequence[float], jobs: int = 0) -> pd.DataFrame:
     """Fine-tune on all but a slice of the training rows under several rates; score on the slice.
 
-    Args:
-        tasks: the settings of each task; their seeds are those of the sweep.
-        rates: learning rates.
-        jobs: processes at once, as in `run.compute_all`.
-
     Returns:
-        A row per task, rate and seed: `encoder`, `task`, `train_rows`, `slice_rows`, `epochs`,
-        `precision`, `learning_rate`, `seed`, `metric`, `score`, `constant` and the `loss` of the
-        last tenth of the steps, a mean.
+        A row per task, rate and seed of the settings: `encoder`, `task`, `train_rows`,
+        `slice_rows`, `epochs`, `precision`, `learning_rate`, `seed`, `metric`, `score`, `constant`
+        and `loss`, the mean of the last tenth of the steps.
 
     Raises:
         LotteryError: a training failed.
@@ -43,11 +38,10 @@ def sweep(tasks: Sequence[Settings], rates: Sequence[float], jobs: int = 0) -> p
         for each in opened
         for rate in rates
     ]
-    failures = compute_all([(each, ("01_finetune",)) for each in experiments], jobs)
-    if failures:
+    wanted = pieces_of([(each, ("01_finetune",)) for each in experiments])
+    if failures := compute_pieces(wanted, jobs):
         raise LotteryError(f"{failures[0].name}: {failures[0].reason}")
-    rows = [_row(each, seed) for each in experiments for seed in each.settings.seeds]
-    return pd.DataFrame(rows)
+    return pd.DataFrame([_row(each, seed) for each in experiments for seed in each.settings.seeds])
 
 
 def _row(experiment: Experiment, seed: int) -> dict[str, object]:
@@ -70,9 +64,7 @@ def _row(experiment: Experiment, seed: int) -> dict[str, object]:
 
 
 def best_rates(table: pd.DataFrame) -> pd.Series:
-    """The rate with the highest mean score over seeds, by encoder, task and epochs; of equal ones
-    the smallest.
-    """
+    """The smallest rate with the highest mean score over seeds, by encoder, task and epochs."""
     by = ["encoder", "task", "epochs"]
     means = table.groupby([*by, "learning_rate"], sort=False)["score"].mean().reset_index()
     means = means.sort_values("learning_rate", kind="stable")

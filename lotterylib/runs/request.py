@@ -1,7 +1,6 @@
 """Requests: what the command line asks for, as parameters and the pages that are wanted of a task.
 
-Parameters come, the later the stronger, from a file, from `--set` and from options. Nothing here
-imports torch.
+Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -35,11 +34,8 @@ def pages_folder(settings: Settings) -> str:
 
 
 def pages_wanted(extras: Sequence[str], there: Path | None) -> list[str]:
-    """The pages to make: those of every run, those asked for, and those that are there already.
-
-    Args:
-        extras: names in `methods.EXTRAS`.
-        there: the folder of the task's pages; None if there are to be no pages.
+    """The pages to make: those of every run, those of `methods.EXTRAS` that are asked for, and
+    those that are there already in the folder of the task's pages, if there is to be one.
     """
     asked = {EXTRAS[name] for name in extras}
     if there is not None:
@@ -48,9 +44,7 @@ def pages_wanted(extras: Sequence[str], there: Path | None) -> list[str]:
 
 
 def impossible(settings: Settings, dev_rows: int) -> dict[str, str]:
-    """The pages of a task that cannot be made, each with the reason, as far as that is known before
-    anything is computed.
-    """
+    """The pages of a task that cannot be made, as far as is known beforehand, with the reason."""
     alone = len(settings.seeds) < 2
     found = dict.fromkeys(SEVERAL_SEEDS, "it compares seeds, and there is one") if alone else {}
     if dev_rows < 2:
@@ -71,8 +65,8 @@ def read_file(path: Path) -> dict[str, Any]:
     """The parameters in a YAML file, with `task` or `tasks` for what to run.
 
     Raises:
-        LotteryError: a file that cannot be read or is no list of names with values, a name that is
-            no parameter, a value that is none of its type; with file and line.
+        LotteryError: a file that cannot be read, a name that is no parameter, or a value that is
+            none of its type; with file and line.
     """
     found, lines = read_yaml(path, "threshold: 0.95")
     accepted = ["tasks", *names()]
@@ -91,12 +85,8 @@ def read_file(path: Path) -> dict[str, Any]:
 def given_from_outside(
     config: str, assignments: Iterable[str], options: Mapping[str, str | None]
 ) -> dict[str, Any]:
-    """The parameters that a command line gives.
-
-    Args:
-        config: the path of a file, or empty.
-        assignments: such as "threshold=0.95".
-        options: texts by name; None for what was not given.
+    """The parameters of a file, if there is one, of assignments such as "threshold=0.95", and of
+    options, None where they were not given; the later are the stronger.
 
     Raises:
         LotteryError: as `read_file`; an assignment without a name or a value.
@@ -105,10 +95,8 @@ def given_from_outside(
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
-            raise LotteryError(
-                f"The option --set is {assignment!r}: give a name and a value, such as "
-                "threshold=0.95."
-            )
+            such_as = "give a name and a value, such as threshold=0.95"
+            raise LotteryError(f"The option --set is {assignment!r}: {such_as}.")
         found[name.strip()] = read_text(name.strip(), text.strip())
     given = {name: text for name, text in options.items() if text is not None}
     return found | {name: read_text(name, text) for name, text in given.items()}

@@ -1,9 +1,8 @@
-"""Running: all jobs of a plan, several at once, and what is made of them, with progress and time
-left.
-"""
+"""Running: all jobs of a plan, several at once, and what is made of them."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -18,9 +17,9 @@ import torch
 
 from lotterylib.errors import LotteryError, reason_of
 from lotterylib.finetuning import Progress, silent
-from lotterylib.runs.experiment import Experiment, open_experiment, processors, use_threads
+from lotterylib.runs.experiment import Experiment, open_experiment
 from lotterylib.runs.jobs import Job, Piece, Plan, compute, key_of, lacking, pieces_of
-from lotterylib.runs.plan import Pace, Standing, describe, kind_of, measure, seconds_left
+from lotterylib.runs.plan import Pace, Standing, describe, measure, seconds_left
 from lotterylib.runs.pool import Alone, Workers, why_alone
 from lotterylib.runs.schedule import Board, Schedule, TimeLeft
 from lotterylib.runs.settings import Settings
@@ -29,19 +28,13 @@ from lotterylib.runs.stopping import raise_if_stopped
 
 @dataclass(frozen=True)
 class Failure:
-    """A job that could not be computed, or a page that could not be rendered.
-
-    Attributes:
-        place: of the job in the store, or of the page.
-        name: task, seed and job, or the page, for people.
-        reason: what went wrong, in a line.
-        itself: False if it failed only because it needs one that did.
-    """
+    """A job that could not be computed, or a page that could not be rendered."""
 
     place: Path
     name: str
     reason: str
     itself: bool = True
+    """False if it failed only because it needs one that did."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +42,9 @@ class FollowUp:
     """What is made of finished jobs as soon as all that it needs is there: a page.
 
     Attributes:
-        name: of it, for people.
         needs: the places in the store of the jobs that it shows.
         begin: called in this process just before; what it raises is the failure.
         make: called in one of the processes with `given`, all of it picklable; gives what is said.
-        given: see `make`.
         seconds: what it is expected to take.
     """
 
@@ -65,26 +56,19 @@ class FollowUp:
     seconds: float
 
 
-def compute_all(plan: Plan, jobs: int = 0) -> list[Failure]:
-    """Compute what the store lacks, saying on standard error what was found and what is left.
+def compute_pieces(
+    pieces: Mapping[Path, Piece], jobs: int = 0, then: Mapping[Path, FollowUp] | None = None
+) -> list[Failure]:
+    """Compute what the store lacks, and return what failed; standard error tells how it goes.
 
     A job that fails stops none that does not need it.
 
     Args:
-        plan: what is wanted.
+        pieces: what is wanted, by its place in the store.
         jobs: processes that compute jobs at the same time; 0 for one per processor (at most four),
             or a single one where there is a GPU.
-
-    Returns:
-        What failed.
+        then: what follows them, by its own place.
     """
-    return compute_pieces(pieces_of(plan), jobs)
-
-
-def compute_pieces(
-    pieces: Mapping[Path, Piece], jobs: int = 0, then: Mapping[Path, FollowUp] | None = None
-) -> list[Failure]:
-    """As `compute_all`, for jobs by their place in the store, and what follows them by its own."""
     first = next(iter(pieces.values())).experiment
     first.store.tidy()
     missing = lacking(pieces)
@@ -112,9 +96,7 @@ def compute_pieces(
 
 
 class _Run:
-    """The jobs that the store lacks and what follows them, so many at once, and what became of
-    them.
-    """
+    """The jobs that the store lacks and what follows them, so many at once, and their failures."""
 
     def __init__(
         self,
@@ -125,23 +107,18 @@ class _Run:
     ) -> None:
         both: dict[Path, Piece | FollowUp] = {**pieces, **then}
         needs = {place: each.needs for place, each in both.items()}
-        kinds = {place: kind_of(piece.job) for place, piece in pieces.items()}
-        kinds |= dict.fromkeys(then, "follow-up")
         seconds = {**seconds, **{place: each.seconds for place, each in then.items()}}
         self.names = {place: each.name for place, each in both.items()}
-        self.pieces, self.then, self.began, self.jobs = pieces, then, time.time(), jobs
+        self.pieces, self.then, self.jobs = pieces, then, jobs
         self.failures: list[Failure] = []
-        self.schedule = Schedule(needs, seconds, urgent=then)
-        self.board = Board(TimeLeft(needs, seconds, kinds, jobs), self.names)
+        # Only pages need the baselines, and the first pages wait for nothing else that is late.
+        baselines = [p for p, piece in pieces.items() if then and piece.job.stage == "baseline"]
+        self.schedule = Schedule(needs, seconds, urgent=[*baselines, *then])
+        self.board = Board(TimeLeft(needs, seconds, jobs), self.names)
         self._running: dict[Future, Path] = {}
-        self._given_up: set[Path] = set()
 
     def compute(self, alone: bool) -> None:
-        """Do each as soon as what it needs is done and a process is free.
-
-        Args:
-            alone: whether all is done in this process.
-        """
+        """Do each as soon as what it needs is done and a process is free; alone, in this one."""
         with self.board, Alone() if alone else Workers(self.jobs) as workers:
             while self.schedule or self._running:
                 raise_if_stopped()
@@ -178,23 +155,23 @@ class _Run:
             return workers.submit(_timed, self.then[place].make, *self.then[place].given)
         experiment, job = self.pieces[place].experiment, self.pieces[place].job
         if isinstance(workers, Alone):
-            return workers.submit(_compute, experiment, job, self.began, show)
-        return workers.submit(_compute_apart, experiment.settings, job, self.began, self.jobs)
+            return workers.submit(_compute, experiment, job, show)
+        return workers.submit(_compute_apart, experiment.settings, job, self.jobs)
 
     def _next(self) -> Path | None:
         """The next job that no other run is making just now; None if there is none."""
         claimed: list[Path] = []
-        try:
-            while self.schedule:
-                place = self.schedule.take()
-                piece = self.pieces.get(place)
-                if piece is None or not piece.experiment.store.is_claimed(piece.key):
-                    return place
+        found = None
+        while self.schedule and found is None:
+            place = self.schedule.take()
+            piece = self.pieces.get(place)
+            if piece is not None and piece.experiment.store.is_claimed(piece.key):
                 claimed.append(place)
-            return None
-        finally:
-            for place in claimed:
-                self.schedule.add(place)
+            else:
+                found = place
+        for place in claimed:
+            self.schedule.add(place)
+        return found
 
     def _give_back(self, place: Path) -> None:
         self.board.drop(place)
@@ -230,9 +207,9 @@ class _Run:
         self.board.end(place, f"FAILED: {reason}", None)
         if piece := self.pieces.get(place):
             why = f"It needs {piece.job.label}, seed {piece.job.seed}, which failed: {reason}"
+        lost = {failure.place for failure in self.failures}
         for each in self.schedule.needing(place):
-            if each not in self._given_up:
-                self._given_up.add(each)
+            if each not in lost:
                 self.failures.append(Failure(each, self.names[each], why, itself=False))
                 self.board.end(each, "", None)
 
@@ -243,27 +220,22 @@ def _timed(make: Callable[..., str], *given: object) -> tuple[str, float]:
     return make(*given), time.monotonic() - since
 
 
-def _compute(
-    experiment: Experiment, job: Job, failed_since: float, show: Progress = silent
-) -> tuple[str, float | None]:
+def _compute(experiment: Experiment, job: Job, show: Progress = silent) -> tuple[str, float | None]:
     """Compute a job: what was found, and its seconds; None if another run had done it."""
 
     def report(share: float, found: str) -> None:
         raise_if_stopped()
         show(share, found)
 
-    experiment.store.failed_since = failed_since
-    there, since = experiment.store.has(key_of(experiment, job)), time.monotonic()
-    found = compute(experiment, job, report)
-    return found, None if there else time.monotonic() - since
+    there = experiment.store.has(key_of(experiment, job))
+    found, seconds = _timed(compute, experiment, job, report)
+    return found, None if there else seconds
 
 
-def _compute_apart(
-    settings: Settings, job: Job, failed_since: float, jobs: int
-) -> tuple[str, float | None]:
+def _compute_apart(settings: Settings, job: Job, jobs: int) -> tuple[str, float | None]:
     """In a process of its own, one of so many."""
     use_threads(settings, jobs)
-    return _compute(_opened(settings), job, failed_since)
+    return _compute(_opened(settings), job)
 
 
 _opened = lru_cache(maxsize=4)(open_experiment)
@@ -272,9 +244,7 @@ _opened = lru_cache(maxsize=4)(open_experiment)
 def without_failures(
     plan: Plan, failures: Sequence[Failure]
 ) -> tuple[list[tuple[Experiment, Sequence[str]]], list[str]]:
-    """What can be made of a plan though jobs have failed: the pages that need none of these; and a
-    line for each other page, which says why it is not made.
-    """
+    """The pages of a plan that need no job that failed, and a line for each other: why not."""
     failed = {failure.place: failure for failure in failures}
     rest: list[tuple[Experiment, Sequence[str]]] = []
     told = []
@@ -282,14 +252,14 @@ def without_failures(
         kept = []
         for page in pages:
             lost = [failed[place] for place in pieces_of([(experiment, [page])]) if place in failed]
-            if lost:
-                first = max(lost, key=lambda failure: failure.itself)
-                told.append(
-                    f"{experiment.task.title}: no page {page}, since it needs what failed "
-                    f"({first.name}: {first.reason or 'left out'})"
-                )
-            else:
+            if not lost:
                 kept.append(page)
+                continue
+            first = max(lost, key=lambda failure: failure.itself)
+            told.append(
+                f"{experiment.task.title}: no page {page}, since it needs what failed "
+                f"({first.name}: {first.reason or 'left out'})"
+            )
         if kept:
             rest.append((experiment, kept))
     return rest, told
@@ -297,4 +267,16 @@ def without_failures(
 
 def processes() -> int:
     """How many processes to run at once; each takes a processor, or the GPU, and 1 or 2 GB."""
-    return 1 if torch.cuda.is_available() else min(4, processors())
+    return 1 if torch.cuda.is_available() else min(4, _processors())
+
+
+def use_threads(settings: Settings, processes: int) -> None:
+    """Let PyTorch take the threads that each of so many processes has; sums depend on it."""
+    if settings.threads or processes > 1:
+        torch.set_num_threads(settings.threads or max(1, _processors() // processes))
+
+
+def _processors() -> int:
+    """How many processors this process may use: a cluster may lend it a part of the machine's."""
+    allowed = getattr(os, "sched_getaffinity", None)  # not everywhere
+    return len(allowed(0)) if allowed else os.cpu_count() or 1

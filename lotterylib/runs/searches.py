@@ -44,17 +44,10 @@ HALVES_SEED = 20200558
 Trace = list[dict[str, Any]]
 
 
-def settings_of(method: Method, settings: Settings) -> Settings:
-    """The settings with the method's own threshold."""
-    return settings.but(threshold=method.threshold or settings.threshold)
-
-
 def configuration(
     experiment: Experiment, seed: int, method: Method, number: int = 0
 ) -> dict[str, Any]:
-    """Everything that the good subnetwork of a method depends on, beside the seed; `number` tells
-    apart the random halves of dev.
-    """
+    """What the good subnetwork of a method depends on, beside the seed; `number` of the draw."""
 
     def digest(name: str, seed: int = seed) -> str:
         return experiment.search_key(seed, name).digest
@@ -68,19 +61,20 @@ def configuration(
     if method.way in ("pre-trained", "iterative"):
         rounds = {"rounds": experiment.settings.rounds} if method.way == "iterative" else {}
         return {"way": method.way, "sizes": digest("magnitude"), **rounds}
-    chosen = settings_of(method, experiment.settings)
     names = ["threshold", "heads_step", "heads_alone_step", "importance", "stale_importance"]
     if not method.is_structured:
         names = ["threshold", "magnitude_step", "magnitude_of", "magnitude_max_steps"]
     config: dict[str, Any] = {
         "finetuned": experiment.finetuned_key(seed).digest,
         "stop_metric": experiment.stop_metric,
-        **{name: getattr(chosen, name) for name in names},
+        **{name: getattr(experiment.settings, name) for name in names},
     }
+    if method.threshold:
+        config["threshold"] = method.threshold
     if method.way == "to half":
         return config | {"way": "half", "threshold": 0}
     if method.prunes == ("heads",):
-        config["min_heads_per_layer"] = chosen.min_heads_per_layer
+        config["min_heads_per_layer"] = experiment.settings.min_heads_per_layer
     if len(method.prunes) == 1 and method.is_structured:
         config["prunes"] = method.prunes[0]
     if method.searched_on != "dev":
@@ -89,15 +83,8 @@ def configuration(
 
 
 def searched_rows(method: Method, train: int, dev: int, number: int = 0) -> np.ndarray:
-    """Which rows a search sees: of dev, of one half of dev, or as many of the training split.
-
-    Args:
-        method: it says which.
-        train, dev: how many rows the splits have.
-        number: of the random half, or of the draw of training rows.
-
-    Returns:
-        int64[rows], ascending.
+    """Which rows of splits of these sizes a search sees, ascending: all of dev, one half of it, or
+    as many of the training split; `number` is that of the random draw.
     """
     draw = np.random.default_rng([HALVES_SEED, number])
     if method.searched_on == "half":
@@ -110,14 +97,7 @@ def searched_rows(method: Method, train: int, dev: int, number: int = 0) -> np.n
 def find_good(
     experiment: Experiment, seed: int, name: str, report: Progress = silent, number: int = 0
 ) -> tuple[Trace, Subnetwork]:
-    """Find the good subnetwork of a method.
-
-    Args:
-        experiment: it has the models, the examples and what other methods found.
-        seed: of fine-tuning.
-        name: a name in `methods.ALL_METHODS`.
-        report: told of every state that is tried.
-        number: of the random half of dev that the search sees, where it sees one.
+    """Find the good subnetwork of a method; arguments as for `Experiment.subnetwork`.
 
     Returns:
         Every state that a search tried, as plain values (none where there is no search), and the
@@ -143,7 +123,8 @@ def find_good(
         return [], _largest(experiment.pretrained(seed), good("magnitude"))
     if method.way == "iterative":
         return [], _iterative(experiment, seed, good("magnitude"), report)
-    chosen = settings_of(method, experiment.settings)
+    chosen = experiment.settings
+    chosen = chosen.but(threshold=method.threshold or chosen.threshold)
     train_split, dev_split = experiment.splits
     rows = searched_rows(method, len(train_split), len(dev_split), number)
     seen = (train_split if method.searched_on == "train" else dev_split).subset(rows.tolist())

@@ -1,8 +1,7 @@
 """What a run is asked to do: every parameter declared once, checked before anything is loaded.
 
 The command line's options, the notebooks' parameters, `--set`, configuration files and the book's
-reference all come from the fields of `Settings`. Every mistake is a sentence. Nothing here imports
-torch.
+reference all come from the fields of `Settings`. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -53,9 +52,8 @@ def _parse_seeds(seeds: object) -> tuple[int, ...]:
     elif isinstance(seeds, int) and not isinstance(seeds, bool):
         seeds = [seeds]
     if not isinstance(seeds, Iterable) or isinstance(seeds, dict):
-        raise LotteryError(
-            f"The parameter seeds is {seeds!r}: give whole numbers, such as 1337,42."
-        )
+        told = f"The parameter seeds is {seeds!r}: give whole numbers, such as 1337,42."
+        raise LotteryError(told)
     numbers = tuple(map(_parse_seed, seeds))
     if not numbers:
         raise LotteryError("The list of seeds is empty: give at least one whole number.")
@@ -65,16 +63,12 @@ def _parse_seeds(seeds: object) -> tuple[int, ...]:
 
 
 def _parse_seed(part: object) -> int:
-    try:
-        text = str(part).strip()
-        number = int(text) if text.isdecimal() else -1
-    except ValueError:  # Python refuses to print or read thousands of digits
-        raise LotteryError(f"A seed is too long: seeds end at {2**32 - 1}.") from None
-    if number < 0:
+    text = str(part).strip()
+    if not text.isdecimal():
         raise LotteryError(f"The seed {part!r} is not a whole number from 0 up.")
-    if number >= 2**32:
-        raise LotteryError(f"The seed {number} is too large: seeds end at {2**32 - 1}.")
-    return number
+    if len(text) > 10 or int(text) >= 2**32:
+        raise LotteryError(f"The seed {text} is too large: seeds end at {2**32 - 1}.")
+    return int(text)
 
 
 def _parse_draws(draws: object) -> tuple[tuple[str, int], ...]:
@@ -85,7 +79,7 @@ def _parse_draws(draws: object) -> tuple[tuple[str, int], ...]:
     if isinstance(draws, bool) or not isinstance(draws, int | str):
         raise wrong
     text, found = str(draws), {}
-    if not {",", "="} & set(text):
+    if "=" not in text:
         text = ",".join(f"{method}={text}" for method in METHODS)
     for part in text.split(","):
         method, _, number = (each.strip() for each in part.partition("="))
@@ -98,26 +92,20 @@ def _parse_draws(draws: object) -> tuple[tuple[str, int], ...]:
 
 
 def _of(group: str, default: Any, about: str, **bounds: float) -> Any:
-    """A field: its group, its default (None for the preset's or the budget's), what it is."""
+    """A field: its group, its default, what it is."""
     extra = {"group": group}
     return Field(default, description=about, json_schema_extra=extra, **bounds)  # type: ignore[call-overload]
 
 
 class Settings(BaseModel):
-    """A run's settings, resolved: nothing is left to a default.
-
-    The description of a field says what it is; `reference` lists all of them.
-    """
+    """A run's settings, resolved: nothing is left to a default. `reference` lists them."""
 
     model_config = ConfigDict(
         frozen=True, strict=True, extra="forbid", allow_inf_nan=False, validate_default=True
     )
 
     # What is run
-    task: InstanceOf[Task] = Field(
-        description="a name from 'lottery list', or a task file",
-        json_schema_extra={"group": "what"},
-    )
+    task: InstanceOf[Task] = _of("what", ..., "a name from 'lottery list', or a task file")
     encoder: str = _of("what", "minilm", "a name from 'lottery list', or a model directory")
     preset: str = _of("what", "paper", "how: paper (as printed), official (as the authors' code)")
     budget: str = _of("what", "laptop", "how much: smoke, laptop or full")
@@ -222,14 +210,19 @@ class Settings(BaseModel):
     @property
     def how(self) -> str:
         """The preset, and what was set otherwise than it says, in a few words."""
-        row = PRESETS[self.preset]
-        changed = []
-        for name, field in type(self).model_fields.items():
-            if group_of(field) in ("search", "subnetworks", "attention"):
-                value = getattr(self, name)
-                if value != row.get(name, field.default):
-                    changed.append(f"{name}={value}")
+        changed = [
+            f"{name}={value}"
+            for name, value in self
+            if group_of(type(self).model_fields[name]) in ("search", "subnetworks", "attention")
+            and value != self.usual[name]
+        ]
         return ", ".join([self.preset, *changed])
+
+    @property
+    def usual(self) -> dict[str, Any]:
+        """What parameters are unless they are given, by the preset and the defaults."""
+        defaults = {name: field.default for name, field in type(self).model_fields.items()}
+        return defaults | PRESETS[self.preset]
 
     def draws_of(self, method: str, kind: str, phase: str) -> int:
         """How many subnetworks of a kind a phase scores per seed: random and bad ones by `draws`,
@@ -259,40 +252,33 @@ def parse_settings(task: str, **given: Any) -> Settings:
 
     Args:
         task: a name in `tasks.TASKS`, or the path of a task file (`data.custom`).
-        given: fields of `Settings`. Seeds are whole numbers, as a list or separated by commas, or
-            "budget"; 0 for rows, epochs and the learning rate is the budget's and the encoder's;
-            None for any is its default.
+        given: fields of `Settings`; None is the default. Seeds are whole numbers, as a list or
+            separated by commas, or "budget"; 0 for rows and epochs is the budget's.
 
     Raises:
         LotteryError: the first thing that is wrong, with what would be accepted.
     """
     check_names(given)
-    values: dict[str, Any] = {"task": task, "preset": "paper", "budget": "laptop"}
+    values: dict[str, Any] = {name: Settings.model_fields[name].default for name in _TEXTS}
+    values |= {"task": task, "store": str(at_home("runs"))}
     values |= {name: value for name, value in given.items() if value is not None}
-    for name, value in values.items():
-        if isinstance(value, int) and abs(value) >= 2**63:  # Python refuses to print some
-            raise LotteryError(f"The parameter {name} is too large a number.")
-        if name in _TEXTS and not isinstance(value, str):
+    for name in _TEXTS:
+        value = values[name]
+        if not isinstance(value, str):
             raise _wrong_type(name, value, "a text")
-        if name in ("encoder", "data_dir", "store") and value.startswith("~/"):
-            values[name] = os.path.expanduser(value)  # a shell leaves it after "="
+        if value.startswith("~/"):  # a shell leaves it after "="
+            values[name] = os.path.expanduser(value)
     for name, table in (("preset", PRESETS), ("budget", BUDGETS)):
         if values[name] not in table:
             raise unknown(name, values[name], table)
-    neutral = {"seeds": BUDGET_SEEDS, "train_rows": 0, "dev_rows": 0, "epochs": 0}
-    for name, value in neutral.items():
-        asked = values.get(name, value)
-        if type(asked) is type(value) and asked == value:
-            values[name] = BUDGETS[values["budget"]][name]
-    if "encoder" in values:
-        check_name(values["encoder"])
-    values.setdefault("store", str(at_home("runs")))
+    for name, amount in BUDGETS[values["budget"]].items():
+        neutral = BUDGET_SEEDS if name == "seeds" else 0
+        asked = values.get(name, neutral)
+        if type(asked) is type(neutral) and asked == neutral:
+            values[name] = amount
+    check_name(values["encoder"])
     if not values["store"]:
         raise LotteryError("The parameter store is empty: name the folder for the run store.")
-    if not _is_path(values["store"]):
-        raise LotteryError(
-            f"The parameter store is {values['store']!r}, which cannot be a folder's path."
-        )
     values["store"] = Path(values["store"])
     values["task"] = TASKS["cola"]  # for now: a task's own data are read last
     try:
@@ -308,22 +294,10 @@ _TEXTS = ("task", "encoder", "preset", "budget", "data_dir", "store")
 
 
 def check_names(given: Iterable[str]) -> None:
-    """Refuse a name that is no parameter's.
-
-    Raises:
-        LotteryError: naming the nearest parameter.
-    """
+    """Refuse a name that is no parameter's, with a `LotteryError` that names the nearest."""
     for name in given:
         if name not in Settings.model_fields:
             raise unknown("parameter", name, names())
-
-
-def _is_path(text: str) -> bool:
-    try:
-        os.fsencode(text)
-    except ValueError:
-        return False
-    return "\0" not in text
 
 
 _WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
@@ -352,23 +326,15 @@ def _sentence(error: Any) -> LotteryError:
 
 
 def _range(field: FieldInfo) -> str:
-    bounds = {}
-    for each in field.metadata:
-        for name in ("ge", "gt", "le", "lt"):
-            if (value := getattr(each, name, None)) is not None:
-                bounds[name] = value
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    bounds = {n: getattr(each, n) for each in field.metadata for n in words if hasattr(each, n)}
     if bounds == {"ge": 0}:
         return "not be negative or infinite"
-    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
     return "be " + " and ".join(f"{words[name]} {value:g}" for name, value in bounds.items())
 
 
 def read_text(name: str, text: str) -> Any:
-    """The value of a parameter that was given as text, on the command line or in a file.
-
-    Raises:
-        LotteryError: no such parameter, or a text that is no value of its type.
-    """
+    """The value of a parameter that was given as text; a `LotteryError` if it is none."""
     check_names([name])
     kind: Any = Settings.model_fields[name].annotation
     if kind not in (int, float, bool):
@@ -376,9 +342,8 @@ def read_text(name: str, text: str) -> Any:
     try:
         return TypeAdapter(kind).validate_strings(text)
     except ValidationError:
-        raise LotteryError(
-            f"The parameter {name} is {text!r}: it must be {_WORDS[kind]}."
-        ) from None
+        told = f"The parameter {name} is {text!r}: it must be {_WORDS[kind]}."
+        raise LotteryError(told) from None
 
 
 def given_by(settings: Settings) -> dict[str, Any]:
@@ -391,35 +356,24 @@ def given_by(settings: Settings) -> dict[str, Any]:
         "store": str(settings.store),
         "draws": ",".join(f"{method}={count}" for method, count in settings.draws),
     }
-    usual = PRESETS[settings.preset] | {"draws": "magnitude=1,structured=1"}
-    found: dict[str, Any] = {}
-    for name, field in Settings.model_fields.items():
-        value = texts.get(name, getattr(settings, name))
-        if name in _ALWAYS_GIVEN or value != usual.get(name, field.default):
-            found[name] = value
-    return found
+    usual = settings.usual | {"draws": "magnitude=1,structured=1"}
+    always = (*_TEXTS, "seeds", "train_rows", "dev_rows", "epochs")
+    values = (dict(settings) | texts).items()
+    return {name: value for name, value in values if name in always or value != usual[name]}
 
 
-_ALWAYS_GIVEN = (*_TEXTS, "seeds", "train_rows", "dev_rows", "epochs")
 _ASSIGNED = re.compile(r"^(\w+)\s*(?::[^=]+)?=", re.M)
 
 
 def check_parameters(namespace: Mapping[str, Any], least_seeds: int = 1) -> Settings:
-    """Settings from a notebook's variables; the first thing every notebook does.
+    """Settings from a notebook's `globals()`; the first thing every notebook does.
 
     papermill injects a misspelt parameter as one more variable and goes on with the default, so
     whatever it injected must be a parameter, and a variable whose name is nearly one is refused.
 
-    Args:
-        namespace: the notebook's `globals()`.
-        least_seeds: how many seeds the notebook needs.
-
     Raises:
-        LotteryError: as `parse_settings`; for a variable that is a misspelt parameter; or for too
-            few seeds.
+        LotteryError: as `parse_settings`; for a misspelt parameter; for too few seeds.
     """
-    if "task" not in namespace:
-        raise LotteryError("The parameter task is missing.")
     for cell in namespace.get("In", []):
         if cell.startswith("# Parameters"):  # as papermill begins what it injects
             check_names(_ASSIGNED.findall(cell))
@@ -438,7 +392,7 @@ def _placed(name: str, value: Any) -> Any:
     """A notebook's parameter, its path from the working directory of whatever runs the notebook:
     the store lies at home, and so does what is not found here.
     """
-    if not isinstance(value, str) or not value or "\0" in value:
+    if not isinstance(value, str) or not value:
         return value
     path = {"task": is_task_file(value), "encoder": value not in ENCODERS, "data_dir": True}
     lacking = path.get(name, False) and not os.path.exists(value)
@@ -448,11 +402,7 @@ def _placed(name: str, value: Any) -> Any:
 
 
 def refuse_misspelt(namespace: Iterable[str], names: Sequence[str]) -> None:
-    """Refuse a variable of a notebook whose name is nearly that of a parameter.
-
-    Raises:
-        LotteryError: naming the parameter.
-    """
+    """Refuse a variable of a notebook whose name is nearly that of a parameter."""
     for variable in namespace:
         near = get_close_matches(variable, names, n=1, cutoff=0.75)
         if near and variable not in names and not variable.startswith("_"):
@@ -467,14 +417,6 @@ def reference() -> list[dict[str, str]]:
         accepted = ", ".join(get_args(kind)) if get_origin(kind) is Literal else ""
         words = "text" if accepted else _WORDS.get(kind, "text").removeprefix("a ")  # type: ignore[arg-type]
         default = "" if field.is_required() else str(field.default)
-        rows.append(
-            {
-                "name": name,
-                "group": group_of(field),
-                "type": words,
-                "default": default,
-                "accepted": accepted,
-                "about": str(field.description),
-            }
-        )
+        row = {"name": name, "group": group_of(field), "type": words, "default": default}
+        rows.append(row | {"accepted": accepted, "about": str(field.description)})
     return rows

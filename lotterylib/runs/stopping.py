@@ -13,11 +13,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(KeyboardInterrupt):
-    """Somebody ended the run.
-
-    Attributes:
-        status: the exit status that tells of it.
-    """
+    """Somebody ended the run; `status` is the exit status that tells of it."""
 
     def __init__(self, number: int = signal.SIGINT) -> None:
         super().__init__()
@@ -37,11 +33,8 @@ class _Stop:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Within it, SIGTERM ends what is done as Ctrl-C does. Whatever comes after the first signal is
-    ignored, here and until this process has ended.
-
-    Raises:
-        Stopped: at the first signal, also if that was taken for another error on its way.
+    """Within it, SIGTERM ends what is done as Ctrl-C does: with `Stopped` at the first signal, also
+    if that was taken for another error on its way. Later ones are ignored until the process ends.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

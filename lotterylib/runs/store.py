@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,18 +45,11 @@ if TYPE_CHECKING:  # subnetworks can be read without waiting for torch
     from lotterylib.scoring import Score
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{,99}")
-_SIZE = re.compile(r"[0-9]{1,18}")
 
 
 @dataclass(frozen=True)
 class Key:
-    """What an artefact is: the configuration that determines it, and the seed.
-
-    Attributes:
-        encoder, task, stage: names fit for folders.
-        config: everything else that determines the artefact, as JSON values.
-        seed: of fine-tuning.
-    """
+    """What an artefact is: names fit for folders, a seed, and what else determines it, for JSON."""
 
     encoder: str
     task: str
@@ -69,8 +61,6 @@ class Key:
         for name in (self.encoder, self.task, self.stage):
             if not _NAME.fullmatch(name):
                 raise LotteryError(f"{name!r} cannot name a folder of the run store.")
-        if not isinstance(self.seed, Integral) or self.seed < 0:
-            raise LotteryError(f"The seed {self.seed!r} is not a whole number from 0 up.")
 
     @property
     def digest(self) -> str:
@@ -83,22 +73,20 @@ class Key:
         """The artefact's folder, relative to the store's root."""
         return Path(self.encoder, self.task, f"{self.stage}-{self.digest}", f"seed-{self.seed}")
 
+    @property
+    def flat(self) -> str:
+        """The same as one name."""
+        return "+".join(self.path.parts)
+
 
 class RunStore:
-    """Artefacts under one root; several processes may use it at once, and none makes what another
-    is making.
+    """Artefacts under one root; several processes may use it, and none makes what another makes."""
 
-    Attributes:
-        root: the folder.
-        failed_since: what failed after this time (of `time.time`) is not tried again, so that a run
-            does not fail on one thing once for each that needs it.
-    """
-
-    def __init__(self, root: Path, failed_since: float = math.inf) -> None:
-        self.root, self.failed_since = root, failed_since
+    def __init__(self, root: Path) -> None:
+        self.root = root
 
     def has(self, key: Key) -> bool:
-        """Whether the artefact is there (it is verified when it is fetched)."""
+        """Whether the artefact is there, verified or not."""
         return (self.root / key.path / MANIFEST).is_file()
 
     def is_whole(self, key: Key) -> bool:
@@ -118,9 +106,7 @@ class RunStore:
             return False
 
     def failure(self, key: Key, since: float = 0.0) -> str:
-        """Why the artefact could not be made when that was last tried, in a line; empty if it never
-        failed, or before a time (of `time.time`).
-        """
+        """Why the artefact last failed, in a line; empty if it did not since that `time.time`."""
         file = self._failure(key)
         try:
             return read_json(file)["reason"] if file.stat().st_mtime >= since else ""
@@ -135,21 +121,17 @@ class RunStore:
             write_json(file, {"reason": reason_of(error)})
 
     def fetch(self, key: Key, make: Callable[[Path], None], device: str = "cpu") -> Path:
-        """The artefact's folder; it is made first if it is missing or damaged.
-
-        While another process makes it, this one waits.
+        """The artefact's folder, whose files match their checksums; while another process makes it,
+        this one waits.
 
         Args:
             key: what is wanted.
-            make: writes the artefact's files into the empty folder it is given.
+            make: writes the files into an empty folder if they are missing or damaged.
             device: what `make` computes on, for the provenance.
 
-        Returns:
-            A folder whose files all match their checksums.
-
         Raises:
-            LotteryError: the store cannot be written to, or the artefact failed since
-                `failed_since`; also whatever `make` raises. The reason is kept for `failure`.
+            LotteryError: the store cannot be written to.
+            Exception: whatever `make` raises; the reason is kept for `failure`.
         """
         folder = self.root / key.path
         if self.is_whole(key):
@@ -161,7 +143,6 @@ class RunStore:
                     warnings.warn(told, stacklevel=2)
                     self._discard(key)
                 if not folder.is_dir():
-                    self._refuse_if_failed(key)
                     self._make(key, make, device)
                     self._failure(key).unlink(missing_ok=True)
         except Exception as error:
@@ -194,9 +175,7 @@ class RunStore:
 
     @contextmanager
     def _claimed(self, key: Key) -> Iterator[None]:
-        """Within it no other process makes the artefact. The claim ends with the process, however
-        that ends.
-        """
+        """Within it no other process makes the artefact, until this one ends, however it does."""
         claim = self._claim(key)
         try:
             claim.parent.mkdir(parents=True, exist_ok=True)
@@ -210,14 +189,6 @@ class RunStore:
             yield
         finally:
             lock.release()
-
-    def _refuse_if_failed(self, key: Key) -> None:
-        if reason := self.failure(key, self.failed_since):
-            error = LotteryError(
-                f"It needs {key.stage} of {key.task}, seed {key.seed}, which failed: {reason}"
-            )
-            error.add_note(f"{key.path} failed before in this run")
-            raise error
 
     def tidy(self) -> None:
         """Delete what killed processes left half-written, but nothing that is being made."""
@@ -237,13 +208,13 @@ class RunStore:
     # Only the holder of a claim touches the scratch folder of the same name.
 
     def _claim(self, key: Key) -> Path:
-        return self.root / ".claims" / f"{'+'.join(key.path.parts)}.lock"
+        return self.root / ".claims" / f"{key.flat}.lock"
 
     def _scratch(self, key: Key) -> Path:
-        return self.root / ".partial" / "+".join(key.path.parts)
+        return self.root / ".partial" / key.flat
 
     def _failure(self, key: Key) -> Path:
-        return self.root / ".failed" / f"{'+'.join(key.path.parts)}.json"
+        return self.root / ".failed" / f"{key.flat}.json"
 
     def provenance(self, key: Key) -> dict[str, Any]:
         """Versions, device and seconds of an artefact that is there."""
@@ -277,17 +248,13 @@ def _complete(folder: Path, key: Key, origin: dict[str, Any]) -> None:
 
 
 def _commit() -> str:
+    """Of this library's repository; empty if it is in none, or there is no git."""
+    command = ["git", "rev-parse", "--short=12", "HEAD"]
+    named = {"cwd": Path(__file__).parent, "capture_output": True, "text": True, "timeout": 5}
     try:
-        done = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=5,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        return subprocess.run(command, check=True, **named).stdout.strip()  # type: ignore[call-overload]
+    except (OSError, subprocess.SubprocessError):
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def write_score(folder: Path, score: Score) -> None:
@@ -326,24 +293,22 @@ def load_subnetwork(path: Path) -> Subnetwork:
             shapes = file.metadata() or {}
         if "shapes" in shapes:  # older stores have an entry per parameter
             shapes = dict(json.loads(shapes["shapes"]))
+        if arrays.keys() == {"heads", "mlps"}:
+            return StructuredSubnetwork(arrays["heads"], arrays["mlps"])
+        names = sorted(arrays, key=natural_order)
+        if not names or natural_order(names[0])[0] < 0 or arrays.keys() != shapes.keys():
+            raise ValueError("it is neither of heads and MLPs nor of weights")
+        return WeightSubnetwork({name: _unpacked(arrays[name], shapes[name]) for name in names})
     except (
         *(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError),
         SafetensorError,
     ) as error:  # the last ones come of types that NumPy lacks, and of JSON
-        raise LotteryError(f"{path} is not a readable subnetwork: {error}.") from None
-    if arrays.keys() == {"heads", "mlps"}:
-        return StructuredSubnetwork(arrays["heads"], arrays["mlps"])
-    if not arrays or arrays.keys() != shapes.keys():
-        raise LotteryError(f"{path} holds no subnetwork.")
-    weights = {}
-    for name in sorted(arrays, key=natural_order):
-        sizes = str(shapes[name]).split(",")
-        numbers = [name.split(".")[0], *sizes]
-        if arrays[name].dtype != np.uint8 or not all(map(_SIZE.fullmatch, numbers)):
-            raise LotteryError(f"{path} holds no subnetwork: {name} is not a packed mask.")
-        shape = tuple(map(int, sizes))
-        if arrays[name].shape != ((math.prod(shape) + 7) // 8,):
-            raise LotteryError(f"{path} holds no subnetwork: {name} has the wrong size.")
-        bits = np.unpackbits(arrays[name], count=math.prod(shape))
-        weights[name] = bits.astype(bool).reshape(shape)
-    return WeightSubnetwork(weights)
+        reason = str(error).rstrip(".")
+        raise LotteryError(f"{path} is not a readable subnetwork: {reason}.") from None
+
+
+def _unpacked(packed: np.ndarray, sizes: str) -> np.ndarray:
+    shape = tuple(map(int, sizes.split(",")))
+    if packed.dtype != np.uint8 or min(shape) < 0 or packed.size != (math.prod(shape) + 7) // 8:
+        raise ValueError(f"it has no packed mask of {sizes}")
+    return np.unpackbits(packed, count=math.prod(shape)).astype(bool).reshape(shape)

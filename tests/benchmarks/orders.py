@@ -11,7 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from lotterylib.runs.experiment import Experiment, open_experiment
-from lotterylib.runs.run import compute_all
+from lotterylib.runs.jobs import pieces_of
+from lotterylib.runs.run import compute_pieces
 from lotterylib.runs.settings import parse_settings
 
 
@@ -60,7 +61,7 @@ def main() -> None:
         for task in options.tasks
         for order in ("buckets", "random")
     ]
-    if failures := compute_all([(each, ("01_finetune",)) for each in experiments]):
+    if failures := compute_pieces(pieces_of([(each, ("01_finetune",)) for each in experiments])):
         raise SystemExit(failures[0].reason)
     rows = [
         described(each)

@@ -88,15 +88,6 @@ def limit(size):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
-def test_a_disk_that_is_full_from_the_start_is_a_sentence(tmp_path):
-    command = (*GRID, "--store", tmp_path / "runs")
-    status, said = run(*command, prepare=partial(limit, 3_000), said=tmp_path / "said")
-    assert status == 2
-    assert "cannot be kept in the run store" in said.splitlines()[-1]
-    assert "File too large" in said.splitlines()[-1]
-    assert artefacts(tmp_path / "runs") == {}
-
-
 def test_a_disk_that_fills_up_stops_what_does_not_fit_and_all_the_rest_is_whole(
     undisturbed, tmp_path
 ):

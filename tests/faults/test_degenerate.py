@@ -1,9 +1,7 @@
 """Data on which a metric means nothing: a dev set of one class, scores that are all the same."""
 
-import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 
 from lotterylib.report.results import load_results
 from tests.faults.disturbed import FORKED, GRID, run
+from tests.grid.tiny import execute
 
 pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[2]
@@ -37,25 +36,11 @@ def ran(trained_classifier, tmp_path_factory):
     write(folder / "glue" / "cola", ["sentence"], [0, 1], 1)
     shutil.copytree(ROOT / "notebooks", folder / "notebooks")
     shutil.copytree(trained_classifier, folder / "runs")
-    command = ["run", "cola", "--data-dir=glue", "--encoder=tiny", "--budget=smoke", "--seeds=3,1"]
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "lotterylib.cli",
-            *command,
-            "--train-rows=16",
-            "--dev-rows=12",
-            "--pages=book/results",
-        ],
-        cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said
-    return folder, said
+    command = [sys.executable, "-m", "lotterylib.cli", "run", "cola", "--data-dir=glue"]
+    command += ["--encoder=tiny", "--budget=smoke", "--seeds=3,1", "--train-rows=16"]
+    done = execute([*command, "--dev-rows=12", "--pages=book/results"], folder)
+    assert done.returncode == 0, done.said
+    return folder, done.said
 
 
 def test_one_class_in_dev_scores_zero_and_every_page_says_so(ran):

@@ -38,12 +38,8 @@ gradient, so that a gradient next to zero moves its weight one way or the other.
 
 def made(store, threads=1, **environment):
     """What fine-tuning a little and measuring importance leave in a new store."""
-    subprocess.run(
-        [sys.executable, "-c", TRAIN_AND_MEASURE, store, str(threads)],
-        env=os.environ | environment,
-        check=True,
-        capture_output=True,
-    )
+    command = [sys.executable, "-c", TRAIN_AND_MEASURE, store, str(threads)]
+    subprocess.run(command, env=os.environ | environment, check=True, capture_output=True)
     return store
 
 
@@ -57,10 +53,8 @@ def check_nearly_equal(one, other):
     assert np.abs(np.subtract(*losses)).max() < LOSS
     weights = [load_file(file_of(s, "finetune", "model.safetensors")) for s in (one, other)]
     assert max(np.abs(weights[0][name] - weights[1][name]).max() for name in weights[0]) < WEIGHT
-    scores = [
-        json.loads(file_of(s, "importance-example", "importance.json").read_text())
-        for s in (one, other)
-    ]
+    files = [file_of(s, "importance-example", "importance.json") for s in (one, other)]
+    scores = [json.loads(file.read_text()) for file in files]
     for part in ("heads", "mlps"):
         first, second = (np.array(each[part]) for each in scores)
         assert np.abs(first - second).max() < IMPORTANCE * first.max()

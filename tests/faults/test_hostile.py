@@ -18,7 +18,7 @@ from safetensors.numpy import save
 from lotterylib import cli, commands
 from lotterylib.data.glue import TaskData, load_data
 from lotterylib.data.loading import load_model, load_tokenizer
-from lotterylib.data.pretrained import Encoder, find_encoder, folder_of
+from lotterylib.data.pretrained import Encoder, find_encoder
 from lotterylib.errors import LotteryError
 from lotterylib.pattern_cnn import PatternCNN, load_cnn, save_cnn
 from lotterylib.report.imported import read_masks
@@ -203,17 +203,6 @@ def test_no_name_leads_out_of_the_store(encoder, task, stage, seed, tmp_path):
 
 
 @FEW
-@given(name=names)
-def test_any_path_of_an_encoder_makes_a_name_fit_for_a_folder(name):
-    try:
-        folder = folder_of(name)
-    except (ValueError, OSError):  # no path at all
-        assert "\0" in name
-        return
-    Key(folder, "rte", "search", {}, 0)
-
-
-@FEW
 @given(task=names, encoder=names)
 def test_hostile_names_are_refused_before_anything_is_made(task, encoder, tmp_path, capsys):
     store = tmp_path / "runs"
@@ -300,10 +289,6 @@ def write_mask(file):
     np.save(file.with_name("mlp_mask.npy"), np.ones(3))
 
 
-def read_mask(file):
-    return read_masks(file.parents[3])
-
-
 def write_tsv(file):
     for each in (file, file.with_name("train.tsv")):
         each.write_text(STSB)
@@ -326,7 +311,7 @@ FILES = {
     "cnn.safetensors": (write_classifier, load_cnn, PatternCNN),
     "heads_mlps/RTE/seed_1337/head_mask.npy": (
         write_mask,
-        lambda f: read_masks(f.parents[3]),
+        lambda file: read_masks(file.parents[3]),
         list,
     ),
     "STS-B/dev.tsv": (write_tsv, read_task, TaskData),

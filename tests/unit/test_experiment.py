@@ -16,7 +16,7 @@ from lotterylib.data.loading import load_model
 from lotterylib.finetuning import train
 from lotterylib.gates import gate_values, gated, remove, zero_pruned_weights
 from lotterylib.importance import measure
-from lotterylib.runs.jobs import Job, compute, is_done, jobs_of, key_of
+from lotterylib.runs.jobs import compute, jobs_of, key_of
 from lotterylib.runs.methods import ALL_METHODS, KINDS
 from lotterylib.runs.searches import ranking_of
 from lotterylib.scoring import evaluate
@@ -27,7 +27,7 @@ from lotterylib.subnetworks import (
     random_like,
 )
 from lotterylib.super_survivors import bad_super, random_super, super_survivors
-from tests.small import half_of, small_experiment
+from tests.small import half_of, is_done, small_experiment
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,16 +40,12 @@ def seeded(made):
     return [job for job in jobs_of(made.settings) if job.stage not in ("baseline", "classifier")]
 
 
-def silent(share, found):
-    pass
-
-
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     """An experiment of which every job of the core pages has been computed."""
     root = tmp_path_factory.mktemp("runs")
     made = small_experiment(root, seeds=[3, 1], max_length=32)
-    found = [compute(made, job, silent) for job in jobs_of(made.settings)]
+    found = [compute(made, job) for job in jobs_of(made.settings)]
     return made, found
 
 
@@ -69,7 +65,7 @@ def test_nothing_is_computed_twice(done, monkeypatch):
     for name in lotterylib.baselines.BASELINES:
         monkeypatch.setitem(lotterylib.baselines.BASELINES, name, fail)
     again.shape = made.shape  # the only thing that a model is loaded for
-    assert [compute(again, job, silent) for job in jobs_of(again.settings)] == found
+    assert [compute(again, job) for job in jobs_of(again.settings)] == found
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -122,22 +118,6 @@ def test_the_baseline_depends_on_the_data_and_not_on_how_it_is_trained_on(tmp_pa
     changes = ({}, {"epochs": 2, "preset": "official"}, {"train_rows": 17})
     paths = [small_experiment(tmp_path, **each).baseline_key("frozen").path for each in changes]
     assert paths[0] == paths[1] != paths[2]
-
-
-def test_a_preset_changes_the_stages_that_it_touches_and_no_others(tmp_path):
-    paper, official = (
-        small_experiment(tmp_path, preset=name, seeds=[3, 1]) for name in ("paper", "official")
-    )
-    for job in seeded(paper):
-        same = key_of(paper, job).path == key_of(official, job).path
-        assert same == (job.stage in ("finetune", "importance"))
-
-
-def test_a_late_stage_computes_what_it_needs_and_no_more(tmp_path):
-    made = small_experiment(tmp_path)
-    compute(made, Job("pruned", 3, "magnitude", "good"), silent)
-    finished = {job.label for job in jobs_of(made.settings) if is_done(made, job)}
-    assert finished == {"finetune", "search magnitude", "pruned magnitude good"}
 
 
 # --- kinds of subnetworks, and phases of scores ----------------------------------
@@ -287,9 +267,3 @@ def test_phases_have_keys_of_their_own(tmp_path):
     made.settings = made.settings.but(rewind_share=0.2)
     again = [made.score_key(3, "structured", "good", phase) for phase in phases]
     assert [a.digest == b.digest for a, b in zip(again, keys, strict=True)] == [1, 1, 1, 0, 1]
-
-
-def test_progress_is_told_while_a_model_is_trained(halves):
-    made, told = halves(train_rows=39), []
-    made.score(3, "structured", "good", "retrained", lambda share, words: told.append(share))
-    assert told == pytest.approx(np.arange(1, 11) / 10)

@@ -7,27 +7,16 @@ from collections import Counter
 
 import pytest
 
-from lotterylib.finetuning import silent
 from lotterylib.report.results import COLUMNS, collect
 from lotterylib.report.tables import time_taken
-from lotterylib.runs.jobs import (
-    ALL,
-    Job,
-    compute,
-    is_done,
-    jobs_of,
-    key_of,
-    needs_of,
-    pieces_of,
-)
+from lotterylib.runs.jobs import ALL, compute, jobs_of, key_of, needs_of, pieces_of
 from lotterylib.runs.methods import CORE, EXTRAS, GRIDS, METHODS, PHASES
 from lotterylib.runs.pattern_counts import shares_table, survival_and_shares
 from lotterylib.runs.schedule import Schedule
 from lotterylib.runs.store import RunStore
-from tests.small import half_of, small_experiment
+from tests.small import half_of, is_done, small_experiment
 
 PATTERN_PAGE, BASELINE_PAGE = "07_attention_patterns", "09_how_bad_is_bad"
-HALF = "magnitude-half-dev"
 VALUES = {"task": "similarity", "seeds": [3, 1], "max_length": 32}
 
 
@@ -74,35 +63,6 @@ def test_what_pages_score_is_a_job_once_per_seed_and_what_it_needs_comes_before(
         for job in jobs:
             assert before.issuperset(needs_of(job, settings)), job
             before.add(job)
-
-
-def search(name, seed=3, number=0):
-    return Job("search", seed, name, number=number)
-
-
-FINETUNE, CLASSIFIER = Job("finetune", 3), Job("classifier", 0)
-
-
-@pytest.mark.parametrize(
-    ("job", "needed"),
-    [
-        (Job("baseline", 0, kind="frozen"), []),
-        (search("structured"), [FINETUNE]),
-        (search("union"), [search("heads"), search("mlps")]),
-        (search("iterative"), [search("magnitude")]),
-        (search("super"), [search("structured"), search("structured", 1)]),
-        (Job("retrained", 3, "super", "bad"), [search("super")]),
-        (Job("pruned", 3, "heads", "bad", 2), [search("heads")]),
-        (Job("pruned", 3, HALF, "good", 2), [search(HALF, number=2)]),
-        (Job("ablation", 3), [FINETUNE]),
-        (Job("patterns", 3, kind="fine-tuned, raw"), [CLASSIFIER, FINETUNE]),
-        (Job("patterns", 3, kind="pre-trained, raw"), [CLASSIFIER]),
-        (Job("patterns", 3, "super", "pre-trained, raw"), [CLASSIFIER, search("super")]),
-    ],
-    ids=lambda value: getattr(value, "label", ""),
-)
-def test_needs_are_what_a_job_starts_from(job, needed, tmp_path):
-    assert needs_of(job, experiment(tmp_path).settings) == needed
 
 
 def test_in_any_order_that_its_needs_allow_a_job_makes_nothing_of_another(tmp_path):
@@ -159,7 +119,7 @@ def test_page_7_alone_finds_all_that_it_needs(preset, tmp_path, monkeypatch):
     patterns = [job for job in jobs if job.stage == "patterns"]
     assert len(patterns) == {"paper": 2 * 4, "official": 2 * 2 * 4}[preset]
     for job in jobs:
-        compute(made, job, silent)
+        compute(made, job)
     only_read(monkeypatch)
     assert len(shares_table(made)) == 2 * 4
     survival_and_shares(made, "fine-tuned, normed")
@@ -185,7 +145,7 @@ def done(tmp_path_factory):
     told = {}
     for each, wanted in ((alone, pages), (made, CORE)):
         for job in jobs_of(each.settings, wanted):
-            told[job] = compute(each, job, silent)
+            told[job] = compute(each, job)
             assert is_done(each, job)
     return made, alone, pages, told
 
@@ -237,15 +197,6 @@ def test_the_results_table_says_what_the_store_says(done):
         assert row["density"] == kept.density(alone.shape)
         assert row["seconds"] == alone.store.provenance(key_of(alone, job))["seconds"]
     assert collect(alone).to_csv() == collect(alone, "04_subnetworks").to_csv()  # by default
-
-
-def test_labels_are_made_of_what_there_is():
-    assert Job("finetune", 3).label == "finetune"
-    assert Job("search", 3, "heads").label == "search heads"
-    assert Job("patterns", 3, kind="fine-tuned, raw").label == "patterns fine-tuned, raw"
-    assert Job("from scratch", 3, "structured", "random").label == "from scratch structured random"
-    assert Job("pruned", 3, "heads", "random", 2).label == "pruned heads random draw 2"
-    assert Job("pruned", 3, "heads", "good", 2).label == "pruned heads good half 2"
 
 
 def test_the_time_taken_has_a_row_for_every_seed_of_every_label(done):

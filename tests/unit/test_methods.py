@@ -5,7 +5,6 @@ import itertools
 from lotterylib.runs.methods import (
     ALL_METHODS,
     CORE,
-    EXTRAS,
     GRIDS,
     KINDS,
     METHODS,
@@ -44,10 +43,3 @@ def test_special_methods_are_scored_where_they_mean_something():
     assert set() < pages <= set(SEVERAL_SEEDS) <= set(CORE)
     # pre-trained weights were never meant to go with fine-tuned ones
     assert {phase for _, phase in scored("pre-trained", "iterative")} == {"retrained"}
-
-
-def test_pages_asked_for_are_not_those_of_every_run():
-    assert not set(CORE) & set(EXTRAS.values())
-    assert "all" not in EXTRAS  # it stands for every one of them
-    assert list(CORE) == sorted(CORE)
-    assert set(GRIDS) <= {*CORE, *EXTRAS.values()}

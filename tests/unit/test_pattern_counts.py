@@ -12,7 +12,6 @@ from lotterylib.attention import maps_of
 from lotterylib.gates import gate_values, gated
 from lotterylib.patterns import PATTERNS
 from lotterylib.runs import pattern_counts
-from lotterylib.runs.experiment import open_experiment
 from lotterylib.runs.pattern_counts import (
     CONDITIONS,
     classifier,
@@ -20,11 +19,8 @@ from lotterylib.runs.pattern_counts import (
     counts_key,
     shares_table,
 )
-from lotterylib.runs.presets import PRESETS
-from lotterylib.runs.searches import find_good
-from lotterylib.runs.settings import parse_settings
 from lotterylib.runs.store import RunStore
-from lotterylib.subnetworks import StructuredSubnetwork
+from tests.small import half_of, small_experiment
 
 
 def by_hand(attention):
@@ -32,22 +28,11 @@ def by_hand(attention):
     return int(attention[:, 0].astype(float).mean() * 1e4) % 5
 
 
-def about_half(made, seed, name, report, number=0):
-    """What a structured search might have found; at least one head and MLP for all seeds."""
-    if name == "super":
-        return find_good(made, seed, name, report)
-    draw = np.random.default_rng(seed)
-    heads, mlps = draw.random((3, 4)) < 0.6, draw.random(3) < 0.6
-    heads[0, 1] = heads[2, 0] = mlps[1] = True
-    heads[0, 0] = False
-    return [], StructuredSubnetwork(heads, mlps)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _small():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lotterylib.data.glue, "BUNDLED_ROWS", {"train": 60, "validation": 60})
-        patch.setattr(lotterylib.runs.experiment, "find_good", about_half)
+        patch.setattr(lotterylib.runs.experiment, "find_good", half_of)
         patch.setattr(pattern_counts, "EXAMPLES", 23)  # more than one batch of 20
         patch.setattr(pattern_counts, "classifier", lambda store: None)
         patch.setattr(
@@ -59,14 +44,13 @@ def _small():
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):
     """Experiments on pairs, in one store."""
-    amounts = {"budget": "smoke", "train_rows": 16, "dev_rows": 30, "max_length": 24}
-    amounts |= {"learning_rate": 3e-3, "store": str(tmp_path_factory.mktemp("runs"))}
+    store = tmp_path_factory.mktemp("runs")
 
-    def make(preset="paper", seeds=(3, 1), **fields):
-        values = amounts | {"encoder": "tiny", "preset": preset, "seeds": seeds}
-        made = open_experiment(parse_settings("entailment", **values))
-        made.settings = made.settings.but(**fields)
-        return made
+    def make(preset="paper", **changes):
+        values = {"task": "entailment", "seeds": (3, 1), "dev_rows": 30, "max_length": 24}
+        return small_experiment(
+            store, **values | {"learning_rate": 3e-3, "preset": preset} | changes
+        )
 
     return make
 
@@ -119,17 +103,10 @@ def test_inside_a_subnetwork_the_maps_are_those_of_the_gated_model(opened):
     assert np.array_equal(inside[0], full[0])  # nothing is closed before the first layer
 
 
-def test_progress_ends_with_the_last_example(opened, tmp_path):
-    made, told = opened(), []
-    made.store = RunStore(tmp_path)
-    count_patterns(made, 3, "pre-trained, raw", lambda share, words: told.append((share, words)))
-    assert told == [(pytest.approx(20 / 23), "pre-trained, raw"), (1.0, "pre-trained, raw")]
-
-
 # --- Figure 4 ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("preset", "inside"), [("paper", "full"), ("official", "super")])
+@pytest.mark.parametrize(("preset", "inside"), [("paper", ""), ("official", "super")])
 def test_the_table_is_of_all_heads_and_super_survivors_where_the_preset_says(
     opened, preset, inside
 ):
@@ -153,24 +130,13 @@ def test_the_table_is_of_all_heads_and_super_survivors_where_the_preset_says(
 # --- keys ----------------------------------------------------------------------
 
 
-def test_keys_differ_where_maps_do(opened):
-    made = opened()
+def test_maps_within_a_subnetwork_depend_on_its_search(opened):
     for condition in CONDITIONS:
-        base = counts_key(made, 3, condition)
-        for field, changes in (
-            ("attention_slices", condition.endswith("normed")),
-            ("attention_token_types", True),
-            ("attention_in_subnetwork", False),
-            ("importance", False),
-        ):
-            other = opened(**{field: PRESETS["official"][field]})
-            assert (counts_key(other, 3, condition).digest != base.digest) == changes
-        inside = counts_key(made, 3, condition, "super")
-        assert inside.path != counts_key(made, 3, condition, "structured").path != base.path
-        stale = opened(stale_importance=True)
-        assert counts_key(stale, 3, condition, "super").digest != inside.digest
-    paths = {counts_key(made, seed, c).path for c in CONDITIONS for seed in (3, 1)}
-    assert len(paths) == 8
+        one, other = opened(), opened(stale_importance=True)
+        inside = counts_key(one, 3, condition, "super")
+        assert inside.path != counts_key(one, 3, condition).path
+        assert counts_key(other, 3, condition, "super").digest != inside.digest
+        assert counts_key(other, 3, condition) == counts_key(one, 3, condition)
 
 
 def test_the_classifier_is_trained_once_per_store(tmp_path, monkeypatch):

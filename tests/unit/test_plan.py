@@ -6,8 +6,6 @@ import pytest
 
 from lotterylib.cli import main
 from lotterylib.errors import LotteryError
-from lotterylib.finetuning import silent
-from lotterylib.runs import pattern_counts
 from lotterylib.runs.jobs import ALL, Job, compute, jobs_of, key_of, pieces_of, ticket_jobs
 from lotterylib.runs.plan import (
     COSTS,
@@ -82,8 +80,8 @@ def counts(made):
 def test_every_job_is_in_one_state(made):
     jobs = jobs_of(made.settings, PAGES)
     assert counts(made) == {"done": 0, "running": 0, "failed": 0, "missing": len(jobs)}
-    compute(made, Job("finetune", 3), silent)
-    compute(made, Job("search", 3, "magnitude"), silent)
+    compute(made, Job("finetune", 3))
+    compute(made, Job("search", 3, "magnitude"))
     made.store.record_failure(key_of(made, Job("search", 3, "structured")), LotteryError("No."))
     with made.store._claimed(key_of(made, Job("finetune", 1))):
         found = counts(made)
@@ -109,7 +107,7 @@ def test_without_measurement_what_is_left_goes_by_what_was_done(made):
 
 
 def test_the_table_counts_jobs_by_stage_and_tells_the_time_of_so_many_processes(made):
-    compute(made, Job("pruned", 3, "magnitude", "good"), silent)
+    compute(made, Job("pruned", 3, "magnitude", "good"))
     found = standings(made)
     left = dict.fromkeys(seconds_left(found, None), 60.0)
     *lines, last = describe(found, left, 2).splitlines()
@@ -125,9 +123,7 @@ def test_the_table_counts_jobs_by_stage_and_tells_the_time_of_so_many_processes(
     assert "'lottery plan' tells how long" in describe(found, {}, 2)
 
 
-def test_the_commands_tell_it(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(pattern_counts, "GENERATED_MAPS", 50)
-    monkeypatch.setattr(pattern_counts, "EPOCHS", 1)
+def test_the_commands_tell_it(small_runs, tmp_path, monkeypatch, capsys):
     request = ["acceptability", "--encoder", "tiny", "--budget", "smoke", "--seeds", "7"]
     request += ["--train-rows", "16", "--dev-rows", "16", "--store", str(tmp_path), "--no-pages"]
     request += ["--jobs", "1"]

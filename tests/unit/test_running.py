@@ -11,17 +11,9 @@ from lotterylib.errors import LotteryError
 from lotterylib.finetuning import train
 from lotterylib.report import pages
 from lotterylib.report.identity import claim, requests_of
-from lotterylib.runs.jobs import is_done, jobs_of, key_of, pieces_of
-from lotterylib.runs.methods import CORE
-from lotterylib.runs.request import impossible, pages_wanted
-from lotterylib.runs.run import (
-    FollowUp,
-    compute_all,
-    compute_pieces,
-    processes,
-    without_failures,
-)
-from tests.small import small_experiment
+from lotterylib.runs.jobs import jobs_of, key_of, pieces_of
+from lotterylib.runs.run import FollowUp, _Run, compute_pieces, processes, without_failures
+from tests.small import compute_all, is_done, small_experiment
 
 
 def experiment(store, **changes):
@@ -87,6 +79,9 @@ def test_a_page_is_made_as_soon_as_what_it_shows_is_there(tmp_path, monkeypatch)
             ("never", there + lost, lambda: None),
         )
     }
+    seconds = {place: 1.0 if place in there else 9.0 for place in pieces}
+    for then, first in (({}, others[0]), (given, baseline)):  # only pages need the baseline
+        assert pieces[_Run(pieces, then, seconds, 1).schedule.take()].job == first
     failures = compute_pieces(pieces, 2, {Path(name): each for name, each in given.items()})
     assert made == [("first", True)]
     found = {failure.name: failure for failure in failures}
@@ -156,23 +151,6 @@ def test_training_that_fails_is_tried_once_for_all_that_need_it(tmp_path, monkey
     assert all("no longer a number" in failure.reason for failure in failures)
     assert len(failures) == len(jobs_of(mine.settings, ("04_subnetworks",))) - 1
     assert len(tries) == 2
-
-
-def test_pages_that_are_there_stay_wanted(tmp_path):
-    assert pages_wanted([], tmp_path) == list(CORE)
-    (tmp_path / "10_variants.ipynb").touch()
-    assert pages_wanted(["extensions"], tmp_path) == [*CORE, "10_variants", "11_extensions"]
-    assert pages_wanted(["extensions"], None) == [*CORE, "11_extensions"]
-
-
-def test_what_cannot_be_made_is_known_beforehand(tmp_path):
-    mine = experiment(tmp_path).settings
-    assert impossible(mine, dev_rows=2) == {}
-    assert set(impossible(mine.but(seeds=(3,)), dev_rows=2)) == {
-        "05_stability",
-        "06_super_survivors",
-    }
-    assert set(impossible(mine, dev_rows=1)) == {"10_variants"}
 
 
 def test_what_two_parts_of_a_run_share_is_computed_once(tmp_path, capsys):

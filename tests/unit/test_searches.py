@@ -17,13 +17,7 @@ from lotterylib.importance import Importance, measure
 from lotterylib.magnitude import pruned_counts
 from lotterylib.runs.experiment import open_experiment
 from lotterylib.runs.methods import ALL_METHODS
-from lotterylib.runs.searches import (
-    configuration,
-    find_good,
-    ranking_of,
-    searched_rows,
-    settings_of,
-)
+from lotterylib.runs.searches import configuration, find_good, ranking_of, searched_rows
 from lotterylib.runs.settings import parse_settings
 from lotterylib.scoring import evaluate
 from lotterylib.structured import prune_least_important
@@ -171,16 +165,6 @@ def test_the_stop_metric_decides_the_searches(made, choice, metric, method):
     assert other.stop_metric == metric
     assert full["pearson"] != pytest.approx(full["pearson_spearman"], abs=1e-6)
     assert found(other, method)[0][0]["score"] == pytest.approx(full[metric], abs=1e-6)
-
-
-# --- other thresholds ----------------------------------------------------------
-
-
-def test_a_method_has_its_own_threshold_or_the_presets():
-    preset = parse_settings("rte", preset="official")
-    for name, method in ALL_METHODS.items():
-        threshold = {"95": 0.95, "80": 0.8}.get(name[-2:], 0.9)
-        assert settings_of(method, preset) == preset.but(threshold=threshold)
 
 
 # --- other examples ------------------------------------------------------------

@@ -11,12 +11,7 @@ from lotterylib.errors import LotteryError
 from lotterylib.runs.methods import METHODS, SEVERAL_SEEDS
 from lotterylib.runs.presets import BUDGETS
 from lotterylib.runs.request import given_from_outside, impossible, pages_folder, read_file
-from lotterylib.runs.settings import (
-    check_parameters,
-    given_by,
-    names,
-    parse_settings,
-)
+from lotterylib.runs.settings import check_parameters, given_by, names, parse_settings
 from lotterylib.tasks import TASKS
 
 TEXTS = ("task", "encoder", "preset", "budget", "batch_order", "data_dir", "store")
@@ -39,7 +34,6 @@ def parsed(**changes):
         ({"budget": "smok"}, "Unknown budget 'smok'. Did you mean 'smoke'?"),
         ({"batch_order": "bucket"}, "Unknown batch_order 'bucket'. Did you mean 'buckets'?"),
         ({"store": ""}, "The parameter store is empty"),
-        ({"store": "a\0b"}, "which cannot be a folder's path"),
         ({"data_dir": "nowhere"}, "The data directory nowhere does not exist"),
         ({"threshold": 0.0}, "threshold is 0.0: it must be above 0 and at most 1"),
         ({"warmup": 1.0}, "warmup is 1.0: it must be at least 0 and below 1"),
@@ -63,14 +57,10 @@ def test_what_is_not_accepted_is_refused_with_what_would_be(given, message):
     assert "\n" not in str(error.value)
 
 
-wrong = [(name, value) for name in TEXTS for value in (3, True, ["rte"], Path("x"))]
-wrong += [(name, value) for name in COUNTS for value in (True, "3", 3.5, [1])]
-wrong += [("learning_rate", value) for value in (True, "1e-4", [1e-4])]
-wrong += [(name, value) for name in COUNTS for value in (True, False, "3", 3.5, [1])]
-wrong += [("learning_rate", value) for value in (True, "1e-4", [1e-4])]
-
-
 def test_wrong_types_are_refused_by_name():
+    wrong = [(name, value) for name in TEXTS for value in (3, True, ["rte"], Path("x"))]
+    wrong += [(name, value) for name in COUNTS for value in (True, False, "3", 3.5, [1])]
+    wrong += [("learning_rate", value) for value in (True, "1e-4", [1e-4])]
     for name, value in wrong:
         told = f"parameter {name} is .*of type {type(value).__name__}: it must be"
         with pytest.raises(LotteryError, match=told):
@@ -80,18 +70,10 @@ def test_wrong_types_are_refused_by_name():
 @pytest.mark.parametrize(
     ("seeds", "message"),
     [
-        ([], "list of seeds is empty"),
         (" , ,", "list of seeds is empty"),
-        ([1, 2, 1], "seeds 1, 2, 1 repeat"),
         ([1, "1"], "seeds 1, 1 repeat"),
-        ([-1], "seed -1 is not a whole number"),
-        ("-1", "seed '-1' is not a whole number"),
-        ([1.0], "seed 1.0 is not a whole number"),
-        ([True], "seed True is not a whole number"),
-        (["one"], "seed 'one' is not a whole number"),
-        ([None], "seed None is not a whole number"),
-        ("1;2", "seed '1;2' is not a whole number"),
-        ([2**32], "4294967296 is too large"),
+        *(([bad], f"seed {bad!r} is not a whole") for bad in (-1, 1.0, True, None, "one", "1;2")),
+        *(([bad], f"{bad} is too large") for bad in (2**32, "9" * 5000)),
         (True, "parameter seeds is True"),
         ({1: 2}, "parameter seeds is"),
     ],
@@ -124,10 +106,8 @@ def test_names_become_rows_of_the_tables(tmp_path, monkeypatch):
     assert result.task is TASKS["stsb"]
     assert type(result.learning_rate) is float
     assert (result.store, result.data_dir) == (Path("elsewhere"), str(tmp_path))
-    assert parsed(encoder=str(tmp_path)).encoder == str(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))  # a shell may leave the tilde
-    result = parsed(data_dir="~/", store="~/runs")
-    assert (Path(result.data_dir), result.store) == (tmp_path, tmp_path / "runs")
+    assert parsed(store="~/runs").store == tmp_path / "runs"
 
 
 # --- a notebook's variables --------------------------------------------------
@@ -151,11 +131,9 @@ def test_a_variable_that_is_nearly_a_parameter_is_refused(misspelt, meant):
 
 
 def test_a_page_that_compares_seeds_says_how_many_it_needs():
-    asked = {"task": "cola", "seeds": "1337"}
-    assert check_parameters(asked).seeds == (1337,)
+    assert len(check_parameters({"task": "cola", "seeds": "1,2"}, least_seeds=2).seeds) == 2
     with pytest.raises(LotteryError, match="needs at least 2 of them, not 1"):
-        check_parameters(asked, least_seeds=2)
-    assert len(check_parameters(asked | {"seeds": "1,2"}, least_seeds=2).seeds) == 2
+        check_parameters({"task": "cola", "seeds": "1337"}, least_seeds=2)
 
 
 def test_a_preset_is_a_row_of_choices_and_each_can_be_made_otherwise():
@@ -227,6 +205,9 @@ def test_what_only_tries_things_out_stays_out_of_the_book():
     assert {Path(pages_folder(each)).name for each in trials} == {"trial"}
     kept = (parsed(), parsed(budget="full"), parsed(train_rows=few + 1))
     assert {Path(pages_folder(each)).name for each in kept} == {"results"}
-    alone = impossible(parsed(seeds=[1]), dev_rows=20)
-    assert alone.keys() == set(SEVERAL_SEEDS)
+
+
+def test_what_cannot_be_made_is_known_beforehand():
+    assert impossible(parsed(seeds=[1, 2]), dev_rows=2) == {}
+    assert impossible(parsed(seeds=[1]), dev_rows=20).keys() == set(SEVERAL_SEEDS)
     assert impossible(parsed(seeds=[1, 2]), dev_rows=1).keys() == {"10_variants"}

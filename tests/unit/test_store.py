@@ -2,16 +2,12 @@
 
 import errno
 import multiprocessing
-import os
 import time
-import warnings
 from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 import lotterylib.runs.store
@@ -64,26 +60,8 @@ def leftovers(store):
 # --- keys --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("field", ["encoder", "task", "stage"])
-def test_names_that_could_leave_the_store_are_refused(field):
-    for name in ("", "..", "../x", "/etc", "a\\b", "-rf", "a b", "a\n", "ä", "a:b"):
-        with pytest.raises(LotteryError, match="cannot name a folder"):
-            key(**{field: name})
-
-
-values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
-    max_leaves=8,
-)
-
-
-@given(st.dictionaries(st.text(max_size=5), values, min_size=2, max_size=4), st.randoms())
-@settings(max_examples=15, deadline=None)
-def test_the_digest_does_not_depend_on_the_order_of_the_configuration(config, random):
-    names = list(config)
-    random.shuffle(names)
-    assert key(config={name: config[name] for name in names}).digest == key(config=config).digest
+def test_the_digest_does_not_depend_on_the_order_of_the_configuration():
+    assert key(config=dict(reversed(CONFIG.items()))).digest == key().digest
 
 
 def test_the_digest_depends_on_every_value():
@@ -94,20 +72,17 @@ def test_the_digest_depends_on_every_value():
     assert key(seed=1).path != key(seed=2).path
 
 
-@pytest.mark.parametrize("bad", [float("nan"), -float("inf")])
-def test_what_json_cannot_say_is_refused(bad, tmp_path):
-    with pytest.raises(ValueError, match="JSON"):
-        key(config={"rate": bad}).digest  # noqa: B018
-    with pytest.raises(ValueError, match="JSON"):
-        write_json(tmp_path / "file.json", {"score": [bad]})
-    assert not (tmp_path / "file.json").exists()
-
-
-def test_json_is_the_same_byte_for_byte(tmp_path):
+def test_json_is_the_same_byte_for_byte_and_holds_no_nan(tmp_path):
     write_json(tmp_path / "one", {"b": 1, "a": [1.5, "ä"]})
     write_json(tmp_path / "two", {"a": [1.5, "ä"], "b": 1})
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     assert read_json(tmp_path / "one") == {"a": [1.5, "ä"], "b": 1}
+    for bad in (float("nan"), -float("inf")):
+        with pytest.raises(ValueError, match="JSON"):
+            key(config={"rate": bad}).digest  # noqa: B018
+        with pytest.raises(ValueError, match="JSON"):
+            write_json(tmp_path / "file.json", {"score": [bad]})
+    assert not (tmp_path / "file.json").exists()
 
 
 # --- fetching ----------------------------------------------------------------
@@ -155,21 +130,19 @@ def flip(file, position, mask):
     file.write_bytes(bytes(data))
 
 
-def is_made_again(store, damage):
-    """Whether a damaged artefact is reported and replaced by an equal one."""
+def check_made_again(store, damage):
+    """A damaged artefact is reported and replaced by an equal one."""
     make = Maker()
     folder = store.fetch(key(), make)
     artefact = {name: content(folder)[name] for name in ("score.json", "good.safetensors")}
     damage(folder)
     with pytest.warns(UserWarning, match=r"seed-42 is damaged \(.+\); it is computed again"):
-        again = store.fetch(key(), make)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert store.fetch(key(), make) == again == folder
+        store.fetch(key(), make)
+    assert store.is_whole(key())
     assert make.calls == 2
     assert set(content(folder)) == set(FILES)
     assert leftovers(store) == []
-    return artefact.items() <= content(folder).items()
+    assert artefact.items() <= content(folder).items()
 
 
 def swap(folder):
@@ -199,12 +172,12 @@ WHOLE = {
 def test_a_damaged_file_is_noticed(name, tmp_path):
     for kind, damage in DAMAGE.items():
         store = RunStore(tmp_path / kind)
-        assert is_made_again(store, lambda folder, damage=damage: damage(folder / name)), kind
+        check_made_again(store, lambda folder, damage=damage: damage(folder / name))
 
 
 @pytest.mark.parametrize("kind", WHOLE)
 def test_a_folder_that_is_not_as_its_manifest_says_is_noticed(kind, store):
-    assert is_made_again(store, WHOLE[kind])
+    check_made_again(store, WHOLE[kind])
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
@@ -301,38 +274,12 @@ def test_a_failure_is_that_of_the_artefact_that_failed(store):
     assert (store.failure(inner), store.failure(key())) == ("Too bad.", "")
 
 
-def test_what_failed_in_this_run_is_not_tried_again(store):
-    with pytest.raises(LotteryError):
-        store.fetch(key(), failing("Too bad."))
-    same, later = RunStore(store.root, 0.0), RunStore(store.root, time.time() + 60)
-    make = Maker()
-    with pytest.raises(LotteryError, match="needs search of rte, seed 42, which failed: Too bad"):
-        same.fetch(key(), make)
-    assert make.calls == 0
-    assert store.failure(key()) == "Too bad."
-    later.fetch(key(), make)
-    same.fetch(key(), make)
-    assert make.calls == 1
-
-
 def test_a_full_disk_is_a_sentence_and_leaves_nothing(store):
     full = Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
     with pytest.raises(LotteryError, match=r"search of rte, seed 42, cannot be.*No space left"):
         store.fetch(key(), full)
     assert leftovers(store) == []
     assert not store.has(key())
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_store_that_cannot_be_written_to_is_read_all_the_same(store):
-    folder = store.fetch(key(), Maker())
-    store.root.chmod(0o500)
-    try:
-        assert store.fetch(key(), Maker()) == folder
-        with pytest.raises(LotteryError, match="cannot be written to"):
-            RunStore(store.root / "below").fetch(key(), Maker())
-    finally:
-        store.root.chmod(0o700)
 
 
 def test_a_store_that_is_a_file_is_a_sentence(tmp_path):
