@@ -50,10 +50,9 @@ def subnetworks(heads, mlps):
     """By seed, from a mask of 144 heads and one of 12 MLPs each; the heads go round the layers, so
     that few layers are empty.
     """
-    pairs = zip(heads, mlps, strict=True)
     return {
         seed: StructuredSubnetwork(head.reshape(12, 12).T.copy(), mlp)
-        for seed, (head, mlp) in zip(SEEDS, pairs, strict=True)
+        for seed, head, mlp in zip(SEEDS, heads, mlps, strict=False)
     }
 
 
@@ -289,7 +288,13 @@ def test_others_in_one_seed_are_told_of_exactly_their_task(found, part):
     [(72, 144, 0), (10, 144, 0), (73, 144, 2 / 73), (9, 12, 6 / 9), (12, 12, 1), (0, 12, np.nan)],
 )
 def test_the_share_that_size_forces(kept, items, share):
-    assert audit_tables.forced_share(kept, items) == pytest.approx(share, nan_ok=True)
+    sizes = {"heads": kept, "mlps": 0} if items == 144 else {"heads": 0, "mlps": kept}
+    good = subnetworks(
+        *(deal([sizes[part]], 0, full) for part, full in (("heads", 144), ("mlps", 12)))
+    )
+    row = audit_tables.sharing_table({"structured": {"rte": good}}).loc["rte"]
+    title = "heads" if items == 144 else "MLPs"
+    assert row[[f"forced {title}", "forced"]].tolist() == pytest.approx([share] * 2, nan_ok=True)
 
 
 def test_bad_masks_hold_what_their_size_forces(found):
