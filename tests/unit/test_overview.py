@@ -166,7 +166,8 @@ def test_counts_over_seeds_keep_layers_and_heads_apart():
     places = list(np.ndindex(2, 3)) * 2
     part = pd.DataFrame(places, columns=["layer", "head"]).assign(**dict.fromkeys(PATTERNS, 0))
     part["block"] = 10 * part["layer"] + part["head"]
-    counts = overview._counts(part.sample(frac=1, random_state=0))
+    part["condition"], part["task"] = RAW, "rte"
+    ((_, counts),) = overview._counts(part.sample(frac=1, random_state=0), RAW)
     assert counts[..., list(PATTERNS).index("block")].tolist() == [[0, 2, 4], [20, 22, 24]]
 
 

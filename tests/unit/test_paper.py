@@ -128,9 +128,7 @@ def test_steps_of_5_percent_explain_means_and_deviations_and_steps_of_10_only_th
 
 def test_step_fits_counts_what_a_plain_loop_counts(monkeypatch):
     monkeypatch.setattr(paper, "STEP_CAP", 12)
-    paper.step_fits.cache_clear()
     found = paper.step_fits(0.95).loc["cola"]
-    paper.step_fits.cache_clear()
     mean = both = 0
     for steps in itertools.combinations_with_replacement(range(13), 5):
         survival = [0.95**step for step in steps]
