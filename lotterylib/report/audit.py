@@ -20,7 +20,6 @@ from lotterylib.report import paper
 from lotterylib.report.audit_tables import agreement_of, overlaps, sharing_table, sizes_table
 from lotterylib.report.imported import BERT_BASE, FAMILIES, ByTask, Found, load_imported
 from lotterylib.runs.settings import refuse_misspelt
-from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.super_survivors import super_survivors
 from lotterylib.tasks import TASKS
 
@@ -51,8 +50,8 @@ def open_audit(namespace: dict[str, Any]) -> Found:
             `pages`, that of the published pages, and `variants`, with those of other presets.
 
     Raises:
-        LotteryError: a misspelt parameter, subnetworks of another encoder, of a single seed, or
-            nothing in this store that a search found.
+        LotteryError: a misspelt parameter, a single seed, or nothing in this store that a search
+            found.
     """
     refuse_misspelt(namespace, ["run_store", "pages", "variants"])
     found = load_imported(at_home(str(namespace["run_store"])))
@@ -61,9 +60,7 @@ def open_audit(namespace: dict[str, Any]) -> Found:
             f"The run store {namespace['run_store']} holds no imported masks that a search found: "
             "run 'lottery import-masks DIR' with a copy of sai-prasanna/bert-experiments."
         )
-    every = [list(seeds.values()) for tasks in found.values() for seeds in tasks.values()]
-    check_auditable(kept for seeds in every for kept in seeds)
-    if min(map(len, every)) < 2:
+    if any(len(seeds) < 2 for tasks in found.values() for seeds in tasks.values()):
         raise LotteryError("The audit needs the masks of at least two seeds of every task.")
     return found
 
@@ -71,20 +68,6 @@ def open_audit(namespace: dict[str, Any]) -> Found:
 def searches(found: Iterable[str]) -> list[str]:
     """The families among these that a search found, in the order of `FAMILIES`."""
     return [name for name, family in FAMILIES.items() if family.found and name in set(found)]
-
-
-def check_auditable(subnetworks: Iterable[StructuredSubnetwork]) -> None:
-    """Refuse subnetworks of another encoder than BERT-base, of which the audit is.
-
-    Raises:
-        LotteryError: naming the shape that was found.
-    """
-    for kept in subnetworks:
-        if kept.heads.shape != (BERT_BASE.layers, BERT_BASE.heads):
-            raise LotteryError(
-                f"The masks are of {kept.heads.shape[0]} layers of {kept.heads.shape[1]} heads; "
-                f"the audit is of BERT-base, {BERT_BASE.layers} layers of {BERT_BASE.heads}."
-            )
 
 
 def sizes_beside(found: ByTask, family: str = "structured") -> pd.DataFrame:

@@ -74,6 +74,10 @@ FAMILIES = {
 (`heads_mlps_bad`, `heads_mlps_super_bad`) and other studies, which the paper does not report."""
 
 _FILES: dict[Part, str] = {"heads": "head_mask.npy", "mlps": "mlp_mask.npy"}
+_SHAPES: dict[Part, tuple[int, ...]] = {
+    "heads": (BERT_BASE.layers, BERT_BASE.heads),
+    "mlps": (BERT_BASE.layers,),
+}
 _TASK_OF = {task.tsv_folder: task.name for task in TASKS.values() if task.tsv_folder}
 _GOOD = "good.safetensors"
 
@@ -115,7 +119,7 @@ def read_masks(folder: Path) -> list[Imported]:
     Raises:
         LotteryError: no masks there, an unknown task folder, a seed folder without a number or
             without its masks, a task without a seed that other tasks have, a file that is no array
-            of zeros and ones, or files whose shapes are of different encoders.
+            of zeros and ones, or masks of another encoder than BERT-base.
     """
     inside = any((folder / family.folder).is_dir() for family in FAMILIES.values())
     place = folder if inside else folder / "masks"
@@ -129,23 +133,17 @@ def read_masks(folder: Path) -> list[Imported]:
             f"There are no masks in {folder}: the authors' repository, or its folder masks, has "
             "them as heads_mlps/<TASK>/seed_<SEED>/head_mask.npy and mlp_mask.npy."
         )
-    every = [path for seeds in files.values() for each in seeds.values() for path in each.values()]
-    read = {path: _read(path) for path in every}
-    shapes = _shapes({path: mask for path, (_, mask) in read.items()})
     found = []
     for (family, task), seeds in files.items():
-        sums = "\n".join(
-            f"{path.parent.name}/{path.name} {read[path][0]}"
-            for each in seeds.values()
-            for path in each.values()
-        )
-        digest = hashlib.sha256(sums.encode()).hexdigest()
+        sums, kept = [], {}
         for seed, each in seeds.items():
-            heads, mlps = (
-                read[each[part]][1] if part in each else np.ones(shapes[part], bool)
-                for part in PARTS
-            )
-            found.append(Imported(family, task, seed, StructuredSubnetwork(heads, mlps), digest))
+            masks = {part: np.ones(shape, dtype=bool) for part, shape in _SHAPES.items()}
+            for part, path in each.items():
+                digest, masks[part] = _read(path, _SHAPES[part])
+                sums.append(f"{path.parent.name}/{path.name} {digest}")
+            kept[seed] = StructuredSubnetwork(**masks)
+        digest = hashlib.sha256("\n".join(sums).encode()).hexdigest()
+        found += [Imported(family, task, seed, each, digest) for seed, each in kept.items()]
     return found
 
 
@@ -239,8 +237,8 @@ def _check_seeds(tasks: Mapping[str, Mapping[int, object]], problem: str) -> Non
         raise LotteryError(f"{problem}: {'; '.join(told)}, which another task has.")
 
 
-def _read(path: Path) -> tuple[str, np.ndarray]:
-    """The SHA-256 of a mask file, and the mask as bool[layers, heads] or bool[layers]."""
+def _read(path: Path, shape: tuple[int, ...]) -> tuple[str, np.ndarray]:
+    """The SHA-256 of a mask file, and the mask as booleans of this shape."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -252,29 +250,12 @@ def _read(path: Path) -> tuple[str, np.ndarray]:
         raise LotteryError(f"{path} is not a readable array of numbers ({error}).") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
         raise LotteryError(f"{path} is not an array of numbers.")
-    layout = ("layers", "heads") if path.name == _FILES["heads"] else ("layers",)
-    if array.ndim != len(layout) or not array.size:
+    if array.shape != shape:
         raise LotteryError(
-            f"{path} holds a mask of shape {array.shape}; it must be [{', '.join(layout)}]."
+            f"{path} holds a mask of shape {array.shape}; the authors' encoder is BERT-base, so it "
+            f"must be {shape}."
         )
     other = array[(array != 0) & (array != 1)]
     if other.size:
         raise LotteryError(f"{path} holds the value {other[0]}; a mask holds zeros and ones only.")
     return hashlib.sha256(data).hexdigest(), array == 1
-
-
-def _shapes(masks: Mapping[Path, np.ndarray]) -> dict[Part, tuple[int, ...]]:
-    """The shapes of both parts of the encoder that the masks are of; another's are refused."""
-    first = next(iter(masks))
-    layers = len(masks[first])
-    # masks of MLPs alone do not say how many heads a layer has; the authors' encoder does
-    heads = next((m.shape[1] for m in masks.values() if m.ndim == 2), BERT_BASE.heads)
-    shapes: dict[Part, tuple[int, ...]] = {"heads": (layers, heads), "mlps": (layers,)}
-    for path, mask in masks.items():
-        wanted = shapes["heads" if mask.ndim == 2 else "mlps"]
-        if mask.shape != wanted:
-            raise LotteryError(
-                f"{path} holds a mask of shape {mask.shape}, but it must be {wanted} to be of the "
-                f"same encoder as the others, such as {first}."
-            )
-    return shapes

@@ -281,8 +281,8 @@ def masks(folder, value=1.0):
     for seed in (42, 86):
         place = folder / "masks" / "heads_mlps" / "RTE" / f"seed_{seed}"
         place.mkdir(parents=True)
-        np.save(place / "head_mask.npy", np.full((2, 3), value))
-        np.save(place / "mlp_mask.npy", np.ones(2))
+        np.save(place / "head_mask.npy", np.full((12, 12), value))
+        np.save(place / "mlp_mask.npy", np.ones(12))
     return folder
 
 
