@@ -1,12 +1,11 @@
 """Evidence: the rules that turn paired predictions into intervals and verdicts.
 
-A claim about a task is a weighted sum of scores, such as good less random. Two things could have
-come out otherwise: the seeds and the dev examples. The variance that each brings is measured: that
-of the examples by a bootstrap, which draws the same ones for all models of the sum, and that of the
-seeds from their scores. Noise of single seeds on single examples is in both, so it is taken out
-once (plain resampling in two ways counts it three times: Owen, 2007, "The pigeonhole bootstrap").
-Few seeds determine their variance badly, so intervals and p-values are Student's, with
-Satterthwaite's degrees of freedom.
+A claim about a task is a weighted sum of scores, such as good less random. Seeds and dev examples
+could have been others. The variance of the examples is measured by a bootstrap, which draws the
+same ones for all models of the sum, that of the seeds from their scores. Noise of single seeds on
+single examples is in both, so it is taken out once (plain resampling in two ways counts it three
+times: Owen, 2007, "The pigeonhole bootstrap"). Few seeds determine their variance badly, so
+intervals and p-values are Student's, with Satterthwaite's degrees of freedom.
 """
 
 from __future__ import annotations

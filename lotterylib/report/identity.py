@@ -1,9 +1,9 @@
 """Whose pages these are: the request behind a folder of pages, kept in it and compared.
 
-`<pages>/<encoder>/<task>/request.json` holds all that decides what stands in its folder. It is
-written before the first page, and read before anything there is replaced or counted. The rows of
-`results.csv` name their request, so that one which was copied there is noticed. The other tables
-and the pages are the request's own because `claim` deletes all that another left before it writes.
+`<pages>/<encoder>/<task>/request.json` is written before the first page, and read before anything
+there is replaced or counted. The rows of `results.csv` name their request, so that one which was
+copied there is noticed. The other tables and the pages are the request's own because `claim`
+deletes all that another left before it writes.
 """
 
 from __future__ import annotations

@@ -87,9 +87,7 @@ class Imported:
     """One of the authors' subnetworks.
 
     Attributes:
-        family: one of `FAMILIES`.
-        task: the name in `lotterylib.tasks`.
-        seed: of fine-tuning.
+        family, task, seed: a name in `FAMILIES`, one in `TASKS`, and the seed of fine-tuning.
         subnetwork: what survives; where only heads or only MLPs were searched, all of the other.
         sha256: of the mask files of this family and task, all seeds together.
     """
@@ -151,10 +149,6 @@ def import_masks(folder: Path, store: RunStore) -> list[Imported]:
     """Bring the authors' masks into the run store; all are read and checked before any is written.
 
     Importing the same masks again changes nothing, except that it mends what was damaged.
-
-    Args:
-        folder: their repository, or its folder `masks`.
-        store: each subnetwork is written there as `good.safetensors`.
 
     Raises:
         LotteryError: as in `read_masks`; nothing was written.

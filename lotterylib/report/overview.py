@@ -80,12 +80,8 @@ def stability_over_tasks(good: Good) -> pd.DataFrame:
 
 
 def overlap_of(good: Good, part: Part, of: str = "good") -> TaskOverlap | None:
-    """What the tasks' good subnetworks share, for the seeds that all tasks have.
-
-    Args:
-        good: subnetworks by task.
-        part: "heads" or "mlps".
-        of: as in `audit_tables.overlaps`.
+    """What the tasks' good subnetworks share, for the seeds that all tasks have
+    (`audit_tables.overlaps`).
 
     Returns:
         None where the tasks have no seed in common, or, for super-survivors, fewer than two.
@@ -110,8 +106,10 @@ def overlap_beside_paper(overlaps: Mapping[str, TaskOverlap | None]) -> pd.DataF
     """
     rows = {}
     for part, overlap in overlaps.items():
+        if overlap is None:
+            continue
         known = paper.task_overlap(part).set_index(["task", "other"])
-        for i, j in itertools.combinations(range(len(overlap.tasks) if overlap else 0), 2):
+        for i, j in itertools.combinations(range(len(overlap.tasks)), 2):
             pair = overlap.tasks[i], overlap.tasks[j]
             if pair in known.index:
                 ours = overlap.mean[i, j], overlap.chance[i, j]
@@ -137,7 +135,10 @@ def patterns_over_tasks(patterns: pd.DataFrame, good: Good, condition: str) -> p
     """
     known = paper.attention_patterns()
     known = known[known["weights"] + ", " + known["kind"] == condition]
-    theirs = known.set_index(["task", "heads", "pattern"])["share"].unstack()
+    theirs = {
+        group: dict(zip(part["pattern"], part["share"], strict=True))
+        for group, part in known.groupby(["task", "heads"])
+    }
     rows: dict[str, Mapping[str, float]] = {}
     for task, counts in _counts(patterns, condition):
         seeds = list(good[task]["structured"].values())
@@ -146,8 +147,8 @@ def patterns_over_tasks(patterns: pd.DataFrame, good: Good, condition: str) -> p
         for group, name, heads in groups if survivors.any() else groups[1:]:
             row = f"{title_of(task).replace(' (generated)', '')}, {name}"
             rows[row] = pattern_shares(counts, heads)
-            if (task, group) in theirs.index:
-                rows[f"{row} (paper)"] = theirs.loc[(task, group)].to_dict()
+            if (task, group) in theirs:
+                rows[f"{row} (paper)"] = theirs[task, group]
     return pd.DataFrame(rows).T[list(PATTERNS)]
 
 

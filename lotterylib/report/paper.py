@@ -4,15 +4,15 @@ Most numbers were recomputed from what the authors released, some copied from th
 or from the paper; each row says which in its column `source`. Where the printed text and the
 released results differ, `misprints` says so.
 
-Tasks, methods, subnetworks and phases have this project's names. Beside "structured" and
-"magnitude" there are the methods "heads" and "mlps" (only these were searched), "union" (both of
-these masks at once), "super" (what survives under all five seeds) and "none"; beside good, random
-and bad subnetworks there are "inverted" ones (what the good one prunes).
+Names are this project's. Beside "structured" and "magnitude" there are the methods "heads" and
+"mlps" (only these were searched), "union" (both of these masks at once), "super" (what survives
+under all five seeds) and "none"; "inverted" subnetworks are what the good one prunes.
 """
 
 from __future__ import annotations
 
 import itertools
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -60,11 +60,9 @@ def stability() -> pd.DataFrame:
     """How alike the good structured subnetworks of five seeds are (section 5.1).
 
     Returns:
-        A row per task and part ("heads" or "mlps"): Fleiss' `kappa`; `cochran_q` with its
-        `cochran_p`, which test whether equally many survive under each seed, not whether the same
-        do; the mean `jaccard` index of two seeds; for heads, how many of the ten pairs of seeds
-        Cochran's Q takes for similar at 0.05 (`similar_pairs`) and the mean number that two seeds
-        share (`overlap`) beside what masks of these sizes share by chance (`overlap_chance`);
+        A row per task and part ("heads" or "mlps"): `kappa`, `cochran_q` with `cochran_p`,
+        `jaccard`, and for heads `similar_pairs` and `overlap`, all as in `agreement.Agreement`;
+        for heads also the overlap of masks of these sizes by chance (`overlap_chance`);
         `permutation_p` of the overlap, for heads an upper bound. Empty where nothing survives
         or nothing was computed.
     """
@@ -85,10 +83,10 @@ def task_overlap(part: str = "heads") -> pd.DataFrame:
     Raises:
         LotteryError: another part.
     """
-    parts = dict(iter(_read("task_overlap").groupby("part")))
-    if part not in parts:
+    table = _read("task_overlap")
+    if part not in (parts := table["part"].unique().tolist()):
         raise unknown("part", part, parts)
-    return parts[part].drop(columns="part").reset_index(drop=True)
+    return table[table["part"] == part].drop(columns="part").reset_index(drop=True)
 
 
 def attention_patterns() -> pd.DataFrame:
@@ -129,8 +127,8 @@ def table2() -> pd.DataFrame:
     """Table 2 as printed, misprints included (section 4.3).
 
     Returns:
-        A row per `model` and `task`, with the printed `value`; the last column of the table is the
-        task "average". The first four models are those of Wang et al. (2018).
+        A row per `model` and `task` (the last is "average"), with the printed `value`. The first
+        four models are those of Wang et al. (2018).
     """
     return _read("table2")
 
@@ -219,19 +217,20 @@ def step_fits(kept: float) -> pd.DataFrame:
     of_all = (BERT_BASE.encoder_parameters - unranked) / BERT_BASE.total
     printed = sizes().query("method == 'magnitude'").groupby("task")["printed_sd"].first()
     rows = {}
-    for row in _read("magnitude_survival").itertuples():
-        same_mean = abs(mean - row.mean) <= 0.5e-4
-        same_sd = abs(sd * of_all - printed[row.task]) <= 0.5e-2
-        rows[row.task] = {"mean": same_mean.sum(), "both": (same_mean & same_sd).sum()}
+    for task, released in _read("magnitude_survival").set_index("task")["mean"].items():
+        same_mean = abs(mean - released) <= 0.5e-4
+        same_sd = abs(sd * of_all - printed[str(task)]) <= 0.5e-2
+        rows[task] = {"mean": same_mean.sum(), "both": (same_mean & same_sd).sum()}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
+@lru_cache
 def describe_step_fits() -> str:
     """What the released sizes tell of the step of magnitude pruning, in three sentences."""
     slow, fast = step_fits(0.95), step_fits(0.9)
 
     def whole(fits: pd.Series) -> str:
-        titles = [TASKS[task].title for task in fits.index[fits > 0]]
+        titles = [TASKS[str(task)].title for task in fits.index[fits > 0]]
         return f"only {titles[0]}" if len(titles) == 1 else f"{len(titles)} of {len(fits)}"
 
     return (

@@ -157,14 +157,8 @@ def patterns_of(experiment: Experiment) -> pd.DataFrame:
 
 
 def load_subnetworks(pages: Path, encoder: str) -> tuple[Shape, Mapping[str, Found]]:
-    """The good structured subnetworks of an encoder's runs.
-
-    Args:
-        pages: the folder of the published pages.
-        encoder: the encoder's folder in it.
-
-    Returns:
-        The encoder's sizes, and the subnetworks by task, in the order of the task table.
+    """The sizes of an encoder, and the good structured subnetworks of its runs by task, in the
+    order of the task table.
 
     Raises:
         LotteryError: there are none, or they must not be counted together (`identity.requests`).
