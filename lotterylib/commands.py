@@ -340,16 +340,16 @@ def import_masks(options: argparse.Namespace) -> int:
     folder = Path(options.folder)
     if not os.path.isdir(folder):  # Path's own raises on some
         raise LotteryError(f"The folder {folder} does not exist.")
-    from lotterylib.report.audit import check_auditable, searches
+    from lotterylib.report.audit import searches
     from lotterylib.report.audit_tables import save_audit
     from lotterylib.report.imported import FAMILIES, load_imported, read_masks
     from lotterylib.report.imported import import_masks as read_into
     from lotterylib.runs.store import RunStore
 
     templates = [] if options.no_pages else _templates(Path(options.notebooks))
-    masks, store, pages = read_masks(folder), Path(options.store), Path(options.pages)
+    store, pages = Path(options.store), Path(options.pages)
+    read_masks(folder)  # what is wrong with them is said before anything is written
     if not options.no_pages:
-        check_auditable(mask.subnetwork for mask in masks)
         _check_writable("folder of pages", pages)
     _check_writable("run store", store, *STORE_FOLDERS)
     found = read_into(folder, RunStore(store))

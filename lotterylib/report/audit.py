@@ -1,7 +1,6 @@
 """The audit: what the authors' released masks give, beside what they and the paper report.
 
-Everything here needs masks only, no model: sizes, stability, super-survivors, overlap between
-tasks, and how much of the good is in the bad. `imported` brings the masks into the run store,
+Everything here needs masks only, no model. `imported` brings the masks into the run store,
 `audit_tables` has the numbers, `paper` the reported ones, `audit_page` the words of the page.
 """
 
@@ -18,17 +17,9 @@ from lotterylib.data.files import at_home
 from lotterylib.errors import LotteryError
 from lotterylib.overlap import TaskOverlap
 from lotterylib.report import paper
-from lotterylib.report.audit_tables import (
-    ByTask,
-    Found,
-    agreement_of,
-    overlaps,
-    sharing_table,
-    sizes_table,
-)
-from lotterylib.report.imported import BERT_BASE, FAMILIES, load_imported
+from lotterylib.report.audit_tables import agreement_of, overlaps, sharing_table, sizes_table
+from lotterylib.report.imported import BERT_BASE, FAMILIES, ByTask, Found, load_imported
 from lotterylib.runs.settings import refuse_misspelt
-from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.super_survivors import super_survivors
 from lotterylib.tasks import TASKS
 
@@ -45,9 +36,10 @@ _SHARES = {
     "random": ("structured", "random"),
     "super": ("super", "good"),
 }
-"""The reported sizes of each family."""
+"""The reported sizes of each family, by method and kind."""
+
 _LIKE = {"bad": "structured", "super-random": "super", "super-bad": "super"}
-"""Families that must have as many heads and MLPs as another."""
+"""Families of which no shares are reported; they must have as many heads and MLPs as another."""
 
 
 def open_audit(namespace: dict[str, Any]) -> Found:
@@ -58,8 +50,8 @@ def open_audit(namespace: dict[str, Any]) -> Found:
             `pages`, that of the published pages, and `variants`, with those of other presets.
 
     Raises:
-        LotteryError: a misspelt parameter, subnetworks of another encoder, or nothing in this
-            store that a search found.
+        LotteryError: a misspelt parameter, a single seed, or nothing in this store that a search
+            found.
     """
     refuse_misspelt(namespace, ["run_store", "pages", "variants"])
     found = load_imported(at_home(str(namespace["run_store"])))
@@ -68,9 +60,7 @@ def open_audit(namespace: dict[str, Any]) -> Found:
             f"The run store {namespace['run_store']} holds no imported masks that a search found: "
             "run 'lottery import-masks DIR' with a copy of sai-prasanna/bert-experiments."
         )
-    every = [seeds for tasks in found.values() for seeds in tasks.values()]
-    check_auditable(kept for seeds in every for kept in seeds.values())
-    if any(len(seeds) < 2 for seeds in every):
+    if any(len(seeds) < 2 for tasks in found.values() for seeds in tasks.values()):
         raise LotteryError("The audit needs the masks of at least two seeds of every task.")
     return found
 
@@ -80,27 +70,12 @@ def searches(found: Iterable[str]) -> list[str]:
     return [name for name, family in FAMILIES.items() if family.found and name in set(found)]
 
 
-def check_auditable(subnetworks: Iterable[StructuredSubnetwork]) -> None:
-    """Refuse subnetworks of another encoder than BERT-base, of which the audit is.
-
-    Raises:
-        LotteryError: naming the shape that was found.
-    """
-    for kept in subnetworks:
-        if kept.heads.shape != (BERT_BASE.layers, BERT_BASE.heads):
-            raise LotteryError(
-                f"The masks are of {kept.heads.shape[0]} layers of {kept.heads.shape[1]} heads; "
-                f"the audit is of BERT-base, {BERT_BASE.layers} layers of {BERT_BASE.heads}."
-            )
-
-
 def sizes_beside(found: ByTask, family: str = "structured") -> pd.DataFrame:
     """Heads and MLPs of every seed, the shares of size, and whether they are the reported ones.
 
     Args:
         found: subnetworks by task and seed.
-        family: which they are. Of "bad", "super-random" and "super-bad" no shares are reported, but
-            they must have as many heads and MLPs as what they stand beside.
+        family: which they are.
 
     Returns:
         One row per task: heads and MLPs by seed; mean over seeds of the `encoder` share and of the
@@ -115,18 +90,17 @@ def sizes_beside(found: ByTask, family: str = "structured") -> pd.DataFrame:
         theirs = known[known["task"] == task].set_index("seed")
         both = ours.set_index("seed").join(theirs, rsuffix="_known")
         counts = all((both[n] == both[f"{n}_known"].fillna(-1)).all() for n in ("heads", "mlps"))
-        told = family not in _LIKE and len(theirs)
-        reported = float(theirs["printed_mean"].iloc[0]) if told else float("nan")
-        printed = ours["printed_authors"].mean()
+        reported = np.nan if family in _LIKE else theirs["printed_mean"].iloc[0]
+        mean = ours.mean(numeric_only=True)
         rows[TASKS[str(task)].title] = {
             "heads": ", ".join(ours["heads"].astype(str)),
             "MLPs": ", ".join(ours["mlps"].astype(str)),
-            "encoder": ours["encoder"].mean(),
-            "encoder (authors)": ours["encoder_authors"].mean(),
-            "printed": ours["printed"].mean(),
-            "printed (authors)": printed,
+            "encoder": mean["encoder"],
+            "encoder (authors)": mean["encoder_authors"],
+            "printed": mean["printed"],
+            "printed (authors)": mean["printed_authors"],
             "reported": reported,
-            "agrees": counts and _close(printed, reported, 4),
+            "agrees": counts and _close(mean["printed_authors"], reported, 4),
         }
     return pd.DataFrame(rows).T
 
@@ -138,16 +112,14 @@ def stability_beside(found: ByTask, part: Part) -> pd.DataFrame:
         One row per task: the columns of `agreement_of`, the reported kappa, Q and its p with the
         suffix " known", and `agrees`.
     """
-    known = paper.stability().query("part == @part").set_index("task")
-    rows = {}
-    for task, row in agreement_of(found, part).to_dict("index").items():
-        theirs = known.loc[str(task)]
-        same = [_close(row[n], float(theirs[n]), d) for n, d in DIGITS.items() if n in theirs]  # type: ignore[arg-type]
-        p = float(theirs["cochran_p"])  # type: ignore[arg-type]
-        same.append(np.isnan(p) or bool(np.isclose(row["cochran_p"], p, rtol=5e-4, atol=0)))
-        row |= {f"{n} known": theirs[n] for n in ("kappa", "cochran_q", "cochran_p")}
-        rows[TASKS[str(task)].title] = row | {"agrees": all(same)}
-    return pd.DataFrame(rows).T
+    table = agreement_of(found, part)
+    known = paper.stability().query("part == @part").set_index("task").loc[table.index]
+    p = known["cochran_p"]
+    agrees = p.isna() | np.isclose(table["cochran_p"], p, rtol=5e-4, atol=0)
+    for name, digits in DIGITS.items():
+        agrees &= _close(table[name], known[name], digits)
+    table = table.join(known[["kappa", "cochran_q", "cochran_p"]], rsuffix=" known")
+    return table.assign(agrees=agrees).rename(lambda task: TASKS[task].title)
 
 
 def super_beside(found: ByTask, family: str = "structured") -> pd.DataFrame:
@@ -157,18 +129,18 @@ def super_beside(found: ByTask, family: str = "structured") -> pd.DataFrame:
         One row per task: `heads`, `MLPs`, the `printed` share, and, of what was found together (of
         the others nothing is reported), `heads reported`, `MLPs reported` and `agrees`.
     """
-    known = paper.sizes().query("method == 'super' and subnetwork == 'good'")
-    theirs = known.groupby("task")[["heads", "mlps"]].first().astype(int)
     rows = {}
     for task, seeds in found.items():
         kept = super_survivors(list(seeds.values()))
-        ours = int(kept.heads.sum()), int(kept.mlps.sum())
-        row = {"heads": ours[0], "MLPs": ours[1], "printed": kept.printed_share(BERT_BASE)}
-        if family == "structured":
-            heads, mlps = map(int, theirs.loc[task])
-            row |= {"heads reported": heads, "MLPs reported": mlps, "agrees": ours == (heads, mlps)}
-        rows[TASKS[task].title] = row
-    return pd.DataFrame(rows).T
+        heads, mlps = int(kept.heads.sum()), int(kept.mlps.sum())
+        rows[task] = {"heads": heads, "MLPs": mlps, "printed": kept.printed_share(BERT_BASE)}
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    if family == "structured":
+        known = paper.sizes().query("method == 'super' and subnetwork == 'good'")
+        theirs = known.groupby("task")[["heads", "mlps"]].first().loc[table.index].astype(int)
+        table[["heads reported", "MLPs reported"]] = theirs
+        table["agrees"] = (table[["heads", "MLPs"]].to_numpy() == theirs).all(axis=1)
+    return table.rename(lambda task: TASKS[task].title)
 
 
 def overlap_agrees(overlap: TaskOverlap, of: str = "good") -> bool:
@@ -177,17 +149,16 @@ def overlap_agrees(overlap: TaskOverlap, of: str = "good") -> bool:
     Raises:
         LotteryError: nothing is reported on this part (the super-survivors' MLPs).
     """
-    name = f"super {overlap.part}" if of == "super" else overlap.part
-    known = paper.task_overlap(name)
-    checked = [(overlap.mean, "mean", 1), (overlap.chance, "chance", 2)]
+    known = paper.task_overlap(f"super {overlap.part}" if of == "super" else overlap.part)
+    tasks = list(overlap.tasks)
+    digits = {"mean": 1, "chance": 2}
     if of != "super":  # one subnetwork per task has no deviation
-        checked.append((overlap.sd, "sd", 2))
-    for ours, column, digits in checked:
-        table = known.pivot(index="task", columns="other", values=column)
-        theirs = table.loc[list(overlap.tasks), list(overlap.tasks)].to_numpy()
-        if not (np.abs(ours - theirs) <= _half_a_digit(digits)).all():
-            return False
-    return True
+        digits["sd"] = 2
+    theirs = known.pivot(index="task", columns="other").loc[tasks]
+    return all(
+        _close(getattr(overlap, name), theirs[name][tasks], count).all(axis=None)
+        for name, count in digits.items()
+    )
 
 
 def super_masks_agree(found: Found) -> bool:
@@ -216,25 +187,21 @@ def checks(found: Found) -> dict[str, bool]:
         return told
     good = found["structured"]
     for part, name in PART_NAMES.items():
-        agrees = stability_beside(good, part)["agrees"]
-        told[f"kappa, Cochran's Q and Jaccard of {name}"] = bool(agrees.all())
-        agree = overlap_agrees(overlaps(good, part))
-        told[f"overlap of {name}, with deviation and level of chance"] = agree
+        agrees = bool(stability_beside(good, part)["agrees"].all())
+        told[f"kappa, Cochran's Q and Jaccard of {name}"] = agrees
+        agrees = overlap_agrees(overlaps(good, part))
+        told[f"overlap of {name}, with deviation and level of chance"] = agrees
     told["how many heads and MLPs all seeds keep"] = bool(super_beside(good)["agrees"].all())
-    agree = overlap_agrees(overlaps(good, "heads", "super"), "super")
-    told["overlap of super-survivors' heads"] = agree
+    agrees = overlap_agrees(overlaps(good, "heads", "super"), "super")
+    told["overlap of super-survivors' heads"] = agrees
     if "super" in found:
         told["released super-survivors: what all seeds keep"] = super_masks_agree(found)
     if "bad" in found:
-        agree = bad_holds_no_more_good_than_it_must(found)
-        told["released bad masks: of the good no more than their size forces"] = agree
+        agrees = bad_holds_no_more_good_than_it_must(found)
+        told["released bad masks: of the good no more than their size forces"] = agrees
     return told
 
 
-def _close(ours: float, theirs: float, digits: int) -> bool:
+def _close(ours: Any, theirs: Any, digits: int) -> Any:
     # where nothing is reported, nothing can disagree
-    return bool(np.isnan(theirs) or abs(ours - theirs) <= _half_a_digit(digits))
-
-
-def _half_a_digit(digits: int) -> float:
-    return 0.5 * 10**-digits * 1.0001
+    return np.isnan(theirs) | (abs(ours - theirs) <= 0.5 * 10**-digits * 1.0001)

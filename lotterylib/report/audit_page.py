@@ -9,8 +9,8 @@ import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
 from lotterylib.agreement import SIGNIFICANCE
-from lotterylib.report.audit_tables import Found, sharing_table
-from lotterylib.report.imported import FAMILIES
+from lotterylib.report.audit_tables import sharing_table
+from lotterylib.report.imported import FAMILIES, Found
 from lotterylib.report.tables import NOTHING, counted, markdown_table
 from lotterylib.tasks import TASKS
 
@@ -73,22 +73,18 @@ def describe_audit(checks: Mapping[str, bool]) -> str:
     return f"{good} of {len(checks)} comparisons give the known values.\n\n" + "\n".join(lines)
 
 
-def _p(value: float) -> str:
-    return "below 0.0001" if value < 1e-4 else f"{value:.4f}"
-
-
 def _yes(value: bool) -> str:
     return "yes" if value else "no"
+
+
+def _p(value: float) -> str:
+    return "below 0.0001" if value < 1e-4 else f"{value:.4f}"
 
 
 Columns = Mapping[str, tuple[str, str | Callable[[Any], str]]]
 """The columns of a table of the page: by name, the heading and how values are written."""
 
-SIZES: Columns = {
-    "agrees": ("as reported", _yes),
-    "heads": ("heads", "{}"),
-    "MLPs": ("MLPs", "{}"),
-}
+SIZES: Columns = {"agrees": ("as reported", _yes), "heads": ("heads", str), "MLPs": ("MLPs", str)}
 SHARES: Columns = {
     "encoder": ("encoder", "{:.2%}"),
     "encoder (authors)": ("encoder, authors' count", "{:.2%}"),

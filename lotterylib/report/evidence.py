@@ -1,12 +1,11 @@
 """Evidence: the rules that turn paired predictions into intervals and verdicts.
 
-A claim about a task is a weighted sum of scores, such as good less random. Two things could have
-come out otherwise: the seeds and the dev examples. The variance that each brings is measured: that
-of the examples by a bootstrap, which draws the same ones for all models of the sum, and that of the
-seeds from their scores. Noise of single seeds on single examples is in both, so it is taken out
-once (plain resampling in two ways counts it three times: Owen, 2007, "The pigeonhole bootstrap").
-Few seeds determine their variance badly, so intervals and p-values are Student's, with
-Satterthwaite's degrees of freedom.
+A claim about a task is a weighted sum of scores, such as good less random. Seeds and dev examples
+could have been others. The variance of the examples is measured by a bootstrap, which draws the
+same ones for all models of the sum, that of the seeds from their scores. Noise of single seeds on
+single examples is in both, so it is taken out once (plain resampling in two ways counts it three
+times: Owen, 2007, "The pigeonhole bootstrap"). Few seeds determine their variance badly, so
+intervals and p-values are Student's, with Satterthwaite's degrees of freedom.
 """
 
 from __future__ import annotations
@@ -61,16 +60,12 @@ class Predictions:
     models: Mapping[Model, Mapping[int, np.ndarray]]
 
 
-NAN = float("nan")
-
-
 @dataclass(frozen=True)
 class Estimate:
     """A weighted sum of scores with what is known of its uncertainty; nan is "not defined".
 
     Attributes:
         value: the mean over seeds.
-        seeds: how many.
         over: what the interval covers, in words.
         student: bounds of Student's 95 % interval over seeds alone.
         error, freedom: standard error of the mean and its degrees of freedom.
@@ -79,14 +74,13 @@ class Estimate:
     """
 
     value: float
-    seeds: int
     over: str
-    student: tuple[float, float] = (NAN, NAN)
-    error: float = NAN
-    freedom: float = NAN
-    low: float = NAN
-    high: float = NAN
-    p: float = NAN
+    student: tuple[float, float] = (np.nan, np.nan)
+    error: float = np.nan
+    freedom: float = np.nan
+    low: float = np.nan
+    high: float = np.nan
+    p: float = np.nan
 
 
 def weighted_scores(
@@ -131,11 +125,8 @@ def _divided(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 
 def estimate(found: Predictions, terms: Terms) -> Estimate:
-    """A weighted sum of scores with its interval over seeds and examples.
-
-    Args:
-        found: the predictions.
-        terms: weights and models; baselines, which have no seed, are held against every seed.
+    """A weighted sum of scores with its interval over seeds and examples; baselines, which have no
+    seed, are held against every seed.
     """
     seeds = _common_seeds({model: found.models[model] for _, model in terms})
     weights = _example_weights(len(found.labels))
@@ -146,7 +137,7 @@ def estimate(found: Predictions, terms: Terms) -> Estimate:
         sums += factor * weighted_scores(part, found.labels, weights, found.metric)
     own, resampled = sums[0], sums[1:]
     if len(seeds) < 2:
-        return Estimate(float(own.mean()), len(seeds), "one seed")
+        return Estimate(float(own.mean()), "one seed")
     of_seeds = own.var(ddof=1) / len(seeds)
     of_examples = resampled.mean(1).var(ddof=1)
     alone = resampled.var(0, ddof=1).mean() / len(seeds)  # had each seed examples of its own
@@ -168,9 +159,9 @@ def estimate_by_seeds(scores: Mapping[Model, pd.Series], terms: Terms, metric: s
     """A weighted sum of scores of which no predictions are known: an interval over seeds alone.
 
     Args:
-        scores: per model its scores, by seed.
+        scores: in this metric, per model, by seed.
         terms: as in `estimate`.
-        metric: which the scores are in.
+        metric: "accuracy", "matthews", "f1" or "pearson".
     """
     seeds = _common_seeds({model: scores[model] for _, model in terms})
     sums = np.zeros(len(seeds))
@@ -178,7 +169,7 @@ def estimate_by_seeds(scores: Mapping[Model, pd.Series], terms: Terms, metric: s
         own = scores[model]
         sums += factor * (own.loc[seeds].to_numpy() if _has_seeds(model) else own.iloc[0])
     if len(seeds) < 2:
-        return Estimate(float(sums.mean()), len(seeds), "one seed")
+        return Estimate(float(sums.mean()), "one seed")
     error = sums.std(ddof=1) / np.sqrt(len(seeds))
     return _student(sums, error, len(seeds) - 1, "seeds", metric)
 
@@ -189,14 +180,14 @@ def _has_seeds(model: Model) -> bool:
 
 def _common_seeds(runs: Mapping[Model, Mapping[int, object] | pd.Series]) -> list[int]:
     """The seeds that all models have; of baselines alone, the one they stand under."""
-    seeded = [run for model, run in runs.items() if _has_seeds(model)] or [*runs.values()][:1]
-    return [seed for seed in seeded[0].keys() if all(seed in run for run in seeded)]  # noqa: SIM118
+    first, *others = [r for model, r in runs.items() if _has_seeds(model)] or [*runs.values()][:1]
+    return [seed for seed in first.keys() if all(seed in run for run in others)]  # noqa: SIM118
 
 
 def _student(sums: np.ndarray, error: float, freedom: float, over: str, metric: str) -> Estimate:
     """The estimate of a mean with a standard error and its degrees of freedom."""
     value = float(sums.mean())
-    found = Estimate(value, len(sums), over, t_interval(sums))
+    found = Estimate(value, over, t_interval(sums))
     reach = float(stats.t.ppf(1 - LEVEL / 2, freedom) * error)
     span = 1.0 if metric in ("accuracy", "f1") else 2.0  # between lowest and highest value
     if not error > 1e-12 or max(reach - value, reach + value) > span:
@@ -215,7 +206,7 @@ def t_interval(values: Iterable[float]) -> tuple[float, float]:
     """Student's 95 % interval of the mean over seeds; nan for fewer than two, or if all agree."""
     array = np.asarray(list(values), dtype=float)
     if len(array) < 2 or not np.ptp(array) > 1e-12:
-        return NAN, NAN
+        return np.nan, np.nan
     low, high = stats.t.interval(1 - LEVEL, len(array) - 1, array.mean(), stats.sem(array))
     return float(low), float(high)
 
@@ -223,11 +214,8 @@ def t_interval(values: Iterable[float]) -> tuple[float, float]:
 def mean_over_tasks(
     values: Sequence[float], errors: Sequence[float], freedoms: Sequence[float]
 ) -> tuple[float, float, float]:
-    """The mean of estimates of different tasks, whose errors have nothing to do with each other.
-
-    Returns:
-        The mean and its 95 % interval, with Satterthwaite's degrees of freedom; nan where an error
-        is not defined.
+    """The mean of estimates of different tasks, whose errors are independent, and its 95 % interval
+    with Satterthwaite's degrees of freedom; nan where an error is not defined.
     """
     mean, variances = float(np.mean(values)), np.square(errors)
     total = variances.sum()
@@ -244,8 +232,7 @@ class Claim:
         letter: under which the book lists it.
         name: in words.
         rule: when it holds, in words.
-        sums: weighted sums of scores, all of which must exceed zero; for both conditions of a claim
-            that has two.
+        sums: weighted sums of scores, all of which must exceed zero.
         shown: the sum whose value is shown.
     """
 
@@ -295,18 +282,15 @@ def claims_of(method: str) -> list[Claim]:
 
 
 def judge(estimates: Sequence[Estimate]) -> tuple[float, int]:
-    """The p-value of a claim whose sums must all exceed zero, and which way it points.
+    """The p-value of a claim whose sums must all exceed zero, and which way it points: 1 or -1.
 
     To say yes all must be shown to be above zero (the largest p counts); to say no one that is
-    below suffices (the smallest of those counts).
-
-    Returns:
-        p, nan if it is not defined for one of them; and 1 or -1.
+    below suffices (the smallest of those counts). nan if the p of one of them is not defined.
     """
     below = [each.p for each in estimates if each.value <= 0]
-    if any(np.isnan(each.p) for each in estimates):
-        return float("nan"), -1 if below else 1
-    return (min(below), -1) if below else (max(each.p for each in estimates), 1)
+    p = np.min(below) if below else np.max([each.p for each in estimates])
+    undefined = any(np.isnan(each.p) for each in estimates)
+    return np.nan if undefined else float(p), -1 if below else 1
 
 
 def verdict(p: float, direction: int) -> str:
@@ -328,17 +312,10 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
 def save_predictions(found: Predictions, path: Path) -> None:
     """Write predictions as parquet: a row per model and seed, and one of the labels."""
-    integer = found.metric != "pearson"
-
-    def packed(values: np.ndarray) -> np.ndarray:
-        return np.asarray(values, np.int8 if integer else np.float32)
-
-    rows = [("", "labels", found.metric, 0, packed(found.labels))]
-    rows += [
-        (*model, seed, packed(values))
-        for model, runs in found.models.items()
-        for seed, values in runs.items()
-    ]
+    packed = np.float32 if found.metric == "pearson" else np.int8
+    rows = [("", "labels", found.metric, 0, np.asarray(found.labels, packed))]
+    for model, runs in found.models.items():
+        rows += [(*model, seed, np.asarray(values, packed)) for seed, values in runs.items()]
     names = ["method", "subnetwork", "phase", "seed", "predictions"]
     pd.DataFrame(rows, columns=names).to_parquet(path, index=False, compression="zstd")
 
@@ -346,11 +323,7 @@ def save_predictions(found: Predictions, path: Path) -> None:
 def load_predictions(path: Path) -> Predictions:
     """Read what `save_predictions` wrote."""
     models: dict[Model, dict[int, np.ndarray]] = {}
-    labels, metric = np.zeros(0), "accuracy"
-    table = pd.read_parquet(path)
-    for *model, seed, values in table.to_numpy().tolist():
-        if model[1] == "labels":
-            labels, metric = np.asarray(values), str(model[2])
-        else:
-            models.setdefault((model[0], model[1], model[2]), {})[int(seed)] = np.asarray(values)
+    (_, _, metric, _, labels), *rows = pd.read_parquet(path).itertuples(index=False)
+    for method, kind, phase, seed, values in rows:
+        models.setdefault((method, kind, phase), {})[seed] = values
     return Predictions(metric, labels, models)

@@ -7,7 +7,7 @@ good ones are unstable over seeds (d), and that attention patterns do not explai
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +60,7 @@ class Held:
     low: float
     high: float
     rule: str
-    verdicts: dict[str, int]
+    verdicts: Mapping[str, int]
 
 
 def glue_tasks(results: pd.DataFrame) -> list[str]:
@@ -85,21 +85,17 @@ def what_holds(results: pd.DataFrame, pages: Path, encoder: str) -> list[Held]:
     tasks = glue_tasks(results)
     if not tasks:
         return []
-    own = results[results["task"].isin(tasks)]
-    return _on_scores(own, tasks, pages / encoder) + _on_subnetworks(pages, encoder, tasks)
-
-
-def _on_scores(results: pd.DataFrame, tasks: Sequence[str], folder: Path) -> list[Held]:
-    judged = overview.judged(results, folder)
-    held = []
-    for method in METHODS:
-        for claim in claims_of(method):
-            rows = judged[(judged["method"] == method) & (judged["claim"] == claim.name)]
-            names = claim.letter, claim.name, METHOD_NAMES[method], _NUMBERS[claim.letter]
-            theirs = _of_paper(claim.shown, tasks)
-            ours = mean_over_tasks(*rows[["value", "error", "freedom"]].to_numpy().T)
-            held.append(Held(*names, theirs, *ours, claim.rule, dict(Counter(rows["verdict"]))))
-    return sorted(held, key=lambda each: each.letter)
+    judged = overview.judged(results[results["task"].isin(tasks)], pages / encoder)
+    _, good = load_subnetworks(pages, encoder)
+    own = {task: good[task] for task in tasks if task in good}
+    patterns = load_patterns(pages, encoder)
+    patterns = patterns[patterns["task"].isin(own)]
+    maps = {"raw": "raw attention maps", "normed": "norm-weighted maps"}
+    return [
+        *_on_scores(judged, tasks),
+        *_stability(own),
+        *(_patterns(patterns, own, kind, title) for kind, title in maps.items()),
+    ]
 
 
 _NUMBERS = {
@@ -109,20 +105,24 @@ _NUMBERS = {
 }
 
 
+def _on_scores(judged: pd.DataFrame, tasks: Sequence[str]) -> list[Held]:
+    held = []
+    for method in METHODS:
+        for claim in claims_of(method):
+            rows = judged[(judged["method"] == method) & (judged["claim"] == claim.name)]
+            names = claim.letter, claim.name, METHOD_NAMES[method], _NUMBERS[claim.letter]
+            theirs = _of_paper(claim.shown, tasks)
+            ours = mean_over_tasks(*rows[["value", "error", "freedom"]].to_numpy().T)
+            held.append(Held(*names, theirs, *ours, claim.rule, Counter(rows["verdict"])))
+    return sorted(held, key=lambda each: each.letter)
+
+
 def _of_paper(terms: Terms, tasks: Sequence[str]) -> float:
     """A weighted sum of the paper's mean scores, over the same tasks as ours."""
-    settings = ["method", "subnetwork", "phase"]
-    means = paper.scores().pivot(index="task", columns=settings, values="mean").loc[[*tasks]]
-    return float(sum((factor * means[model] for factor, model in terms), start=0.0).mean())  # type: ignore[union-attr]
-
-
-def _on_subnetworks(pages: Path, encoder: str, tasks: Sequence[str]) -> list[Held]:
-    _, good = load_subnetworks(pages, encoder)
-    own = {task: good[task] for task in tasks if task in good}
-    patterns = load_patterns(pages, encoder)
-    patterns = patterns[patterns["task"].isin(own)]
-    maps = {"raw": "raw attention maps", "normed": "norm-weighted maps"}
-    return _stability(own) + [_patterns(patterns, own, kind, title) for kind, title in maps.items()]
+    means = paper.scores().groupby(["task", "method", "subnetwork", "phase"])["mean"].first()
+    return float(
+        np.mean([sum(factor * means[task, *model] for factor, model in terms) for task in tasks])
+    )
 
 
 def _stability(good: overview.Good) -> list[Held]:
@@ -133,9 +133,7 @@ def _stability(good: overview.Good) -> list[Held]:
     known = heads[heads["kappa"].notna()]
     kappa, low, high = known[["kappa", "low", "high"]].to_numpy().T
     mean = kappa.mean()  # intervals of the tasks' own are not Student's
-    verdicts = Counter(
-        _below(a, b, UNSTABLE) for a, b in zip(heads["low"], heads["high"], strict=True)
-    )
+    bounds = zip(heads["low"], heads["high"], strict=True)
     return [
         Held(
             letter="d",
@@ -147,7 +145,7 @@ def _stability(good: overview.Good) -> list[Held]:
             low=mean - np.linalg.norm(kappa - low) / len(kappa),
             high=mean + np.linalg.norm(high - kappa) / len(kappa),
             rule=f"the interval of kappa is below {UNSTABLE}",
-            verdicts=dict(verdicts),
+            verdicts=Counter(_below(*each, UNSTABLE) for each in bounds),
         )
     ]
 
@@ -180,16 +178,15 @@ def _below(low: float, high: float, line: float) -> str:
 def spell_verdicts(held: Held) -> str:
     """The verdicts in words, such as "yes on 3 of 4 tasks, undecided on 1"."""
     total = sum(held.verdicts.values())
-    if held.letter == "e":
-        return next(iter(held.verdicts))
-    if len(held.verdicts) == 1:
-        where = {1: "1 task", 2: "both tasks"}.get(total, f"all {total} tasks")
-        return f"{next(iter(held.verdicts))} on {where}"
-    words = [word for word in ("yes", "no", "undecided", "not defined") if word in held.verdicts]
-    return ", ".join(
-        f"{word} on {held.verdicts[word]}" + (f" of {total} tasks" if word == words[0] else "")
-        for word in words
+    first, *others = (
+        word for word in ("yes", "no", "undecided", "not defined") if word in held.verdicts
     )
+    if held.letter == "e":
+        return first
+    if not others:
+        return f"{first} on " + {1: "1 task", 2: "both tasks"}.get(total, f"all {total} tasks")
+    told = [f"{first} on {held.verdicts[first]} of {total} tasks"]
+    return ", ".join(told + [f"{word} on {held.verdicts[word]}" for word in others])
 
 
 def table_of(held: Sequence[Held]) -> str:

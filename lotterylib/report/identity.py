@@ -1,9 +1,9 @@
 """Whose pages these are: the request behind a folder of pages, kept in it and compared.
 
-`<pages>/<encoder>/<task>/request.json` holds all that decides what stands in its folder. It is
-written before the first page, and read before anything there is replaced or counted. The rows of
-`results.csv` name their request, so that one which was copied there is noticed. The other tables
-and the pages are the request's own because `claim` deletes all that another left before it writes.
+`<pages>/<encoder>/<task>/request.json` is written before the first page, and read before anything
+there is replaced or counted. The rows of `results.csv` name their request, so that one which was
+copied there is noticed. The other tables and the pages are the request's own because `claim`
+deletes all that another left before it writes.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from lotterylib.runs.settings import Settings, group_of
 
 if TYPE_CHECKING:
     from lotterylib.data.pretrained import Encoder
+    from lotterylib.report.imported import Found
     from lotterylib.runs.experiment import Experiment
     from lotterylib.runs.jobs import Plan
-    from lotterylib.subnetworks import StructuredSubnetwork
 
 REQUEST = "request.json"
 TABLES = (
@@ -77,15 +77,12 @@ def encoder_identity(encoder: Encoder) -> Identity:
     config = ""
     if encoder.directory is not None:
         found = read_json(encoder.directory / "config.json")
-        kept = {name: found[name] for name in found if name[0] != "_" and "version" not in name}
-        config = digest(kept)
+        config = digest({n: found[n] for n in found if n[0] != "_" and "version" not in n})
     weights, tokenizer = encoder.sha256[:16], encoder.tokenizer_sha256[:16]
     return {"weights": weights, "tokenizer": tokenizer, "config": config}
 
 
-def masks_identity(
-    audited: Mapping[str, Mapping[str, Mapping[int, StructuredSubnetwork]]],
-) -> Identity:
+def masks_identity(audited: Found) -> Identity:
     """All that decides the audit of imported subnetworks (`imported.load_imported`)."""
     rows = [
         (family, task, seed, kept.heads.tolist(), kept.mlps.tolist())
@@ -118,11 +115,7 @@ def requests_of(plan: Plan, pages: Path) -> dict[Path, Request]:
 
 
 def refuse_others(mine: Mapping[Path, Request], *, replace: bool = False) -> None:
-    """Refuse to take folders where another request's pages lie.
-
-    Args:
-        mine: the folders `<pages>/<encoder>/<task>`, each with what its `request.json` is to hold.
-        replace: whether what lies in these folders may go.
+    """Refuse to take folders where another request's pages lie, unless these may be replaced.
 
     Raises:
         LotteryError: naming what differs, there or in what all of an encoder's folders share.
@@ -180,12 +173,8 @@ def read_request(folder: Path) -> Request:
 
 
 def requests(pages: Path, encoder: str, also: Identity | None = None) -> dict[str, Identity]:
-    """The request behind each task that an encoder's folder holds, by the names of the tasks.
-
-    Args:
-        pages: the folder of the published pages.
-        encoder: the encoder's folder in it.
-        also: what all of them must have, such as `encoder_identity`.
+    """The request behind each task in an encoder's folder of pages, by the names of the tasks; all
+    of them must have what is in `also`, such as `encoder_identity`.
 
     Raises:
         LotteryError: one is not on record, or they are of two encoders or done in two ways, so that
@@ -239,8 +228,8 @@ def _show(value: object) -> str:
 
 def _neighbours(folder: Path) -> list[Path]:
     """The folders of the tasks that an encoder's folder holds."""
-    found = (path.parent for name in (REQUEST, TABLES[0]) for path in folder.glob(f"*/{name}"))
-    return sorted(set(found))
+    names = REQUEST, "results.csv"
+    return sorted({path.parent for name in names for path in folder.glob(f"*/{name}")})
 
 
 def _published(folder: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +11,13 @@ import pandas as pd
 
 from lotterylib.agreement import PARTS, SIGNIFICANCE, Part, agreement, stack
 from lotterylib.heterogeneity import correlation, heterogeneous_share, pattern_shares
-from lotterylib.overlap import TaskOverlap, task_overlap
+from lotterylib.overlap import TaskOverlap
 from lotterylib.patterns import PATTERNS
 from lotterylib.report import paper
+from lotterylib.report.audit_tables import overlaps
 from lotterylib.report.findings import claims, claims_over_tasks, spell_interval
 from lotterylib.report.published import Found, predictions_of
 from lotterylib.report.tables import counted
-from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.super_survivors import super_survivors
 from lotterylib.tasks import in_order, title_of
 
@@ -80,12 +80,8 @@ def stability_over_tasks(good: Good) -> pd.DataFrame:
 
 
 def overlap_of(good: Good, part: Part, of: str = "good") -> TaskOverlap | None:
-    """What the tasks' good subnetworks share, for the seeds that all tasks have.
-
-    Args:
-        good: subnetworks by task.
-        part: "heads" or "mlps".
-        of: "good" for the subnetworks seed by seed, "super" for what all of these seeds keep.
+    """What the tasks' good subnetworks share, for the seeds that all tasks have
+    (`audit_tables.overlaps`).
 
     Returns:
         None where the tasks have no seed in common, or, for super-survivors, fewer than two.
@@ -94,19 +90,15 @@ def overlap_of(good: Good, part: Part, of: str = "good") -> TaskOverlap | None:
     seeds = [seed for seed in first if all(seed in other for other in others)]
     if len(seeds) < (2 if of == "super" else 1):
         return None
-    kept: dict[str, list[StructuredSubnetwork]] = {
-        task: [found["structured"][seed] for seed in seeds] for task, found in good.items()
-    }
-    if of == "super":
-        kept = {task: [super_survivors(each)] for task, each in kept.items()}
-    return task_overlap(kept, part)
+    kept = {task: {s: found["structured"][s] for s in seeds} for task, found in good.items()}
+    return overlaps(kept, part, of)
 
 
 def overlap_beside_paper(overlaps: Mapping[str, TaskOverlap | None]) -> pd.DataFrame:
     """What two tasks share here and in the paper, for the pairs of tasks that both have.
 
     Args:
-        overlaps: what `overlap_of` gave, by the name of `paper.OVERLAP_PARTS`.
+        overlaps: what `overlap_of` gave, by the part as `paper.task_overlap` names it.
 
     Returns:
         A row per part and pair: items shared (mean over seeds), the number expected by chance and
@@ -117,16 +109,16 @@ def overlap_beside_paper(overlaps: Mapping[str, TaskOverlap | None]) -> pd.DataF
         if overlap is None:
             continue
         known = paper.task_overlap(part).set_index(["task", "other"])
-        for first, second in itertools.combinations(range(len(overlap.tasks)), 2):
-            pair = (overlap.tasks[first], overlap.tasks[second])
+        for i, j in itertools.combinations(range(len(overlap.tasks)), 2):
+            pair = overlap.tasks[i], overlap.tasks[j]
             if pair in known.index:
-                ours = overlap.mean[first, second], overlap.chance[first, second]
+                ours = overlap.mean[i, j], overlap.chance[i, j]
                 theirs = known.loc[pair, ["mean", "chance"]].to_numpy(dtype=float)
                 row = [x for a, b in (ours, theirs) for x in (a, b, a / b)]
                 rows[part, " and ".join(map(title_of, pair))] = row
     columns = pd.MultiIndex.from_product([["here", "paper"], ["shared", "by chance", "ratio"]])
-    index = pd.MultiIndex.from_tuples(rows, names=["part", "tasks"]) if rows else None
-    return pd.DataFrame(list(rows.values()), index=index, columns=columns).round(2)
+    index = pd.MultiIndex.from_tuples(rows, names=["part", "tasks"])
+    return pd.DataFrame([*rows.values()], index, columns).round(2)
 
 
 def patterns_over_tasks(patterns: pd.DataFrame, good: Good, condition: str) -> pd.DataFrame:
@@ -147,18 +139,16 @@ def patterns_over_tasks(patterns: pd.DataFrame, good: Good, condition: str) -> p
         group: dict(zip(part["pattern"], part["share"], strict=True))
         for group, part in known.groupby(["task", "heads"])
     }
-    rows: dict[str, dict[str, float]] = {}
-    for task, part in patterns[patterns["condition"] == condition].groupby("task", sort=False):
-        counts = _counts(part)
-        title = title_of(str(task)).replace(" (generated)", "")
-        seeds = list(good[str(task)]["structured"].values())
-        if len(seeds) > 1 and (survivors := super_survivors(seeds).heads).any():
-            rows[f"{title}, super-survivors"] = pattern_shares(counts, survivors)
-            if (task, "super") in theirs:
-                rows[f"{title}, super-survivors (paper)"] = theirs[task, "super"]
-        rows[f"{title}, all heads"] = pattern_shares(counts)
-        if (task, "all") in theirs:
-            rows[f"{title}, all heads (paper)"] = theirs[task, "all"]
+    rows: dict[str, Mapping[str, float]] = {}
+    for task, counts in _counts(patterns, condition):
+        seeds = list(good[task]["structured"].values())
+        survivors = super_survivors(seeds).heads if len(seeds) > 1 else np.zeros(0, dtype=bool)
+        groups = (("super", "super-survivors", survivors), ("all", "all heads", None))
+        for group, name, heads in groups if survivors.any() else groups[1:]:
+            row = f"{title_of(task).replace(' (generated)', '')}, {name}"
+            rows[row] = pattern_shares(counts, heads)
+            if (task, group) in theirs:
+                rows[f"{row} (paper)"] = theirs[task, group]
     return pd.DataFrame(rows).T[list(PATTERNS)]
 
 
@@ -171,9 +161,8 @@ def survival_and_heterogeneity(
         float[tasks, heads] each: the share of seeds that keep the head, and the share of its maps.
     """
     survival, share = [], []
-    for task, part in patterns[patterns["condition"] == condition].groupby("task", sort=False):
-        counts = _counts(part)
-        kept = np.mean([found.heads for found in good[str(task)]["structured"].values()], axis=0)
+    for task, counts in _counts(patterns, condition):
+        kept = np.mean([found.heads for found in good[task]["structured"].values()], axis=0)
         survival.append(kept.ravel())
         share.append(heterogeneous_share(counts).ravel())
     return np.array(survival), np.array(share)
@@ -210,8 +199,8 @@ def describe(
     return "\n".join(lines)
 
 
-def _counts(part: pd.DataFrame) -> np.ndarray:
-    """Counts over seeds, int[layers, heads, patterns]."""
-    summed = part.groupby(["layer", "head"])[list(PATTERNS)].sum()
-    layers, heads = (index.max() + 1 for index in (part["layer"], part["head"]))
-    return summed.to_numpy().reshape(layers, heads, len(PATTERNS))
+def _counts(patterns: pd.DataFrame, condition: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Counts over seeds of each task, int[layers, heads, patterns]."""
+    for task, part in patterns[patterns["condition"] == condition].groupby("task", sort=False):
+        summed = part.groupby(["layer", "head"])[list(PATTERNS)].sum()
+        yield str(task), summed.to_numpy().reshape(part["layer"].max() + 1, -1, len(PATTERNS))

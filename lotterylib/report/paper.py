@@ -1,22 +1,18 @@
 """What the paper reports, as tables: scores, sizes, stability, overlaps, attention patterns.
 
-The authors released their code, their structured masks and the results of every evaluation. That
-generosity is what makes these tables possible, and with them a comparison that is fairer than
-reading heights off a figure. Most numbers were recomputed from what they released, some copied from
-their stored notebooks or from the paper; each row says which in its column `source`. Where the
-printed text and the released results differ, `misprints` says so.
+Most numbers were recomputed from what the authors released, some copied from their stored notebooks
+or from the paper; each row says which in its column `source`. Where the printed text and the
+released results differ, `misprints` says so.
 
-Tasks, methods, subnetworks and phases have this project's names. Beside "structured" and
-"magnitude" there are the methods "heads" and "mlps" (only these were searched), "union" (both of
-these masks at once), "super" (what survives under all five seeds) and "none"; beside good, random
-and bad subnetworks there are "inverted" ones (what the good one prunes).
+Names are this project's. Beside "structured" and "magnitude" there are the methods "heads" and
+"mlps" (only these were searched), "union" (both of these masks at once), "super" (what survives
+under all five seeds) and "none"; "inverted" subnetworks are what the good one prunes.
 """
 
 from __future__ import annotations
 
 import itertools
 from functools import lru_cache
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +22,6 @@ from lotterylib.errors import unknown
 from lotterylib.report.imported import BERT_BASE
 from lotterylib.report.tables import NOTHING, markdown_table
 from lotterylib.tasks import TASKS, title_of
-
-OVERLAP_PARTS = ("heads", "mlps", "super heads")
-"""What `task_overlap` counts: surviving heads or MLPs, or heads that survive under all seeds."""
 
 PATTERN_CORRELATION = {"raw": 0.015, "normed": 0.025}
 """Pearson correlation, over maps, of a head's being a super-survivor with a map's being
@@ -40,11 +33,10 @@ def scores() -> pd.DataFrame:
     settings are in the released results only).
 
     Returns:
-        A row per task, method, subnetwork and phase (nine tasks, 32 settings), with `metric` (the
-        one that the paper reports), `mean`, `sd` (ddof 1), and `constant`: whether mean and `sd`
-        are, to four digits, those of five predictors that give a single class each. Scores of
-        single seeds were not released, so where only some of them are constant it is False.
-        The "majority" of STS-B is a random guess, see `baselines.random_guess_score`.
+        A row per task, method, subnetwork and phase, with the `metric` that the paper reports,
+        `mean`, `sd` (ddof 1), and `constant`: whether mean and `sd` are, to four digits, those of
+        five predictors that give a single class each. The "majority" of STS-B is a random guess,
+        see `baselines.random_guess_score`.
     """
     return _read("scores")
 
@@ -55,12 +47,11 @@ def sizes() -> pd.DataFrame:
     Returns:
         A row per task, method, subnetwork and seed: `heads` (of 144) and `mlps` (of 12), or, for
         the method "magnitude", `steps` of 5% each and the share `surviving` of the weights that
-        are ranked. The other columns are of the task and the same for its five seeds: mean and
-        standard deviation (ddof 1) of the share of the encoder's dense parameters (`encoder_mean`,
-        `encoder_sd`) and of the share that the paper prints (`printed_mean`, `printed_sd`; see
-        `Subnetwork.printed_share`; of "magnitude" to two digits, as in the titles). Shares are
-        from 0 to 1. The "random" sizes are those of the masks that were stored; whether the
-        reported scores are of these very masks is not recorded.
+        are ranked. The other columns are the same for all five seeds of a task: mean and standard
+        deviation (ddof 1) of the share of the encoder's dense parameters (`encoder_`) and of the
+        share that the paper prints (`printed_`; see `Subnetwork.printed_share`; of "magnitude" to
+        two digits, as in the titles). Shares are from 0 to 1. The "random" sizes are of the stored
+        masks; whether the reported scores are of these is not recorded.
     """
     return _read("sizes").astype(dict.fromkeys(("heads", "mlps", "steps"), "Int64"))
 
@@ -69,11 +60,9 @@ def stability() -> pd.DataFrame:
     """How alike the good structured subnetworks of five seeds are (section 5.1).
 
     Returns:
-        A row per task and part ("heads" or "mlps"): Fleiss' `kappa`; `cochran_q` with its
-        `cochran_p`, which test whether equally many survive under each seed, not whether the same
-        do; the mean `jaccard` index of two seeds; for heads, how many of the ten pairs of seeds
-        Cochran's Q takes for similar at 0.05 (`similar_pairs`) and the mean number that two seeds
-        share (`overlap`) beside what masks of these sizes share by chance (`overlap_chance`);
+        A row per task and part ("heads" or "mlps"): `kappa`, `cochran_q` with `cochran_p`,
+        `jaccard`, and for heads `similar_pairs` and `overlap`, all as in `agreement.Agreement`;
+        for heads also the overlap of masks of these sizes by chance (`overlap_chance`);
         `permutation_p` of the overlap, for heads an upper bound. Empty where nothing survives
         or nothing was computed.
     """
@@ -84,7 +73,7 @@ def task_overlap(part: str = "heads") -> pd.DataFrame:
     """How many elements two tasks' good subnetworks share (section 5.3, figure 5, appendix G).
 
     Args:
-        part: one of `OVERLAP_PARTS`.
+        part: "heads", "mlps", or "super heads", those that survive under all seeds.
 
     Returns:
         A row per ordered pair (`task`, `other`), a task with itself included: `mean` and `sd`
@@ -94,9 +83,9 @@ def task_overlap(part: str = "heads") -> pd.DataFrame:
     Raises:
         LotteryError: another part.
     """
-    if part not in OVERLAP_PARTS:
-        raise unknown("part", part, OVERLAP_PARTS)
     table = _read("task_overlap")
+    if part not in (parts := table["part"].unique().tolist()):
+        raise unknown("part", part, parts)
     return table[table["part"] == part].drop(columns="part").reset_index(drop=True)
 
 
@@ -118,9 +107,7 @@ def classifier_f1() -> dict[str, float]:
 
 
 def describe_duplicated_bar() -> str:
-    """What the bar that figure 2a prints twice hides, in numbers; also the figure's long
-    description.
-    """
+    """What the bar that figure 2a prints twice hides, in numbers."""
     table = scores().query("method == 'structured' and phase == 'retrained'")
     means = table.pivot(index="task", columns="subnetwork", values="mean")
     gap, average = means["good"] - means["random"], means.mean()
@@ -140,8 +127,8 @@ def table2() -> pd.DataFrame:
     """Table 2 as printed, misprints included (section 4.3).
 
     Returns:
-        A row per `model` and `task`, with the printed `value`; the last column of the table is the
-        task "average". The first four models are those of Wang et al. (2018).
+        A row per `model` and `task` (the last is "average"), with the printed `value`. The first
+        four models are those of Wang et al. (2018).
     """
     return _read("table2")
 
@@ -153,8 +140,7 @@ def misprints() -> pd.DataFrame:
         A row per place: `where`, what is `printed`, what it `should_be`, and `why`. `kind` is
         "misprint" (the printed value is a slip), "definition" (it is right but counts something
         else than one expects), "procedure" (the released results were made in another way than
-        the text says) or "open" (we could not reproduce it). `differences` has the procedures in
-        full, with this project's switches.
+        the text says, see `differences`) or "open" (we could not reproduce it).
     """
     table = _read("misprints")
     table["why"] = table["why"].str.replace("{fits}", describe_step_fits(), regex=False)
@@ -213,16 +199,12 @@ STEP_CAP = 30
 """Up to how many steps of magnitude pruning `step_fits` tries; the longest search took 29."""
 
 
-@lru_cache
 def step_fits(kept: float) -> pd.DataFrame:
     """Whether steps that keep this share of the remaining weights explain the released sizes.
 
     A task's five seeds end after k steps each, so their survival is five powers of `kept`. The
     released notebook has its mean (to four decimals here), the titles of figure 2b the standard
     deviation of the size, to two.
-
-    Args:
-        kept: the share of the remaining weights that a step leaves, such as 0.95.
 
     Returns:
         One row per task: `mean`, how many multisets of five k from 0 to `STEP_CAP` give the mean,
@@ -242,24 +224,22 @@ def step_fits(kept: float) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
+@lru_cache
 def describe_step_fits() -> str:
     """What the released sizes tell of the step of magnitude pruning, in three sentences."""
     slow, fast = step_fits(0.95), step_fits(0.9)
-    count = len(slow)
 
-    def whole(table: pd.DataFrame, column: str) -> str:
-        titles = [TASKS[str(task)].title for task in table.index[table[column] > 0]]
-        return f"{len(titles)} of {count}" if len(titles) != 1 else f"only {titles[0]}"
+    def whole(fits: pd.Series) -> str:
+        titles = [TASKS[str(task)].title for task in fits.index[fits > 0]]
+        return f"only {titles[0]}" if len(titles) == 1 else f"{len(titles)} of {len(fits)}"
 
     return (
-        f"The released mean survival is a mean of five powers of 0.95 on {whole(slow, 'mean')} "
+        f"The released mean survival is a mean of five powers of 0.95 on {whole(slow['mean'])} "
         f"tasks, to four decimals. Five powers of 0.9 give it too, in {fast['mean'].min()} to "
         f"{fast['mean'].max()} ways a task (k up to {STEP_CAP}). With the standard deviations of "
-        f"figure 2b as well, 0.95 fits {whole(slow, 'both')} and 0.9 {whole(fast, 'both')}."
+        f"figure 2b as well, 0.95 fits {whole(slow['both'])} and 0.9 {whole(fast['both'])}."
     )
 
 
 def _read(name: str) -> pd.DataFrame:
-    path = files("lotterylib.report") / "paper_numbers" / f"{name}.csv"
-    with path.open(encoding="utf-8") as file:
-        return pd.read_csv(file)
+    return pd.read_csv(Path(__file__).with_name("paper_numbers") / f"{name}.csv")

@@ -1,14 +1,13 @@
-"""What a run publishes beside its pages: small tables from which chapters and overviews are made.
+"""What a run publishes in `<pages>/<encoder>/<task>` beside its pages: small tables, from which
+chapters and overviews are made without weights, data or a run store.
 
-    <pages>/<encoder>/<task>/request.json      what made all the others (see `identity`)
-    <pages>/<encoder>/<task>/results.csv       scores (see `results`)
-    <pages>/<encoder>/<task>/predictions.parquet  of every scored model on every dev example
-    <pages>/<encoder>/<task>/subnetworks.json  the good structured subnetworks, per method and seed
-    <pages>/<encoder>/<task>/searches.json     every state that the structured searches tried
-    <pages>/<encoder>/<task>/importance.csv    how far ways of measuring importance agree
-    <pages>/<encoder>/<task>/patterns.csv      maps of each pattern, per condition, seed and head
-
-Whoever has the book's sources can make the overview again, without weights, data or a run store.
+    request.json         what made all the others (see `identity`)
+    results.csv          scores (see `results`)
+    predictions.parquet  of every scored model on every dev example
+    subnetworks.json     the good structured subnetworks, per method and seed
+    searches.json        every state that the structured searches tried
+    importance.csv       how far ways of measuring importance agree
+    patterns.csv         maps of each pattern, per condition, seed and head
 """
 
 from __future__ import annotations
@@ -94,29 +93,18 @@ def publish(experiment: Experiment, pages: Sequence[str], folder: Path) -> None:
             traces[seed] = experiment.trace(seed, method)
     text = json.dumps({"shape": vars(experiment.shape), "good": found}, indent=1)
     write_whole(folder / "subnetworks.json", text + "\n")
-    save_searches(traces, folder)
-
-
-def save_searches(traces: Mapping[int, Trace], folder: Path) -> None:
-    """Write every state that structured searches tried, a line each; importance to three digits.
-
-    Args:
-        traces: by seed, as `Experiment.trace` gives them.
-        folder: of the task's pages.
-    """
-
-    def line(state: Mapping[str, Any]) -> str:
-        row = {"phase": state["phase"], "kept": state["kept"], "score": _short(state["score"], 6)}
-        row |= _written(state["heads"], state["mlps"])
-        heads, mlps = state["head_importance"], state["mlp_importance"]
-        row["head_importance"] = [[_short(each, 3) for each in layer] for layer in heads]
-        row["mlp_importance"] = [_short(each, 3) for each in mlps]
-        return json.dumps(row, separators=(",", ":"))
-
-    seeds = [
-        f'"{seed}": [\n' + ",\n".join(map(line, trace)) + "\n]" for seed, trace in traces.items()
-    ]
+    seeds = [f'"{s}": [\n' + ",\n".join(map(_line, trace)) + "\n]" for s, trace in traces.items()]
     write_whole(folder / SEARCHES, "{" + ",\n".join(seeds) + "}\n")
+
+
+def _line(state: Mapping[str, Any]) -> str:
+    """A state that a structured search tried, in a line; importance to three digits."""
+    row = {"phase": state["phase"], "kept": state["kept"], "score": _short(state["score"], 6)}
+    row |= _written(state["heads"], state["mlps"])
+    heads, mlps = state["head_importance"], state["mlp_importance"]
+    row["head_importance"] = [[_short(each, 3) for each in layer] for layer in heads]
+    row["mlp_importance"] = [_short(each, 3) for each in mlps]
+    return json.dumps(row, separators=(",", ":"))
 
 
 def _short(number: float, digits: int) -> float:
@@ -132,10 +120,7 @@ def _written(heads: Iterable[Iterable[int]], mlps: Iterable[int]) -> dict[str, l
 
 
 def _read(parts: Mapping[str, list[str]]) -> StructuredSubnetwork:
-    heads, mlps = (
-        np.array([[digit == "1" for digit in row] for row in parts[name]])
-        for name in ("heads", "mlps")
-    )
+    heads, mlps = (np.array(list(map(list, parts[name]))) == "1" for name in ("heads", "mlps"))
     return StructuredSubnetwork(heads, mlps[0])
 
 
@@ -147,22 +132,14 @@ def load_searches(folder: Path) -> dict[int, list[StructuredStep]]:
     """
     from lotterylib.structured import StructuredStep
 
+    def step(state: dict[str, Any]) -> StructuredStep:
+        own = {name: state[name] for name in ("phase", "score", "kept")}
+        return StructuredStep(subnetwork=_read(state), importance=importance_of(state), **own)
+
     path = folder / SEARCHES
     if not path.is_file():
         raise LotteryError(f"{folder} holds no {SEARCHES}: 'lottery run' publishes it.")
-    return {
-        int(seed): [
-            StructuredStep(
-                phase=state["phase"],
-                subnetwork=_read(state),
-                importance=importance_of(state),
-                score=state["score"],
-                kept=state["kept"],
-            )
-            for state in states
-        ]
-        for seed, states in read_json(path).items()
-    }
+    return {int(seed): list(map(step, states)) for seed, states in read_json(path).items()}
 
 
 def patterns_of(experiment: Experiment) -> pd.DataFrame:
@@ -179,36 +156,23 @@ def patterns_of(experiment: Experiment) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def load_subnetworks(pages: Path, encoder: str) -> tuple[Shape, dict[str, Found]]:
-    """The good structured subnetworks of an encoder's runs.
-
-    Args:
-        pages: the folder of the published pages.
-        encoder: the encoder's folder in it.
-
-    Returns:
-        The encoder's sizes, and the subnetworks by task, in the order of the task table.
+def load_subnetworks(pages: Path, encoder: str) -> tuple[Shape, Mapping[str, Found]]:
+    """The sizes of an encoder, and the good structured subnetworks of its runs by task, in the
+    order of the task table.
 
     Raises:
         LotteryError: there are none, or they must not be counted together (`identity.requests`).
     """
-    found: dict[str, Found] = {}
-    shape = None
-    for name in in_order(requests(pages, encoder)):
-        path = pages / encoder / name / "subnetworks.json"
-        if not path.is_file():  # its pages are being made
-            continue
-        content = json.loads(path.read_text(encoding="utf-8"))
-        shape = shape or Shape(**content["shape"])
-        found[name] = {
+    published = _tables(pages, encoder, "subnetworks.json", "subnetworks")
+    contents = {name: read_json(path) for name, path in published}
+    found = {
+        name: {
             method: {int(seed): _read(parts) for seed, parts in seeds.items()}
             for method, seeds in content["good"].items()
         }
-    if shape is None:
-        raise LotteryError(
-            f"{pages} holds no subnetworks of encoder {encoder!r}: 'lottery run' publishes them."
-        )
-    return shape, found
+        for name, content in contents.items()
+    }
+    return Shape(**next(iter(contents.values()))["shape"]), found
 
 
 def load_patterns(pages: Path, encoder: str) -> pd.DataFrame:
@@ -217,17 +181,20 @@ def load_patterns(pages: Path, encoder: str) -> pd.DataFrame:
     Raises:
         LotteryError: no run of the encoder has published any, or they must not be counted together.
     """
-    tables = [
-        pd.read_csv(path).assign(task=name)
-        for name in in_order(requests(pages, encoder))
-        if (path := pages / encoder / name / "patterns.csv").is_file()
-    ]
-    if not tables:
-        raise LotteryError(
-            f"{pages} holds no attention patterns of encoder {encoder!r}: 'lottery run' publishes "
-            "them."
-        )
+    found = _tables(pages, encoder, "patterns.csv", "attention patterns")
+    tables = [pd.read_csv(path).assign(task=name) for name, path in found]
     return pd.concat(tables, ignore_index=True)
+
+
+def _tables(pages: Path, encoder: str, file: str, what: str) -> list[tuple[str, Path]]:
+    """The tasks that have published a table, in their order, each with it."""
+    every = [(name, pages / encoder / name / file) for name in in_order(requests(pages, encoder))]
+    found = [(name, path) for name, path in every if path.is_file()]  # not while pages are made
+    if not found:
+        raise LotteryError(
+            f"{pages} holds no {what} of encoder {encoder!r}: 'lottery run' publishes them."
+        )
+    return found
 
 
 def check_overview(namespace: Mapping[str, Any]) -> Path:

@@ -285,8 +285,8 @@ def write_classifier(file):
 
 
 def write_mask(file):
-    np.save(file, np.ones((3, 4)))
-    np.save(file.with_name("mlp_mask.npy"), np.ones(3))
+    np.save(file, np.ones((12, 12)))
+    np.save(file.with_name("mlp_mask.npy"), np.ones(12))
 
 
 def write_tsv(file):

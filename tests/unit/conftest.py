@@ -6,6 +6,7 @@ import json
 import pandas as pd
 import pytest
 
+import lotterylib.runs.store
 from lotterylib.patterns import PATTERNS
 from lotterylib.report.results import COLUMNS, save_results
 from tests.shared import on_record
@@ -76,6 +77,14 @@ def scores(task, seeds):
     }
     rows = [fixed | dict(zip(named, row, strict=True)) for row in rows]
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+@pytest.fixture(scope="module")
+def no_commit():
+    """What the commit is does not matter, and asking for it takes a process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lotterylib.runs.store, "_commit", lambda: "0123456789ab")
+        yield
 
 
 @pytest.fixture

@@ -111,12 +111,12 @@ def test_a_model_of_one_seed_is_not_held_against_the_other_seeds(found):
     alone = estimate_by_seeds(scores, terms, "accuracy")
     wanted = scores[GOOD][3] - scores[FULL][3] - scores[MAJORITY][0]
     for each in (gap, alone):
-        assert (each.seeds, each.value) == (1, pytest.approx(wanted))
+        assert (each.over, each.value) == ("one seed", pytest.approx(wanted))
         assert np.isnan([each.low, each.p]).all()
 
 
 def given(value, p):
-    return Estimate(value, 5, "seeds", p=p)
+    return Estimate(value, "seeds", p=p)
 
 
 def test_both_conditions_must_hold_and_one_failure_suffices():

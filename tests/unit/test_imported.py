@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +14,14 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-import lotterylib.runs.store
 from lotterylib.encoder import shape_of
 from lotterylib.errors import LotteryError
 from lotterylib.report.imported import BERT_BASE, import_masks, load_imported, read_masks
 from lotterylib.runs.store import Key, RunStore
 from lotterylib.tasks import TASKS
 
-LAYERS, HEADS = 3, 4
+pytestmark = pytest.mark.usefixtures("no_commit")
+LAYERS, HEADS = 12, 12
 BOTH = ("head_mask", "mlp_mask")
 LAYOUT = {
     "structured": ("heads_mlps", BOTH),
@@ -37,12 +36,6 @@ LAYOUT = {
 """By family, the authors' folder, as they call it, and what each seed has."""
 
 
-@pytest.fixture(autouse=True)
-def _no_commit(monkeypatch):
-    """What the commit is does not matter here, and asking for it takes a process."""
-    monkeypatch.setattr(lotterylib.runs.store, "_commit", lambda: "0123456789ab")
-
-
 @pytest.fixture
 def store(tmp_path):
     return RunStore(tmp_path / "runs")
@@ -54,15 +47,11 @@ def repository(tmp_path):
     draw = np.random.default_rng(0)
     for folder, names in LAYOUT.values():
         for task, seed, name in itertools.product(("CoLA", "STS-B"), (42, 7), names):
+            path = mask_of(tmp_path / "authors", folder, task, seed, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
             shape = (LAYERS, HEADS) if name == "head_mask" else (LAYERS,)
-            save(tmp_path, folder, task, seed, name, draw.random(shape) < 0.5)
+            np.save(path, (draw.random(shape) < 0.5).astype(np.float32))
     return tmp_path / "authors"
-
-
-def save(root, family, task, seed, name, mask):
-    path = mask_of(root / "authors", family, task, seed, name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(path, mask.astype(np.float32))
 
 
 def mask_of(repository, method="heads_mlps", task="CoLA", seed=42, name="head_mask"):
@@ -108,35 +97,24 @@ def test_whatever_else_the_repository_holds_is_left_alone(repository):
     assert read_masks(repository) == wanted == read_masks(repository / "masks")
 
 
-def test_masks_of_mlps_alone_are_of_the_authors_encoder(tmp_path):
-    save(tmp_path, "mlps", "RTE", 3, "mlp_mask", np.ones(12))
-    (alone,) = read_masks(tmp_path / "authors")
-    assert alone.subnetwork.heads.shape == (12, BERT_BASE.heads)
-
-
 def test_what_is_imported_is_loaded_again_and_importing_twice_changes_nothing(repository, store):
     imported = import_masks(repository, store)
-    loaded = load_imported(store.root)
     flat = {
         (family, task, seed): subnetwork
-        for family, tasks in loaded.items()
+        for family, tasks in load_imported(store.root).items()
         for task, seeds in tasks.items()
         for seed, subnetwork in seeds.items()
     }
     assert list(flat.items()) == list(by_name(imported).items())
-    before = {path: path.stat().st_mtime_ns for path in store.root.rglob("*.safetensors")}
-    import_masks(repository, store)
-    assert before == {path: path.stat().st_mtime_ns for path in before}
-    assert len(before) == len(flat)
-
-
-def test_imports_lie_in_the_run_store_under_their_source(repository, store):
-    for each in import_masks(repository, store):
+    for each in imported:
         config = {"source": "sai-prasanna/bert-experiments", "method": each.family}
         config["sha256"] = each.sha256
         stage = f"imported-{each.family}"
         assert each.key == Key("bert-base-uncased-authors", each.task, stage, config, each.seed)
-        assert (store.root / each.key.path / "good.safetensors").is_file()
+    before = {store.root / each.key.path / "good.safetensors" for each in imported}
+    before = {path: path.stat().st_mtime_ns for path in before}
+    import_masks(repository, store)
+    assert before == {path: path.stat().st_mtime_ns for path in store.root.rglob("*.safetensors")}
 
 
 def test_the_digest_changes_with_any_bit_of_its_task_and_with_nothing_else(repository):
@@ -149,21 +127,6 @@ def test_the_digest_changes_with_any_bit_of_its_task_and_with_nothing_else(repos
     np.save(path, 1 - np.load(path))
     after = digests()
     assert {name for name in before if before[name] != after[name]} == {("structured", "cola")}
-    for task in ("CoLA", "STS-B"):
-        rename(mask_of(repository, "mlps", task, name="mlp_mask").parent, "seed_43")
-    renamed = digests()
-    assert {name[0] for name in after if after[name] != renamed[name]} == {"mlps"}
-
-
-@pytest.mark.parametrize("family", ["structured", "mlps"])
-def test_any_family_may_come_alone_or_be_lacking(repository, store, family):
-    folder = repository / "masks" / LAYOUT[family][0]
-    shutil.move(folder, repository / "aside")
-    assert {each.family for each in read_masks(repository)} == set(LAYOUT) - {family}
-    shutil.rmtree(repository / "masks")
-    shutil.move(repository / "aside", folder)
-    import_masks(repository, store)
-    assert list(load_imported(store.root)) == [family]
 
 
 def array_bytes(array, **options):
@@ -177,16 +140,13 @@ ZIP = io.BytesIO()
 np.savez(ZIP, mask=ONES)
 BAD_CONTENT = {
     "half": (array_bytes(np.where(np.eye(LAYERS, HEADS), 0.5, ONES)), "holds the value 0.5"),
-    "two": (array_bytes((ONES * 2).astype(int)), "holds the value 2"),
     "nan": (array_bytes(ONES * np.nan), "holds the value nan"),
-    "objects": (array_bytes(ONES.astype(object), allow_pickle=True), "not a readable array"),
     "pickle": (pickle.dumps(ONES), "not a readable array"),
     "empty file": (b"", "not a readable array"),
     "text": (array_bytes(np.full((LAYERS, HEADS), "1")), "not an array of numbers"),
     "archive": (ZIP.getvalue(), "not an array of numbers"),
-    "flat": (array_bytes(ONES.ravel()), r"shape \(12,\); it must be \[layers, heads\]"),
-    "nothing": (array_bytes(ONES[:0]), r"shape \(0, 4\); it must be \[layers, heads\]"),
-    "narrow": (array_bytes(ONES[:, 1:]), r"shape \(3, 3\), but it must be \(3, 4\)"),
+    "narrow": (array_bytes(ONES[:, 1:]), r"shape \(12, 11\).*BERT-base, .* \(12, 12\)"),
+    "flat": (array_bytes(ONES.ravel()), r"shape \(144,\)"),
 }
 
 
@@ -208,7 +168,6 @@ def rename(path, name):
 
 
 BAD_LAYOUT = {
-    "no head mask": (lambda r: mask_of(r).unlink(), r"seed_42 has no head_mask\.npy"),
     "no MLP mask": (
         lambda r: mask_of(r, "mlps", name="mlp_mask").unlink(),
         r"mlps/CoLA/seed_42 has no mlp_mask\.npy",
@@ -217,27 +176,18 @@ BAD_LAYOUT = {
         lambda r: (mask_of(r).unlink(), mask_of(r).mkdir()),
         r"seed_42 has no head_mask\.npy",
     ),
-    "no seed": (
-        lambda r: shutil.rmtree(mask_of(r, task="STS-B").parent),
-        r"heads_mlps masks are missing: stsb lacks seed 42, which another task has",
-    ),
     "two tasks lack seeds": (
         lambda r: [
             shutil.rmtree(mask_of(r, task=t, seed=s).parent)
             for t, s in (("STS-B", 42), ("CoLA", 7))
         ],
-        "cola lacks seed 7; stsb lacks seed 42",
+        "heads_mlps masks are missing: cola lacks seed 7; stsb lacks seed 42, which another task",
     ),
     "unknown task": (
         lambda r: rename(mask_of(r).parents[1], "Cola"),
         r"Unknown task folder in .*heads_mlps: 'Cola'\. Did you mean 'CoLA'\? Accepted: CoLA,",
     ),
-    "no number": (lambda r: rename(mask_of(r).parent, "seed_x"), "seed_x is no folder of a seed"),
     "a zero before": (lambda r: rename(mask_of(r).parent, "seed_042"), "seed_042 is no folder"),
-    "MLPs of another depth": (
-        lambda r: np.save(mask_of(r, name="mlp_mask"), np.ones(LAYERS + 1)),
-        r"CoLA/seed_42/mlp_mask\.npy holds a mask of shape \(4,\), but it must be \(3,\)",
-    ),
     "an empty task": (
         lambda r: [shutil.rmtree(mask_of(r, seed=s).parent) for s in (7, 42)],
         "CoLA has no folder of a seed",
@@ -260,40 +210,28 @@ def test_what_is_bad_is_named_and_nothing_is_written(repository, store, fault):
     assert not store.root.exists()
 
 
-@pytest.mark.parametrize("inside", ["", "masks", "masks/heads_mlps"])
+@pytest.mark.parametrize("inside", ["", "masks/heads_mlps"])
 def test_a_folder_without_masks(tmp_path, store, inside):
-    (tmp_path / "empty" / inside).mkdir(parents=True)
-    for folder in (tmp_path / "empty", tmp_path / "missing"):
-        with pytest.raises(LotteryError, match=f"no masks in {folder}: .*heads_mlps/<TASK>/seed_"):
-            import_masks(folder, store)
-    assert not store.root.exists()
+    (tmp_path / inside).mkdir(parents=True, exist_ok=True)
+    with pytest.raises(LotteryError, match=f"no masks in {tmp_path}: .*heads_mlps/<TASK>/seed_"):
+        import_masks(tmp_path, store)
     assert load_imported(store.root) == {}
 
 
-@pytest.mark.parametrize(
-    ("file", "how"),
-    [
-        ("good.safetensors", "changed"),
-        ("config.json", "gone"),
-        ("config.json", "another's"),
-        ("manifest.json", "changed"),
-    ],
-)
-def test_a_damaged_import_is_refused_and_mended_by_importing_again(repository, store, file, how):
+@pytest.mark.parametrize("file", ["good.safetensors", "config.json", "manifest.json"])
+def test_a_damaged_or_partial_import_is_refused_and_mended_by_importing_again(
+    repository, store, file
+):
     imported = import_masks(repository, store)
     path, other = (store.root / imported[n].key.path / file for n in (3, 4))
-    if how == "gone":
-        path.unlink()
-    else:
-        path.write_bytes(other.read_bytes() if how == "another's" else path.read_bytes() + b"x")
-    with warnings.catch_warnings(action="error"):
-        with pytest.raises(LotteryError, match="is damaged; run the import again") as caught:
-            load_imported(store.root)
-        assert str(path.parent) in str(caught.value)
-        with pytest.raises(LotteryError, match=r"run the import again|run it again"):
-            load_imported(store.root)  # nor is a part of it passed off as the whole
-    with warnings.catch_warnings(action="ignore"):
-        import_masks(repository, store)
+    path.write_bytes(other.read_bytes() + b"x" * (file == "manifest.json"))
+    with pytest.raises(LotteryError, match="is damaged; run the import again") as caught:
+        load_imported(store.root)
+    assert str(path.parent) in str(caught.value)
+    shutil.rmtree(path.parent)
+    with pytest.raises(LotteryError, match="is incomplete, run it again: stsb lacks seed 42"):
+        load_imported(store.root)
+    import_masks(repository, store)
     assert load_imported(store.root)["structured"]["stsb"][42] == imported[3].subnetwork
 
 

@@ -162,14 +162,6 @@ def test_every_head_of_every_task_is_a_point(patterns, subnetworks):
     assert share == pytest.approx(np.array([shares for _, shares in by_task.values()]))
 
 
-def test_counts_over_seeds_keep_layers_and_heads_apart():
-    places = list(np.ndindex(2, 3)) * 2
-    part = pd.DataFrame(places, columns=["layer", "head"]).assign(**dict.fromkeys(PATTERNS, 0))
-    part["block"] = 10 * part["layer"] + part["head"]
-    counts = overview._counts(part.sample(frac=1, random_state=0))
-    assert counts[..., list(PATTERNS).index("block")].tolist() == [[0, 2, 4], [20, 22, 24]]
-
-
 def test_sentences_hold_the_numbers(pages, patterns, subnetworks):
     overlap = TaskOverlap(
         part="heads",

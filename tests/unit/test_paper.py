@@ -6,16 +6,15 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 
-from lotterylib.encoder import Shape
 from lotterylib.errors import LotteryError
 from lotterylib.report import paper
+from lotterylib.report.imported import BERT_BASE
 from lotterylib.runs.methods import CORE, EXTRAS, METHODS
 from lotterylib.subnetworks import StructuredSubnetwork
 from lotterylib.tasks import TASKS
 
 GLUE = [name for name, task in TASKS.items() if not task.is_bundled]
 SEEDS = [1337, 42, 86, 71, 166]
-BERT = Shape(layers=12, heads=12, hidden=768, intermediate=3072, total=109_483_778)
 DEV_LABELS = {  # how many dev examples each class has
     "sst2": (444, 428),
     "mrpc": (279, 129),
@@ -60,16 +59,10 @@ def test_every_row_has_a_source_and_stands_there_once_and_none_is_missing(name):
 # Scores
 
 
-def test_the_reported_metric_is_that_of_the_task():
-    table = paper.scores()
-    assert (table["metric"] == table["task"].map(lambda name: TASKS[name].metric)).all()
-    assert table["mean"].between(-1, 1).all()
-    assert (table["sd"] >= 0).all()
-
-
 def test_constant_predictors_are_those_whose_scores_are_shares_of_a_class():
     """Five predictors of one class each: every choice of classes, mean and deviation of shares."""
     table = paper.scores()
+    assert (table["metric"] == table["task"].map(lambda name: TASKS[name].metric)).all()
     for row in table[table["task"].isin(DEV_LABELS)].itertuples():
         shares = np.array(DEV_LABELS[row.task]) / sum(DEV_LABELS[row.task])
         seeds = np.array(list(itertools.combinations_with_replacement(shares, 5)))
@@ -90,16 +83,14 @@ def test_shares_are_those_of_the_heads_and_mlps():
     """By the library's own arithmetic; the authors leave out the biases of an empty layer."""
     table = paper.sizes()
     structured = table[table["method"] != "magnitude"]
-    assert structured[["heads", "mlps"]].notna().all(axis=None)
-    assert structured[["steps", "surviving"]].isna().all(axis=None)
     for _, rows in structured.groupby(["task", "method", "subnetwork"]):
         assert rows["seed"].tolist() == SEEDS
         kept = [
             StructuredSubnetwork((np.arange(144) < heads).reshape(12, 12), np.arange(12) < mlps)
             for heads, mlps in zip(rows["heads"], rows["mlps"], strict=True)
         ]
-        shares = {"encoder": [k.density(BERT) for k in kept]}
-        shares["printed"] = [k.printed_share(BERT) for k in kept]
+        shares = {"encoder": [k.density(BERT_BASE) for k in kept]}
+        shares["printed"] = [k.printed_share(BERT_BASE) for k in kept]
         for name, values in shares.items():
             told = rows[[f"{name}_mean", f"{name}_sd"]].drop_duplicates().to_numpy().tolist()
             assert told == [pytest.approx([np.mean(values), np.std(values, ddof=1)], abs=2.5e-4)]
@@ -109,7 +100,6 @@ def test_magnitude_survival_is_a_power_of_95_percent():
     table = paper.sizes().query("method == 'magnitude'")
     powers = 0.95 ** table["steps"].astype(float)
     assert table["surviving"].tolist() == pytest.approx(powers, abs=6e-5)
-    assert table[["heads", "mlps"]].isna().all(axis=None)
     released = paper._read("magnitude_survival").set_index("task")["mean"]
     means = table.groupby("task", sort=False)["surviving"].mean()
     assert means.to_dict() == pytest.approx(released.to_dict(), abs=1.1e-4)
@@ -128,9 +118,7 @@ def test_steps_of_5_percent_explain_means_and_deviations_and_steps_of_10_only_th
 
 def test_step_fits_counts_what_a_plain_loop_counts(monkeypatch):
     monkeypatch.setattr(paper, "STEP_CAP", 12)
-    paper.step_fits.cache_clear()
     found = paper.step_fits(0.95).loc["cola"]
-    paper.step_fits.cache_clear()
     mean = both = 0
     for steps in itertools.combinations_with_replacement(range(13), 5):
         survival = [0.95**step for step in steps]
@@ -142,12 +130,12 @@ def test_step_fits_counts_what_a_plain_loop_counts(monkeypatch):
 
 
 def test_magnitude_titles_follow_from_the_survival():
-    ranked = BERT.encoder_parameters - 12 * 768
+    ranked = BERT_BASE.encoder_parameters - 12 * 768
     for _, rows in paper.sizes().query("method == 'magnitude'").groupby("task"):
         removed, told = (1 - rows["surviving"]) * ranked, rows.iloc[0]
         for name, kept, off in (
-            ("printed", 1 - removed / BERT.total - 0.21, 0.0051),
-            ("encoder", 1 - removed / BERT.encoder_parameters, 1e-4),
+            ("printed", 1 - removed / BERT_BASE.total - 0.21, 0.0051),
+            ("encoder", 1 - removed / BERT_BASE.encoder_parameters, 1e-4),
         ):
             assert told[f"{name}_mean"] == pytest.approx(kept.mean(), abs=off)
             assert told[f"{name}_sd"] == pytest.approx(kept.std(), abs=off)
@@ -158,8 +146,6 @@ def test_magnitude_titles_follow_from_the_survival():
 
 def test_stability_hangs_together():
     table = paper.stability().set_index(["task", "part"])
-    assert table["kappa"].dropna().between(-1, 1).all()
-    assert table["jaccard"].between(0, 1).all()
     heads = table.xs("heads", level="part")
     assert heads["kappa"].drop("wnli").agg(["min", "max"]).tolist() == [0.1799, 0.3245]
     assert (heads["overlap"] >= heads["overlap_chance"]).all()
@@ -207,15 +193,11 @@ def test_a_part_of_which_no_overlap_is_reported_is_refused():
 # Patterns
 
 
-def test_shares_of_patterns_make_up_the_whole():
+def test_mean_shares_of_figure_4():
     table = paper.attention_patterns()
     sums = table.groupby(["task", "weights", "heads", "kind"])["share"].sum()
     assert sums.to_numpy() == pytest.approx(1, abs=2.1e-4)
-    assert table["share"].between(0, 1).all()
-
-
-def test_mean_shares_of_figure_4():
-    table = paper.attention_patterns().query("weights == 'fine-tuned'")
+    table = table[table["weights"] == "fine-tuned"]
     means = 100 * table.groupby(["heads", "kind", "pattern"])["share"].mean()
     names = ["heterogeneous", "block", "diagonal", "vertical", "vertical+diagonal"]
     for (heads, kind), wanted in {

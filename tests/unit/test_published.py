@@ -146,6 +146,8 @@ def test_patterns_that_no_page_published_are_a_sentence(run, tmp_path):
     publish(made, PAGES[:1], tmp_path / "tiny" / "similarity")
     with pytest.raises(LotteryError, match=r"no attention patterns of encoder 'tiny'"):
         load_patterns(tmp_path, "tiny")
+    with pytest.raises(LotteryError, match=r"no subnetworks of encoder 'minilm'.*lottery run"):
+        load_subnetworks(tmp_path, "minilm")
     assert load_subnetworks(tmp_path, "tiny")[1]["similarity"].keys() == {"structured"}
 
 
@@ -168,13 +170,6 @@ def test_tasks_come_in_the_order_of_their_table_and_share_an_encoder(run, tmp_pa
     shape, found = load_subnetworks(tmp_path, "tiny")
     assert list(found) == ["cola", "sst2", "wnli", "similarity", "a-mood", "mood"]
     assert dataclasses.replace(shape, total=made.shape.total) == made.shape
-
-
-def test_no_runs_of_an_encoder_is_a_sentence(run, tmp_path):
-    _, source = run
-    for pages in (source, tmp_path):
-        with pytest.raises(LotteryError, match=r"no subnetworks of encoder 'minilm'.*lottery run"):
-            load_subnetworks(pages, "minilm")
 
 
 def test_the_overview_is_of_an_encoder_that_has_runs(run, tmp_path):
