@@ -364,17 +364,10 @@ def import_masks(options: argparse.Namespace) -> int:
         return 0
     from lotterylib.report.differences import folders_in
     from lotterylib.report.identity import claim, masks_identity
-    from lotterylib.report.pages import (
-        AUDIT,
-        AUTHORS,
-        find_template,
-        page_path,
-        render,
-        write_contents,
-    )
+    from lotterylib.report.pages import AUDIT, AUTHORS, find_template, render, write_contents
 
     template = find_template(templates, AUDIT)
-    page = page_path(pages, AUTHORS, "audit", template)
+    page = pages / AUTHORS / "audit" / AUDIT
     variants = pages.parent / "variants"
     read = {"variants": [folder.name for folder in folders_in(variants)]}
     mine = {"request": masks_identity(audited) | read, "seeds": {template.stem: []}}
@@ -382,8 +375,7 @@ def import_masks(options: argparse.Namespace) -> int:
     places = {"run_store": options.store, "pages": options.pages, "variants": str(variants)}
     render(template, page, places)
     save_audit(audited, page.parent)
-    if (contents := pages.parent / "_toc.yml").is_file():
-        write_contents(contents, pages)
+    write_contents(pages)
     print(f"The audit is in {page}.")
     return 0
 

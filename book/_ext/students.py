@@ -8,13 +8,14 @@ import ast
 import json
 import re
 import sys
-import textwrap
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
 from myst_nb.core.read import read_myst_markdown_notebook
 from pybtex.database import parse_file
+from sphinx.config import Config
+from sphinx.directives.code import LiteralIncludeReader
 
 CHAPTERS = Path(__file__).parents[1] / "chapters"
 
@@ -24,27 +25,16 @@ def chapters() -> list[Path]:
     return [path for path in sorted(CHAPTERS.glob("*.md")) if ", solution]" in path.read_text()]
 
 
-@dataclass(frozen=True)
-class Exercise:
-    """An exercise, as the head of its admonition has it.
+class Exercise(NamedTuple):
+    """An exercise, as the head of its admonition has it; what it `shows` is for teachers."""
 
-    Attributes:
-        chapter: the file of the chapter, without its ending.
-        number: such as "3.2".
-        title: in a few words.
-        kind: what is to be done: "predict", "change", "write" or "predict and change".
-        level: "easy", "medium" or "hard".
-        minutes: how long it takes.
-        shows: what one knows afterwards; a comment in the chapter, for teachers.
-    """
-
-    chapter: str
     number: str
     title: str
     kind: str
     level: str
     minutes: int
     shows: str
+    chapter: str
 
 
 EXERCISE = re.compile(
@@ -54,15 +44,12 @@ EXERCISE = re.compile(
 
 
 def exercises() -> list[Exercise]:
-    """All exercises of the chapters, in their order."""
-    found = [
-        Exercise(path.stem, number, title, kind, level, int(minutes), shows)
+    """All exercises of the chapters, by number."""
+    return sorted(
+        Exercise(*told, int(minutes), shows, path.stem)
         for path in chapters()
-        for number, title, kind, level, minutes, shows in EXERCISE.findall(
-            path.read_text(encoding="utf-8")
-        )
-    ]
-    return sorted(found, key=lambda exercise: exercise.number)
+        for *told, minutes, shows in EXERCISE.findall(path.read_text(encoding="utf-8"))
+    )
 
 
 def student_notebook(chapter: Path) -> nbformat.NotebookNode:
@@ -139,22 +126,9 @@ def plain_markdown(text: str, folder: Path) -> str:
     """MyST's directives and roles as the Markdown that every notebook shows."""
 
     def source(match: re.Match) -> str:
-        path, name = folder / match[1], re.search(r":pyobject: (\S+)", match[2])[1]
-        code = path.read_text(encoding="utf-8")
-        body = ast.parse(code).body
-        for part in name.split("."):
-            (found,) = [node for node in body if getattr(node, "name", "") == part]
-            body = found.body
-        first = min([found.lineno, *(each.lineno for each in found.decorator_list)])
-        lines = code.splitlines()[first - 1 : found.end_lineno]
-        for option, cut in (
-            (":start-at: ", lambda at: lines[at:]),
-            (":end-at: ", lambda at: lines[: at + 1]),
-        ):
-            if wanted := re.search(rf"^{option}(.+)$", match[2], re.MULTILINE):
-                lines = cut(next(n for n, line in enumerate(lines) if wanted[1] in line))
-        lines = textwrap.dedent("\n".join(lines)).splitlines()
-        return "\n".join([f"From `{path.resolve().name}`:", "", "```python", *lines, "```"])
+        path, options = folder / match[1], re.findall(r"^:([\w-]+): (.+)$", match[2], re.MULTILINE)
+        reader = LiteralIncludeReader(str(path), {**dict(options), "dedent": None}, Config())
+        return f"From `{path.resolve().name}`:\n\n```python\n{reader.read()[0].rstrip()}\n```"
 
     text = re.sub(r"```\{literalinclude\} (\S+)\n(.*?)```", source, text, flags=re.DOTALL)
     text = re.sub(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -12,14 +12,13 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, cohen_kappa_score, confusion_matrix, f1_score
 
 from lotterylib.data.attention_maps import KINDS, LabelledMaps, load_labelled
-from lotterylib.encoder import Shape
 from lotterylib.heterogeneity import correlation
-from lotterylib.importance import Importance
+from lotterylib.importance import Accumulation, Importance
 from lotterylib.pattern_cnn import classify_by_cnn
 from lotterylib.patterns import PATTERNS, classify_by_rules
 from lotterylib.report import paper
 from lotterylib.report.findings import spell_interval
-from lotterylib.report.tables import NOTHING, readable
+from lotterylib.report.tables import NOTHING, readable, sizes_of
 from lotterylib.runs.experiment import Experiment
 from lotterylib.runs.methods import ALL_METHODS, METHODS
 from lotterylib.runs.pattern_counts import classifier, survival_and_shares
@@ -28,9 +27,6 @@ from lotterylib.runs.store import RunStore
 from lotterylib.scoring import Score, score_predictions
 from lotterylib.structured import heads_at_once
 from lotterylib.subnetworks import StructuredSubnetwork
-from lotterylib.tasks import Task
-
-ACCUMULATIONS = ("example", "batch", "cumulative")
 
 
 def or_sentence(table: pd.DataFrame) -> pd.DataFrame | Markdown:
@@ -49,28 +45,23 @@ def good_structured(
 
 
 def accumulation_table(experiment: Experiment) -> pd.DataFrame:
-    """How far the three ways of accumulating importance agree in the full model.
-
-    Returns:
-        One row per seed and pair of ways: Spearman's correlation of the normalised importance of
-        heads and of MLPs, and how many of the heads that the first step prunes both would prune.
+    """How far the ways of accumulating importance agree in the full model, a row per seed and pair:
+    Spearman's correlation of normalised importance, and how many of the heads that the first step
+    prunes both would prune.
     """
     rows, count = [], first_step(experiment)
-    pairs = itertools.combinations(ACCUMULATIONS, 2)
+    pairs = itertools.combinations(get_args(Accumulation), 2)
     for seed, (one, other) in itertools.product(experiment.settings.seeds, pairs):
-        a, b = (experiment.importance(seed, way).normalised() for way in (one, other))  # type: ignore[arg-type]
+        a, b = (experiment.importance(seed, way).normalised() for way in (one, other))
         lowest = [set(np.argsort(x.heads.ravel(), kind="stable")[:count]) for x in (a, b)]
-        both = {"pruned first by both": f"{len(lowest[0] & lowest[1])} of {count}"}
-        rows.append({"seed": seed, "one": one, "other": other} | _rank_correlations(a, b) | both)
+        row = {"seed": seed, "one": one, "other": other} | _rank_correlations(a, b)
+        rows.append(row | {"pruned first by both": f"{len(lowest[0] & lowest[1])} of {count}"})
     return pd.DataFrame(rows).round(3)
 
 
 def importance_between_seeds(experiment: Experiment) -> pd.DataFrame:
-    """How far the seeds' full models agree on what matters, before anything is pruned.
-
-    Returns:
-        One row per pair of seeds: Spearman's correlation of the normalised importance of heads and
-        of MLPs.
+    """How far the full models of two seeds agree on what matters, a row per pair of seeds:
+    Spearman's correlation of the normalised importance of heads and of MLPs.
     """
     way, seeds = experiment.settings.importance, experiment.settings.seeds
     measured = {seed: experiment.importance(seed, way).normalised() for seed in seeds}
@@ -82,8 +73,10 @@ def importance_between_seeds(experiment: Experiment) -> pd.DataFrame:
 
 
 def _rank_correlations(a: Importance, b: Importance) -> dict[str, float]:
-    heads, mlps = _spearman(a.heads, b.heads), _spearman(a.mlps, b.mlps)
-    return {"heads, rank correlation": heads, "MLPs, rank correlation": mlps}
+    return {
+        "heads, rank correlation": _spearman(a.heads, b.heads),
+        "MLPs, rank correlation": _spearman(a.mlps, b.mlps),
+    }
 
 
 def first_step(experiment: Experiment) -> int:
@@ -99,23 +92,13 @@ def _spearman(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def super_table(experiment: Experiment) -> pd.DataFrame:
-    """Sizes of the good subnetworks per seed, and of what all of them keep.
-
-    Returns:
-        One row per seed and one for the super-survivors: heads, MLPs, and both shares of size.
-    """
+    """Sizes of the good subnetworks, a row per seed, and of the super-survivors."""
     rows = {f"seed {seed}": good for seed, good in good_structured(experiment).items()}
     rows["super-survivors"] = good_structured(experiment, "super")[experiment.settings.seeds[0]]
-    return pd.DataFrame({name: _sizes(kept, experiment.shape) for name, kept in rows.items()}).T
+    return pd.DataFrame({name: sizes_of(kept, experiment.shape) for name, kept in rows.items()}).T
 
 
-def _sizes(kept: StructuredSubnetwork, shape: Shape) -> dict[str, object]:
-    whole = {"of the encoder": kept.density(shape), "as printed": kept.printed_share(shape)}
-    counts: dict[str, object] = {"heads": int(kept.heads.sum()), "MLPs": int(kept.mlps.sum())}
-    return counts | {name: f"{share:.1%}" for name, share in whole.items()}
-
-
-def held_out_table(experiment: Experiment, methods: Sequence[str] = METHODS) -> pd.DataFrame:
+def held_out_table(experiment: Experiment) -> pd.DataFrame:
     """What good subnetworks score on examples that their search saw and on others.
 
     The paper searches and reports on the same dev set. Here each search is also run on one half of
@@ -127,9 +110,16 @@ def held_out_table(experiment: Experiment, methods: Sequence[str] = METHODS) -> 
         `unseen`; nan where there are none.
     """
     labels, task = np.array(experiment.data.dev["label"]), experiment.task
+
+    def on(score: Score, part: np.ndarray) -> float:
+        if not part.any():
+            return float("nan")
+        found = score_predictions(np.array(score.predictions)[part], labels[part], task)
+        return found.metrics[task.metric]
+
     places = (("", "all of dev"), ("-half-dev", "half of dev"), ("-train", "training rows"))
     rows = []
-    for base, (suffix, where) in itertools.product(methods, places):
+    for base, (suffix, where) in itertools.product(METHODS, places):
         method = ALL_METHODS[base + suffix]
         seen = np.zeros(len(labels), dtype=bool)
         if method.searched_on != "train":
@@ -141,24 +131,14 @@ def held_out_table(experiment: Experiment, methods: Sequence[str] = METHODS) -> 
             row: dict[str, object] = {"method": base, "searched on": where, "seed": seed}
             row |= {"density": good.density(experiment.shape)}
             for name, part in (("seen", seen), ("unseen", ~seen)):
-                row[name] = _score(pruned, labels, task, part) - _score(full, labels, task, part)
+                row[name] = on(pruned, part) - on(full, part)
             rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _score(score: Score, labels: np.ndarray, task: Task, part: np.ndarray) -> float:
-    if not part.any():
-        return float("nan")
-    found = score_predictions(np.array(score.predictions)[part], labels[part], task)
-    return found.metrics[task.metric]
-
-
 def variant_table(experiment: Experiment, results: pd.DataFrame) -> pd.DataFrame:
-    """Sizes and scores of all methods in a results table, means over seeds.
-
-    Returns:
-        One row per method and kind of subnetwork: heads and MLPs left (structured only), the share
-        of the encoder, and the reported metric by phase.
+    """Means over seeds, a row per method and kind of subnetwork in a results table: heads and MLPs
+    left (structured only), the share of the encoder, and the reported metric by phase.
     """
     reported = results[results["reported"] & (results["method"] != "none")]
     rows = []
@@ -177,11 +157,8 @@ def variant_table(experiment: Experiment, results: pd.DataFrame) -> pd.DataFrame
 
 
 def ablation_table(experiment: Experiment) -> pd.DataFrame:
-    """How far importance tells what a head's removal costs (after Michel et al., 2019).
-
-    Returns:
-        One row per seed: Spearman's correlation of the normalised importance with the score lost,
-        how many heads can go one at a time without loss, and the largest loss.
+    """How far importance tells what a head's removal costs (after Michel et al., 2019), a row per
+    seed: Spearman's correlation of the two, and how many heads can go one at a time without loss.
     """
     rows = []
     for seed in experiment.settings.seeds:
@@ -205,40 +182,30 @@ def score_lost(experiment: Experiment, seed: int) -> np.ndarray:
 
 
 def beside_paper(results: pd.DataFrame) -> pd.DataFrame:
-    """Our means and the paper's, a row for everything that both have scored.
+    """Means with standard deviations over seeds, `ours` and the paper's, a row for everything that
+    both have scored; empty for a task that the paper does not have.
 
     Scores of different encoders are not comparable; the order of a task's rows is.
-
-    Args:
-        results: the results table of one task.
-
-    Returns:
-        `method`, `subnetwork`, `phase`, and mean with standard deviation over seeds, `ours` and
-        `paper`; empty for a task that the paper does not have.
     """
-    theirs = paper.scores().set_index(["task", "method", "subnetwork", "phase"])
-    task = str(results["task"].iloc[0])
-    reported = results[results["reported"]]
-    rows = []
-    for names, part in reported.groupby(["method", "subnetwork", "phase"], sort=False):
-        if (task, *names) in theirs.index:
-            row = dict(zip(("method", "subnetwork", "phase"), names, strict=True))
-            row["ours"] = _mean_sd(part["value"].mean(), part["value"].std())
-            printed = theirs.loc[[(task, *names)]].iloc[0]
-            rows.append(row | {"paper": _mean_sd(printed["mean"], printed["sd"])})
-    return pd.DataFrame(rows)
+    names, theirs = ["method", "subnetwork", "phase"], paper.scores()
+    ours = results[results["reported"]].groupby(names, sort=False)["value"].agg(["mean", "std"])
+    theirs = theirs[theirs["task"] == results["task"].iloc[0]].set_index(names)
+    both = ours.join(theirs[["mean", "sd"]], how="inner", rsuffix="_paper")
+    if both.empty:
+        return pd.DataFrame()
 
+    def told(mean: float, sd: float) -> str:
+        return f"{mean:.3f}" if np.isnan(sd) else f"{mean:.3f} ± {sd:.3f}"
 
-def _mean_sd(mean: float, sd: float) -> str:
-    return f"{mean:.3f}" if np.isnan(sd) else f"{mean:.3f} ± {sd:.3f}"
+    return both.assign(
+        ours=list(map(told, both["mean"], both["std"])),
+        paper=list(map(told, both["mean_paper"], both["sd"])),
+    )[["ours", "paper"]].reset_index()
 
 
 def shared_weights(experiment: Experiment) -> pd.DataFrame:
-    """How many weights the ways of choosing as many of them have in common.
-
-    Returns:
-        One row per seed: the share of the weights chosen after fine-tuning that training in between
-        and choosing before fine-tuning keep too, and what chance would give.
+    """The share of the weights chosen after fine-tuning that other ways of choosing as many keep
+    too, and what chance would give, a row per seed.
     """
     rows = {}
     for seed in experiment.settings.seeds:
@@ -253,12 +220,9 @@ def shared_weights(experiment: Experiment) -> pd.DataFrame:
 
 
 def sizes_of_paper(task: str, method: str) -> pd.DataFrame:
-    """Sizes of the authors' good subnetworks of a task; empty for a task that the paper lacks.
-
-    Returns:
-        One row per seed: heads and MLPs (structured), or steps of 5% and the share of ranked
-        weights that survives (magnitude); and, the same in all rows, the mean shares of the encoder
-        and of what the paper prints.
+    """Sizes of the authors' good subnetworks of a task, a row per seed: heads and MLPs, or steps of
+    5% and the share of ranked weights that survives; in all rows the mean shares of the encoder and
+    of what the paper prints. Empty for a task that the paper lacks.
     """
     known = paper.sizes().query("task == @task and method == @method and subnetwork == 'good'")
     own = ["heads", "mlps"] if ALL_METHODS[method].is_structured else ["steps", "surviving"]
@@ -287,15 +251,11 @@ def describe_patterns(experiment: Experiment, shares: pd.DataFrame) -> str:
 
 
 def quality_table(store: RunStore) -> pd.DataFrame:
-    """Weighted and macro F1 on the validation half of the labelled maps.
-
-    Args:
-        store: the trained network is kept there.
+    """F1 and accuracy on the validation half of the labelled maps, with the paper's weighted F1.
 
     Returns:
-        One row per kind of map ("raw", "normed") and classifier ("network", "rules", and
-        "commonest", which always names the commonest label), with the paper's weighted F1 for its
-        network.
+        One row per kind of map ("raw", "normed") and classifier ("network", which the store keeps,
+        "rules", and "commonest", which always names the commonest label).
     """
     known = paper.classifier_f1()
     rows = []
@@ -332,9 +292,9 @@ def label_agreement(labelled: LabelledMaps | None = None) -> str:
 def _answers(store: RunStore) -> dict[str, tuple[np.ndarray, dict[str, np.ndarray]]]:
     """Per kind of map: the labels, and what each classifier says."""
     labelled, network = load_labelled(), classifier(store)
-    parts = {kind: labelled.part(kind, "validation") for kind in KINDS}  # type: ignore[arg-type]
     answers = {}
-    for kind, part in parts.items():
+    for kind in KINDS:
+        part = labelled.part(kind, "validation")
         by_network, by_rules = classify_by_cnn(network, part.maps), classify_by_rules(part.maps)
         answers[kind] = part.codes, {"network": by_network, "rules": by_rules}
     return answers

@@ -1,9 +1,9 @@
 """What the differences between the paper's text and the authors' code change, where it was run.
 
-`paper.differences` lists them. The preset `paper+<option>` makes one choice the other way; where a
-run with it stands beside a run with the preset `paper`, on the same task, seeds and data, what it
-changes can be told. An encoder's pages are all of one preset, so each has a folder of its own.
-`lottery differences` makes the tables for all of them, with no more work than the effects need.
+`paper.differences` lists them. The preset `paper+<option>` makes one choice the other way; beside a
+run with the preset `paper`, on the same task, seeds and data, it tells what the choice changes. An
+encoder's pages are all of one preset, so each preset has a folder of its own. `lottery differences`
+makes the tables for all of them, with no more work than the effects need.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ NO_OPTION = "nothing to switch"
 
 
 def folders_in(variants: Path) -> list[Path]:
-    """The folders of pages below a folder, by name; none where there is no such folder."""
+    """The folders below a folder, by name; none where there is no such folder."""
     return sorted(path for path in variants.glob("*") if path.is_dir())
 
 
@@ -62,31 +62,25 @@ def choices() -> dict[str, tuple[str, str]]:
 def switched(
     experiment: Experiment, only: Sequence[str] = ()
 ) -> dict[str, tuple[Experiment, list[Scored]]]:
-    """The choices made the other way, one at a time.
+    """The choices (those named, or all) made the other way, one at a time, by option: the
+    experiment with the preset `paper+<option>`, and the scores of the subnetwork that it is about.
 
-    Args:
-        experiment: with the preset `paper`.
-        only: names of `choices`; all if empty.
-
-    Returns:
-        By option: the experiment with the preset `paper+<option>`, and the scores of the subnetwork
-        that the choice is about. A choice that changes none of them on this task is left out, such
-        as the metric that stops a search on STS-B only.
+    A choice that changes none of them on this task is left out, such as the metric that stops a
+    search on STS-B only.
     """
     found: dict[str, tuple[Experiment, list[Scored]]] = {}
+    seed = experiment.settings.seeds[0]
     for option, about in choices().items():
+        if only and option not in only:
+            continue
         preset = f"paper+{option}"
         settings = experiment.settings.but(preset=preset, **PRESETS[preset])
         other = Experiment(settings, experiment.encoder, experiment.data)
         scored = [(*about, phase) for phase in PHASES]
-        if option in (only or choices()) and any(_is_new(other, experiment, s) for s in scored):
+        keys, usual = ([made.score_key(seed, *s) for s in scored] for made in (other, experiment))
+        if [key.path for key in keys] != [key.path for key in usual]:
             found[option] = other, scored
     return found
-
-
-def _is_new(one: Experiment, other: Experiment, scored: Scored) -> bool:
-    keys = (made.score_key(made.settings.seeds[0], *scored) for made in (one, other))
-    return len({key.path for key in keys}) > 1
 
 
 def measure_effects(
@@ -101,9 +95,8 @@ def measure_effects(
 
     Args:
         experiments: a task each, with the preset `paper`.
-        variants: where tables go: `<variants>/<option>/<encoder>/<task>/results.csv`, those of the
-            preset `paper` under `paper`.
-        only: as in `switched`.
+        variants: tables go to `<variants>/<option or "paper">/<encoder>/<task>/results.csv`.
+        only: names of choices; all if empty.
         jobs: how many jobs at once; 0 as in `compute_pieces`.
         replace: whether tables of another request may go.
 
@@ -140,37 +133,22 @@ def measure_effects(
 def _jobs(experiment: Experiment, scored: Sequence[Scored]) -> list[Job]:
     jobs = []
     for (method, kind, phase), seed in itertools.product(scored, experiment.settings.seeds):
-        before = [Job("finetune", seed), Job("search", seed, method)]
-        jobs += [*before, Job(phase, seed, method, kind)]
+        jobs += [Job("finetune", seed), Job("search", seed, method), Job(phase, seed, method, kind)]
     return jobs
 
 
 def differences_table(results: pd.DataFrame) -> pd.DataFrame:
-    """The differences, each with its effect on the subnetwork that it is about.
-
-    Args:
-        results: the results table, of any presets and tasks.
-
-    Returns:
-        `paper.differences`, and `effect`: per option the mean difference in size (points of the
-        encoder) and in score (pruned, retrained) from the preset `paper`, and over how many tasks
-        and seeds; or why there is none.
+    """`paper.differences`, each with its `effect` in results of any presets and tasks: by how much
+    size (points of the encoder) and scores of the subnetwork that it is about differ from the
+    preset `paper` on average, and over how many tasks and seeds; or why there is none.
     """
-    table = paper.differences()
-    table["effect"] = [
-        _effects(results, option.split(), affects)
-        for option, affects in zip(table["option"], table["affects"], strict=True)
-    ]
-    return table
-
-
-def _effects(results: pd.DataFrame, options: Sequence[str], affects: str) -> str:
-    if not options:
-        return NO_OPTION
-    told = [_effect(results, option, affects) for option in options]
-    if len(told) == 1:
-        return told[0]
-    return "; ".join(f"{option}: {each}" for option, each in zip(options, told, strict=True))
+    table, effects = paper.differences(), []
+    for options, affects in zip(table["option"].str.split(), table["affects"], strict=True):
+        told = {option: _effect(results, option, affects) for option in options}
+        if len(told) > 1:
+            told = {option: f"{option}: {effect}" for option, effect in told.items()}
+        effects.append("; ".join(told.values()) or NO_OPTION)
+    return table.assign(effect=effects)
 
 
 def _effect(results: pd.DataFrame, option: str, affects: str) -> str:
@@ -200,11 +178,8 @@ def _spread(values: pd.Series, digits: int) -> str:
 
 
 def matched(results: pd.DataFrame, option: str, method: str, kind: str) -> pd.DataFrame:
-    """Reported scores of a subnetwork with the preset `paper+<option>`, each beside the first one
-    with `paper` of the same task, seed and data, all other settings alike.
-
-    Returns:
-        The rows of the first, with `value_paper` and `density_paper` of the second.
+    """The rows of a subnetwork's reported scores with the preset `paper+<option>`, each with
+    `value_paper` and `density_paper` of the first one with `paper`, all other settings alike.
     """
     own = results["reported"].astype(bool) & results["phase"].isin(PHASES)
     rows = results[own & (results["method"] == method) & (results["subnetwork"] == kind)]
@@ -217,7 +192,10 @@ def describe_differences(table: pd.DataFrame) -> str:
     """The rows of `differences_table` as a list for a page."""
     lines = []
     for row in table.itertuples():
-        switch = ", ".join(map(_switch, str(row.option).split()))
+        switch = ", ".join(
+            f"`paper+{option}`" if f"paper+{option}" in PRESETS else f"`{option}` of the preset"
+            for option in str(row.option).split()
+        )
         lines.append(
             f"{row.number}. **{_capital(str(row.topic))}.** Paper: {row.paper}. Code: {row.code}. "
             f"Here: {row.here}."
@@ -228,20 +206,13 @@ def describe_differences(table: pd.DataFrame) -> str:
 
 
 def describe_misprints() -> str:
-    """The rows of `paper.misprints` as a list for a page, less the procedures, which are among the
-    differences.
-    """
+    """`paper.misprints` as a list for a page, less the procedures, which are differences."""
     table = paper.misprints().query("kind != 'procedure'")
     return "\n".join(
         f"* **{_capital(str(row.where))}.** Printed: {row.printed}. Instead: {row.should_be}. "
         f"{row.why}"
         for row in table.itertuples()
     )
-
-
-def _switch(option: str) -> str:
-    preset = f"paper+{option}"
-    return f"`{preset}`" if preset in PRESETS else f"`{option}` of the preset"
 
 
 def _capital(text: str) -> str:

@@ -12,6 +12,9 @@ import pandas as pd
 
 from lotterylib.agreement import SIGNIFICANCE
 from lotterylib.report.evidence import (
+    FROZEN,
+    FULL,
+    MAJORITY,
     Estimate,
     Predictions,
     Terms,
@@ -33,30 +36,22 @@ LESS_THAN_A_HEAD = 0.001
 
 def rows_of(results: pd.DataFrame, method: str, subnetwork: str, phase: str) -> pd.DataFrame:
     """The rows of one kind of model in the reported metric; names as for `scores`."""
-    return results[
-        results["reported"]
-        & (results["method"] == method)
-        & (results["subnetwork"] == subnetwork)
-        & (results["phase"] == phase)
-    ]
+    named = results[["method", "subnetwork", "phase"]] == [method, subnetwork, phase]
+    return results[results["reported"] & named.all(axis=1)]
 
 
 def scores(results: pd.DataFrame, method: str, subnetwork: str, phase: str) -> pd.Series:
-    """The reported metric of one kind of model, a value per seed (indexed by seed).
+    """The reported metric of one kind of model on one task, a value per seed (indexed by seed).
 
-    Args:
-        results: the results table of one task.
-        method: as in `methods.ALL_METHODS`, or "none" for the full model and the baselines.
-        subnetwork: "good", "random", "bad" or "inverted", "full", or a baseline's name.
-        phase: as in the table, such as "pruned", "retrained" or "fine-tuned".
+    Its names are those of the results table: the method of the full model and of the baselines is
+    "none", the subnetwork "full" or a baseline's name.
     """
     return rows_of(results, method, subnetwork, phase).set_index("seed")["value"]
 
 
 def full_and_majority(results: pd.DataFrame) -> tuple[pd.Series, float]:
     """The full model's score per seed, and the majority class's."""
-    full = scores(results, "none", "full", "fine-tuned")
-    return full, float(scores(results, "none", "majority", "none").iloc[0])
+    return scores(results, *FULL), float(scores(results, *MAJORITY).iloc[0])
 
 
 def spell(values: pd.Series) -> str:
@@ -79,7 +74,7 @@ def spell_interval(value: float, low: float, high: float) -> str:
     """A value with its 95% interval; "not defined" where there is none."""
     if np.isnan(value):
         return "not defined"
-    if np.isnan(low) or np.isnan(high):
+    if np.isnan(low):
         return f"{_number(value)} (interval not defined)"
     return f"{_number(value)} (95% interval {_number(low)} to {_number(high)})"
 
@@ -102,11 +97,9 @@ def warn(results: pd.DataFrame) -> str:
         )
     constant = results[results["reported"] & results["constant"] & (results["method"] != "none")]
     if len(constant):
-        kinds = constant.groupby(["method", "subnetwork", "phase"], sort=False).size()
-        listed = "; ".join(
-            f"{kind[0]} {kind[1]} {kind[2]}: {count}"  # type: ignore[index]
-            for kind, count in kinds.items()
-        )
+        kinds = constant[["method", "subnetwork", "phase"]].agg(" ".join, axis=1)
+        counts = kinds.value_counts(sort=False).items()
+        listed = "; ".join(f"{kind}: {count}" for kind, count in counts)
         notes.append(f"Constant predictors (seeds in which every answer is the same): {listed}.")
     return "\n\n".join(notes)
 
@@ -117,8 +110,8 @@ def describe_full(results: pd.DataFrame) -> str:
     metric = METRIC_NAMES[str(results.loc[results["reported"], "metric"].iloc[0])]
     text = f"The full model's {metric} is **{spell(full)}**; always giving the commonest training "
     text += f"label reaches {majority:.3f}"
-    frozen = scores(results, "none", "frozen", "linear layer")
-    text += f", a linear layer on the frozen encoder {frozen.iloc[0]:.3f}."
+    frozen = scores(results, *FROZEN).iloc[0]
+    text += f", a linear layer on the frozen encoder {frozen:.3f}."
     if len(full) > 1:
         text += (
             f" The seeds alone move the score by up to {full.max() - full.min():.3f}: differences "
@@ -131,8 +124,7 @@ def describe_search(results: pd.DataFrame, method: str) -> str:
     """What a search found: the size of the good subnetwork, and what its score is worth."""
     good = scores(results, method, "good", "pruned")
     full, _ = full_and_majority(results)
-    rows = results[results["reported"] & (results["method"] == method)]
-    density = rows.loc[rows["subnetwork"] == "good"].groupby("seed")["density"].first()
+    density = rows_of(results, method, "good", "pruned")["density"]
     return (
         f"The good subnetwork keeps **{density.mean():.0%}** of the encoder's dense parameters on "
         f"average over {counted(len(density), 'seed')} (from {density.min():.0%} to "
@@ -142,45 +134,35 @@ def describe_search(results: pd.DataFrame, method: str) -> str:
     )
 
 
-def recovered(results: pd.DataFrame, method: str, kind: str) -> float:
-    """How much of the way from the majority class to the full model retraining recovers: 1 is all.
-
-    Returns:
-        A mean over seeds; nan where the full model does not beat the majority class.
-    """
-    full, majority = full_and_majority(results)
-    way = full.mean() - majority
-    if not way > 0:
-        return float("nan")
-    return (scores(results, method, kind, "retrained").mean() - majority) / way
-
-
 def difference(results: pd.DataFrame, method: str, phase: str, one: str, other: str) -> pd.Series:
     """Score of one kind of subnetwork less that of another, paired by seed."""
     return scores(results, method, one, phase) - scores(results, method, other, phase)
 
 
 def describe_subnetworks(results: pd.DataFrame, method: str) -> str:
-    """How good, random and bad subnetworks compare, pruned and retrained."""
+    """How good, random and bad subnetworks compare, pruned and retrained, also as shares of the way
+    from the majority class to the full model where that beats it.
+    """
+    full, majority = full_and_majority(results)
+    way = full.mean() - majority
+    share = ", with the share of the way from the majority class to the full model that is "
+    share = f"{share}recovered" if way > 0 else ""
     pruned, retrained = [], []
     for kind in KINDS:
-        way = recovered(results, method, kind)
-        told = f" ({way:.0%} of the way)" if np.isfinite(way) else ""
         pruned.append(f"{kind} {scores(results, method, kind, 'pruned').mean():.3f}")
-        retrained.append(f"{kind} {scores(results, method, kind, 'retrained').mean():.3f}{told}")
-    share = (
-        ", with the share of the way from the majority class to the full model that is recovered"
-    )
+        score = scores(results, method, kind, "retrained").mean()
+        told = f" ({(score - majority) / way:.0%} of the way)" if way > 0 else ""
+        retrained.append(f"{kind} {score:.3f}{told}")
     gap = difference(results, method, "retrained", "good", "bad")
     return (
         f"**{method.capitalize()} pruning.** As pruned: {', '.join(pruned)}. "
-        f"Retrained{share if told else ''}: {', '.join(retrained)}. "
+        f"Retrained{share}: {', '.join(retrained)}. "
         f"Good less bad, retrained, seed by seed: {spell(gap)}."
     )
 
 
 def describe_stability(table: pd.DataFrame) -> str:
-    """What `stability.stability_table` says, in sentences."""
+    """What `agreement.stability_table` says, in sentences."""
     sentences = []
     for part, name in (("heads", "heads"), ("mlps", "MLPs")):
         row = table.loc[part]
@@ -188,7 +170,12 @@ def describe_stability(table: pd.DataFrame) -> str:
         if not np.isnan(row["kappa_low"]):
             bounds = f"{row['kappa_low']:.2f} to {row['kappa_high']:.2f}"
             kappa += f" (95% interval over {name} {bounds})"
-        told = _against_chance(float(row["overlap_p"]), float(row["overlap_p_least"]))  # type: ignore[arg-type]
+        if row["overlap_p"] < SIGNIFICANCE:
+            told = "more than chance explains"
+        elif row["overlap_p_least"] < SIGNIFICANCE:
+            told = "no more than chance explains"
+        else:
+            told = "too few to tell whether that is more than chance"
         sentences.append(
             f"For {name}, Fleiss' kappa over {row['seeds']:.0f} seeds {kappa}. Two seeds share "
             f"{row['overlap']:.1f} {name} on average where masks of these sizes drawn at random "
@@ -197,15 +184,6 @@ def describe_stability(table: pd.DataFrame) -> str:
             f"{row['overlap_p_least']:.2g})."
         )
     return " ".join(sentences)
-
-
-def _against_chance(p: float, least: float) -> str:
-    """What a permutation test can say, given the smallest p that it could have found."""
-    if p < SIGNIFICANCE:
-        return "more than chance explains"
-    if least >= SIGNIFICANCE:
-        return "too few to tell whether that is more than chance"
-    return "no more than chance explains"
 
 
 def describe_super(results: pd.DataFrame) -> str:
@@ -243,7 +221,7 @@ def describe_held_out(table: pd.DataFrame) -> str:
 def describe_bad(results: pd.DataFrame) -> str:
     """What the score of a retrained bad subnetwork is worth, in sentences."""
     bad = scores(results, "structured", "bad", "retrained")
-    frozen = scores(results, "none", "frozen", "linear layer").iloc[0]
+    frozen = scores(results, *FROZEN).iloc[0]
     bilstm = scores(results, "none", "bilstm", "trained").iloc[0]
     scratch = scores(results, "structured", "random", "from scratch")
     longer = scores(results, "structured", "bad", "longer") - bad
@@ -301,9 +279,6 @@ def describe_extensions(results: pd.DataFrame) -> str:
     return "\n".join(f"* {line}" for line in lines)
 
 
-_SHOWN = ("value", "error", "freedom", "low", "high", "over")
-
-
 def claims(results: pd.DataFrame, found: Predictions | None = None) -> pd.DataFrame:
     """The claims of the paper's abstract that scores can decide, on one task (`report.evidence`).
 
@@ -312,38 +287,39 @@ def claims(results: pd.DataFrame, found: Predictions | None = None) -> pd.DataFr
         found: the predictions behind it; without them intervals are over seeds alone, and say so.
 
     Returns:
-        One row per method and claim: `method`, `letter`, `claim`, `rule`; the number that is shown
-        with its interval, `value`, `error`, `freedom`, `low`, `high`, `over`, and `measured` in
-        words; `seeds alone`, Student's interval in words; `p` (two-sided, the task
-        alone), `direction`, and `verdict`.
+        One row per method and claim: its `letter` and `rule`; the `value` that is shown with its
+        interval, `measured` in words; `seeds alone`, Student's interval in words; `p` (two-sided,
+        the task alone), `direction`, and `verdict`.
     """
     full, majority = full_and_majority(results)
     rows = []
-    for method in METHODS:
-        for claim in claims_of(method):
-            estimates = [estimate_on(results, found, terms) for terms in claim.sums]
-            shown = estimate_on(results, found, claim.shown)
-            p, direction = judge(estimates)
-            if not full.mean() > majority:
-                p = float("nan")
-            row: dict[str, object] = {"method": method, "letter": claim.letter}
-            row |= {"claim": claim.name, "rule": claim.rule}
-            row |= {n: getattr(shown, n) for n in _SHOWN} | {"measured": _measured(shown)}
-            row |= {"seeds alone": _bounds(*shown.student), "p": p, "direction": direction}
-            rows.append(row | {"verdict": verdict(p, direction)})
+    for method, claim in ((name, claim) for name in METHODS for claim in claims_of(name)):
+        p, direction = judge([estimate_on(results, found, terms) for terms in claim.sums])
+        if not full.mean() > majority:
+            p = float("nan")
+        shown = estimate_on(results, found, claim.shown)
+        measured = _bounds(shown.low, shown.high)
+        measured = f"{measured} over {shown.over}" if measured else "(interval not defined)"
+        row = {
+            "method": method,
+            "letter": claim.letter,
+            "claim": claim.name,
+            "rule": claim.rule,
+            "measured": f"{_number(shown.value, '+.3f')} {measured}",
+            "seeds alone": _bounds(*shown.student) or "not defined",
+            "p": p,
+            "direction": direction,
+            "verdict": verdict(p, direction),
+        }
+        names = ("value", "error", "freedom", "low", "high", "over")
+        rows.append(row | {name: getattr(shown, name) for name in names})
     return pd.DataFrame(rows)
 
 
 def claims_over_tasks(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The claims of several tasks, each claim and method one family (Holm).
-
-    Generated tasks are a family of their own, so that what GLUE shows does not depend on them.
-
-    Args:
-        tables: per task what `claims` returned.
-
-    Returns:
-        All rows with `task` and `corrected_p`, and the verdicts that hold after the correction.
+    """The rows of `claims` of several tasks, with `task` and `corrected_p`, and the verdicts that
+    hold after Holm's correction, for which each claim and method is one family. Generated tasks are
+    a family of their own, so that what GLUE shows does not depend on them.
     """
     both = pd.concat([table.assign(task=task) for task, table in tables.items()])
     both = both.reset_index(drop=True)
@@ -366,12 +342,5 @@ def estimate_on(results: pd.DataFrame, found: Predictions | None, terms: Terms) 
     return estimate_by_seeds(known, terms, metric)
 
 
-def _measured(shown: Estimate) -> str:
-    if np.isnan(shown.low):
-        return f"{_number(shown.value, '+.3f')} (interval not defined)"
-    bounds = _bounds(shown.low, shown.high)
-    return f"{_number(shown.value, '+.3f')} {bounds} over {shown.over}"
-
-
 def _bounds(low: float, high: float) -> str:
-    return "not defined" if np.isnan(low) else f"[{low:+.3f}, {high:+.3f}]"
+    return "" if np.isnan(low) else f"[{low:+.3f}, {high:+.3f}]"

@@ -1,17 +1,16 @@
 """The whole lottery, told: where the search's ticket stands among all, and what losers lack.
 
-All functions that are handed a table read nothing else. Where not all tickets have been retrained
-yet, those that have are a random sample, apart from those that someone has `chosen`.
+Where not all tickets have been retrained yet, those that have are a random sample, apart from those
+that someone has `chosen`.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from operator import eq, gt, lt
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -40,14 +39,13 @@ PARTS = ("attention block", "MLP")
 
 @dataclass(frozen=True)
 class Marks:
-    """What the tickets of one seed are held against, in the reported metric.
+    """What the tickets of one seed are held against.
 
     Attributes:
         full, frozen, majority: scores of the full model, of the linear layer on the frozen encoder,
             and of the majority class.
         half: the ticket of half the units on the search's way; None if it passes by none.
-        good: the last ticket on its way that keeps its share of the full score.
-        threshold: that share.
+        good: the last ticket on its way that keeps the share `threshold` of the full score.
     """
 
     full: float
@@ -66,18 +64,21 @@ class Marks:
 def marks_of(experiment: Experiment, seed: int) -> Marks:
     """The marks of a seed; what the store lacks of them is computed."""
     metric, path = experiment.task.metric, searched(experiment, seed)
-    threshold, layers = experiment.settings.threshold, experiment.shape.layers
-    fallen = [state["score"] < threshold * path[0]["score"] for state in path]
-    kept = fallen.index(True) if any(fallen) else len(path)
-    halves = [state["ticket"] for state in path if state["ticket"].bit_count() == layers]
+    least = experiment.settings.threshold * path[0]["score"]
+    good = list(itertools.takewhile(lambda state: state["score"] >= least, path)) or path[:1]
     return Marks(
         full=experiment.full_score(seed).metrics[metric],
         frozen=experiment.baseline("frozen").metrics[metric],
         majority=experiment.majority().metrics[metric],
-        half=halves[0] if halves else None,
-        good=path[max(0, kept - 1)]["ticket"],
-        threshold=threshold,
+        half=half_of([state["ticket"] for state in path], experiment.shape.layers),
+        good=good[-1]["ticket"],
+        threshold=experiment.settings.threshold,
     )
+
+
+def half_of(way: Iterable[int], layers: int) -> int | None:
+    """The ticket of half the units on a search's way; None if it passes by none."""
+    return next((ticket for ticket in way if ticket.bit_count() == layers), None)
 
 
 def table_of(experiment: Experiment) -> pd.DataFrame:
@@ -101,17 +102,17 @@ def load_table(folder: Path) -> pd.DataFrame:
 
 
 def layers_in(table: pd.DataFrame) -> int:
-    """How many layers the encoder has whose tickets these are."""
-    return (int(table["ticket"].max()).bit_length() + 1) // 2
+    """How many layers the encoder has whose tickets these are: there are 4^layers."""
+    return (len(table).bit_length() - 1) // 2
 
 
 def scores_of_halves(table: pd.DataFrame, column: str) -> pd.Series:
-    """The known scores, "pruned" or "retrained", of tickets of half the units, by ticket."""
+    """The known scores in the column "pruned" or "retrained" of tickets of half the units."""
     return scores_of_size(table, layers_in(table), column)
 
 
 def scores_of_size(table: pd.DataFrame, units: int, column: str) -> pd.Series:
-    """`scores_of_halves`, of the tickets of any number of units."""
+    """The known scores in a column of the tickets of a number of units, by ticket."""
     return table[table["units"] == units].set_index("ticket")[column].dropna()
 
 
@@ -129,8 +130,7 @@ def chosen(table: pd.DataFrame) -> pd.Index:
     """
     done = scores_of_halves(table, "retrained").index
     order = tickets_in_order(layers_in(table))
-    drawn = next((place for place, ticket in enumerate(order) if ticket not in done), len(order))
-    return done.difference(order[:drawn])
+    return done.difference(list(itertools.takewhile(done.__contains__, order)))
 
 
 def losers(table: pd.DataFrame, marks: Marks) -> pd.Series:
@@ -141,25 +141,20 @@ def losers(table: pd.DataFrame, marks: Marks) -> pd.Series:
 # Where the search's ticket stands
 
 
-@dataclass(frozen=True)
-class Standing:
+class Standing(NamedTuple):
     """How a ticket compares with the others of its size: how many score higher, the same, lower."""
 
     score: float
+    others: int
     higher: int
     same: int
     lower: int
     best: float
 
-    @property
-    def others(self) -> int:
-        """With how many it is compared."""
-        return self.higher + self.same + self.lower
-
 
 def standing(table: pd.DataFrame, ticket: int | None, column: str) -> Standing | None:
-    """Where a ticket stands among those of its size, by its score in `column` of the table of one
-    seed; None if it has none.
+    """Where a ticket stands among those of its size, by its score in a column; None if there is no
+    such score, or no other.
     """
     if ticket is None:
         return None
@@ -167,21 +162,25 @@ def standing(table: pd.DataFrame, ticket: int | None, column: str) -> Standing |
     if ticket not in scores.index or len(scores) < 2:
         return None
     mine, others = float(scores.loc[ticket]), scores.drop(ticket)
-    higher, same, lower = (int(compare(others, mine).sum()) for compare in (gt, eq, lt))
-    return Standing(mine, higher, same, lower, float(others.max()))
+    higher, same = int((others > mine).sum()), int((others == mine).sum())
+    lower = len(others) - higher - same
+    return Standing(mine, len(others), higher, same, lower, float(others.max()))
 
 
 def path_table(path: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """The search's way, a row for each state: how many `units` are left, the `ticket`, its `score`,
-    and the units that go next.
-    """
+    """The search's way, a row for each state, by the number of units that are left."""
     names = _unit_names(len(path[0]["mlps"]))
     tickets = [state["ticket"] for state in path]
     gone = [one ^ other for one, other in itertools.pairwise(tickets)] + [0]
-    next_ = [", ".join(n for bit, n in enumerate(names) if lost >> bit & 1) for lost in gone]
-    scores = [f"{state['score']:.3f}" for state in path]
+    columns = {
+        "ticket": tickets,
+        "score": [f"{state['score']:.3f}" for state in path],
+        "next to go": [
+            ", ".join(name for bit, name in enumerate(names) if lost >> bit & 1) for lost in gone
+        ],
+    }
     units = pd.Index([ticket.bit_count() for ticket in tickets], name="units")
-    return pd.DataFrame({"ticket": tickets, "score": scores, "next to go": next_}, units)
+    return pd.DataFrame(columns, units)
 
 
 def _unit_names(layers: int) -> list[str]:
@@ -193,10 +192,8 @@ def _unit_names(layers: int) -> list[str]:
 
 
 def losers_by_highest(table: pd.DataFrame, marks: Marks) -> pd.DataFrame:
-    """How many retrained tickets lose, by the highest layer that keeps its attention block.
-
-    Returns:
-        A row for each such layer, 0 where none does: `tickets`, `losers` and the `share` of losers.
+    """How many retrained tickets lose, a row for each highest layer that keeps its attention block,
+    0 for none: `tickets`, `losers` and the `share` of losers.
     """
     lost = losers(table, marks)
     layer = pd.Series(highest(lost.index, layers_in(table)), lost.index, name="layer")
@@ -209,9 +206,8 @@ def rules(table: pd.DataFrame, marks: Marks) -> pd.DataFrame:
     layer, and so many of them at least.
 
     Returns:
-        A row for each rule, those with the fewest exceptions first: `rule`, `part` (0 or 1),
-        `losers_with` (that lose although they meet it), `winners_without` (that win although they
-        do not) and `exceptions`, which are both.
+        A row for each rule, those with the fewest exceptions first: the `part` (0 or 1) that it is
+        about, how many lose with it and win without it, and both together as `exceptions`.
     """
     layers, lost = layers_in(table), losers(table, marks)
     counted = units_of(lost.index.to_numpy(), layers).sum(axis=2)
@@ -232,30 +228,25 @@ def rules(table: pd.DataFrame, marks: Marks) -> pd.DataFrame:
 
 
 def constant_without(table: pd.DataFrame) -> pd.DataFrame:
-    """How often tickets of any size are constant predictors as pruned, without a unit and with it.
-
-    Returns:
-        A row for each unit, in the order of the bits: `unit`, `without` and `with`, both shares
-        of constant predictors.
+    """The share of constant predictors among pruned tickets of any size, `without` and `with` a
+    unit: a row for each unit, in the order of the bits.
     """
-    layers = layers_in(table)
-    kept = units_of(table["ticket"].to_numpy(), layers).reshape(len(table), -1)
-    constant = table["constant"].to_numpy(dtype=bool)
-    shares = {
-        "without": [constant[~each].mean() for each in kept.T],
-        "with": [constant[each].mean() for each in kept.T],
-    }
-    return pd.DataFrame({"unit": _unit_names(layers)} | shares)
+    layers, constant = layers_in(table), table["constant"].to_numpy(dtype=bool)
+    kept = units_of(table["ticket"].to_numpy(), layers).reshape(len(table), -1).T
+    shares = [(constant[~each].mean(), constant[each].mean()) for each in kept]
+    found = pd.DataFrame(shares, columns=["without", "with"])
+    found.insert(0, "unit", _unit_names(layers))
+    return found
 
 
 def units_of_extremes(table: pd.DataFrame, column: str, share: float = 0.1) -> np.ndarray:
-    """How many of the best and of the worst tickets of half the units keep each unit.
+    """Which part of the best and of the worst tickets of half the units keeps each unit.
 
     Args:
         table: of one seed.
         column: "pruned" or "retrained".
-        share: how many of them count as the best, and as many as the worst; those that score like
-            the last of them do too.
+        share: of the tickets that are the best, and the worst; those that score like the last of
+            them count too.
 
     Returns:
         float64[2, 2, layers]: shares of the best and of the worst, of attention blocks and MLPs.
@@ -278,11 +269,9 @@ def describe_standing(table: pd.DataFrame, ticket: int | None, column: str) -> s
     so_far = " with a score so far" if len(known) < (table["units"] == size).sum() else ""
     found = standing(table, ticket, column)
     if found is None:
-        told = f"it has not been {column} yet."
-        if len(known):
-            told += f" The {len(known)} tickets of its size{so_far} have "
-            told += f"{known.min():.3f} to {known.max():.3f}."
-        return told
+        there = f" The {len(known)} tickets of its size{so_far} have "
+        there += f"{known.min():.3f} to {known.max():.3f}."
+        return f"it has not been {column} yet.{there if len(known) else ''}"
     percent = f"{(found.lower + found.same / 2) / found.others:.1%}"
     return (
         f"it scores {found.score:.3f}. It beats {found.lower} of the {found.others} other tickets "
@@ -294,13 +283,10 @@ def describe_standing(table: pd.DataFrame, ticket: int | None, column: str) -> s
 def describe_pruned(table: pd.DataFrame, marks: Marks) -> str:
     """What the scores of all tickets as pruned say."""
     kept = table[table["pruned"] >= marks.threshold * marks.full]
-    small = (
-        f"{len(kept):,} of all {len(table):,} tickets keep {marks.threshold:.0%} of the full "
-        f"model's {marks.full:.3f}."
-    )
+    small = ""
     if len(kept):
         least, good = (counted(n, "unit") for n in (kept["units"].min(), marks.good.bit_count()))
-        small += f" The smallest of them has {least}; the search stops at {good}."
+        small = f" The smallest of them has {least}; the search stops at {good}."
     shares = constant_without(table).set_index("unit")
     unit = str((shares["without"] - shares["with"]).idxmax())
     without, with_ = (float(shares[name][unit]) for name in ("without", "with"))
@@ -310,13 +296,11 @@ def describe_pruned(table: pd.DataFrame, marks: Marks) -> str:
         if without > with_
         else "none makes tickets give the same answer everywhere more often when it is missing."
     )
-    return "\n".join(
-        (
-            "* **The search's ticket as pruned:** "
-            f"{describe_standing(table, marks.half, 'pruned')}",
-            f"* **Small tickets:** {small}",
-            f"* **The unit that is missed most:** {missed}",
-        )
+    return (
+        f"* **The search's ticket as pruned:** {describe_standing(table, marks.half, 'pruned')}\n"
+        f"* **Small tickets:** {len(kept):,} of all {len(table):,} tickets keep "
+        f"{marks.threshold:.0%} of the full model's {marks.full:.3f}.{small}\n"
+        f"* **The unit that is missed most:** {missed}"
     )
 
 
@@ -339,7 +323,18 @@ def describe_retrained(table: pd.DataFrame, marks: Marks) -> str:
         f"{(scores > marks.frozen).sum()} end above that layer.",
     ]
     if lost.any() and not lost.all():
-        lines.append(f"* **What losers lack:** {_lacking(rules(table, marks), int(lost.sum()))}")
+        tried = rules(table, marks)
+        best = tried.iloc[0]
+        other = tried[tried["part"] != best["part"]].iloc[0]
+        lines.append(
+            f"* **What losers lack:** of {len(tried)} simple rules, the one with the fewest "
+            f"exceptions is that a ticket wins if it has {best['rule']}. Its exceptions are "
+            f"{counted(best['losers_with'], 'loser')} with it and "
+            f"{counted(best['winners_without'], 'winner')} without. The best rule on "
+            f"{PARTS[other['part']]}s ({other['rule']}) has "
+            f"{counted(other['exceptions'], 'exception')}, and that all tickets win has "
+            f"{lost.sum()}."
+        )
     pruned = scores_of_halves(table, "pruned").reindex(scores.index).dropna()
     if pruned.nunique() > 1 and scores.nunique() > 1:
         r = stats.spearmanr(pruned, scores[pruned.index]).statistic
@@ -350,20 +345,8 @@ def describe_retrained(table: pd.DataFrame, marks: Marks) -> str:
     return "\n".join(lines)
 
 
-def _lacking(tried: pd.DataFrame, lost: int) -> str:
-    best = tried.iloc[0]
-    other = tried[tried["part"] != best["part"]].iloc[0]
-    return (
-        f"of {len(tried)} simple rules, the one with the fewest exceptions is that a ticket wins "
-        f"if it has {best['rule']}. Its exceptions are {counted(best['losers_with'], 'loser')} "
-        f"with it and {counted(best['winners_without'], 'winner')} without. The best rule on "
-        f"{PARTS[other['part']]}s ({other['rule']}) has {counted(other['exceptions'], 'exception')}"
-        f", and that all tickets win has {lost}."
-    )
-
-
 def time_taken(experiment: Experiment, table: pd.DataFrame) -> pd.DataFrame:
-    """What there is of the first seed's stages: `pieces`, `seconds` in all, and the `device`."""
+    """What there is of the first seed's stages, and the seconds that it took."""
     seed = experiment.settings.seeds[0]
     tickets = scores_of_halves(table, "retrained").index
     stages = {

@@ -1,6 +1,4 @@
-"""Pages: the notebook templates, run by papermill for one task and kept as pages of the book,
-several at once, with the tables beside them.
-"""
+"""Pages: the notebook templates, run by papermill for one task and kept as pages of the book."""
 
 from __future__ import annotations
 
@@ -38,32 +36,21 @@ from lotterylib.runs.run import Failure, FollowUp, compute_pieces
 from lotterylib.runs.settings import given_by
 from lotterylib.tasks import TASKS
 
-RUNS = "The runs"
-"""The caption of the part of the table of contents that lists the pages."""
-
 OVERVIEW, AUDIT = "08_overview.ipynb", "12_audit.ipynb"
 """The templates that are not about one task."""
 
 TICKETS = "13_whole_lottery.ipynb"
 """The template of one task whose page `lottery tickets` makes."""
 
-LOTTERY = "lottery"
-"""The folder, among those of encoders, for pages of the whole lottery that were made from another
-request than the encoder's other pages: `--pages <pages>/lottery`."""
+LOTTERY, AUTHORS = "lottery", "authors"
+"""Folders among those of encoders: for pages of the whole lottery that were made from another
+request than the encoder's other pages, and for pages about the authors' own subnetworks."""
 
-AUTHORS = "authors"
-"""Stands in for an encoder where a page is about the authors' own subnetworks."""
-
-SCRATCH = ".page-"
+_SCRATCH = ".page-"
 """How the folders begin in which pages are made, beside the pages."""
 
 _SECONDS = 8.0
 """What a page is expected to take."""
-
-_VOLATILE = (
-    *("start_time", "end_time", "duration", "input_path", "output_path"),
-    "environment_variables",
-)
 
 
 def templates(folder: Path) -> list[Path]:
@@ -99,11 +86,6 @@ def find_template(templates: Sequence[Path], name: str) -> Path:
     raise LotteryError(f"The notebook templates lack {name}.")
 
 
-def page_path(pages: Path, encoder: str, task: str, template: Path) -> Path:
-    """Where the page of a template lies: `<pages>/<encoder>/<task>/<template>`."""
-    return pages / encoder / task / template.name
-
-
 def render(template: Path, page: Path, parameters: Mapping[str, Any]) -> None:
     """Run a template and keep it, with its outputs, as a page.
 
@@ -115,17 +97,12 @@ def render(template: Path, page: Path, parameters: Mapping[str, Any]) -> None:
     """
     page.parent.mkdir(parents=True, exist_ok=True)
     failed = page.with_suffix(".failed.ipynb")
-    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=page.parent) as scratch:
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=page.parent) as scratch:
         output = Path(scratch) / page.name
+        given = str(template), str(output), dict(parameters)
         try:
             with _kernel_at_home():
-                papermill.execute_notebook(
-                    str(template),
-                    str(output),
-                    dict(parameters),
-                    progress_bar=False,
-                    cwd=os.getcwd(),
-                )
+                papermill.execute_notebook(*given, progress_bar=False, cwd=os.getcwd())
         except PapermillExecutionError as error:
             output.rename(failed)
             raise LotteryError(
@@ -146,33 +123,29 @@ def _kernel_at_home() -> Iterator[None]:
     terminal, before = os.dup(2), dict(os.environ)
     os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # pages need no moving bars
     os.environ[HOME] = os.getcwd()  # from where the paths among the parameters are counted
-    try:
-        with tempfile.TemporaryFile() as chatter:
-            os.dup2(chatter.fileno(), 2)
-            try:
-                yield
-            except PapermillExecutionError:
-                raise  # the failing cell tells it all
-            except Exception:
-                chatter.seek(0)
-                os.write(terminal, chatter.read())
-                raise
-            finally:
-                os.dup2(terminal, 2)
-    finally:
-        os.close(terminal)
-        for name in ("PYTHONWARNINGS", HOME):
-            del os.environ[name]
-        os.environ.update(before)
+    with tempfile.TemporaryFile() as chatter:
+        os.dup2(chatter.fileno(), 2)
+        try:
+            yield
+        except PapermillExecutionError:
+            raise  # the failing cell tells it all
+        except Exception:
+            chatter.seek(0)
+            os.write(terminal, chatter.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            for name in ("PYTHONWARNINGS", HOME):
+                del os.environ[name]
+            os.environ.update(before)
 
 
 def render_all(
     plan: Plan, templates: Sequence[Path], pages: Path, jobs: int = 0, replace: bool = False
 ) -> list[Failure]:
     """Render every wanted page of a plan, each as soon as the jobs that it shows are done; those
-    that the store lacks are computed.
-
-    Pages of another request stay until all jobs of their task are done.
+    that the store lacks are computed. Pages of another request stay until all of a task's are.
 
     Args:
         plan: what is wanted.
@@ -182,8 +155,7 @@ def render_all(
         replace: whether pages of another request may go.
 
     Returns:
-        The jobs and pages that failed; without the pages that lack a job, which
-        `without_failures` names.
+        The jobs and pages that failed; not those pages that lack a job (`without_failures`).
     """
     found: dict[Path, FollowUp] = {}
     for experiment, wanted in plan:
@@ -196,18 +168,18 @@ def render_all(
             page = folder / template.name
             needs = everything or pieces_of([(experiment, [template.stem])])
             given = template, page, parameters
-            found[page] = FollowUp(str(page), needs.keys(), begin, _render, given, _SECONDS)
+            found[page] = FollowUp(str(page), needs.keys(), begin, _rendered, given, _SECONDS)
     try:
         failures = compute_pieces(pieces_of(plan), jobs, found)
     finally:  # what was begun by processes that had to end
         for folder in {page.parent for page in found}:
-            for scratch in folder.glob(f"{SCRATCH}*"):
+            for scratch in folder.glob(f"{_SCRATCH}*"):
                 shutil.rmtree(scratch, ignore_errors=True)
     return [each for each in failures if each.itself or each.place not in found]
 
 
-def _render(template: Path, page: Path, parameters: Mapping[str, Any]) -> str:
-    render(template, page, parameters)
+def _rendered(*given: Any) -> str:
+    render(*given)
     return "rendered"
 
 
@@ -225,15 +197,13 @@ def publish_all(plan: Plan, pages: Path) -> list[Failure]:
 
 def render_overview(encoder: str, templates: Sequence[Path], pages: Path) -> None:
     """Render the page over all tasks of an encoder, and list the pages in the book's contents."""
-    template = find_template(templates, OVERVIEW)
-    page = page_path(pages, encoder, "overview", template)
+    page = pages / encoder / "overview" / OVERVIEW
     try:
-        render(template, page, {"encoder": encoder, "pages": str(pages)})
+        given = {"encoder": encoder, "pages": str(pages)}
+        render(find_template(templates, OVERVIEW), page, given)
         print(f"Rendered {page}", file=sys.stderr)
     finally:
-        contents = pages.parent / "_toc.yml"
-        if contents.is_file():
-            write_contents(contents, pages)
+        write_contents(pages)
 
 
 def try_overview(encoder: str, templates: Sequence[Path], pages: Path) -> list[Failure]:
@@ -246,14 +216,11 @@ def try_overview(encoder: str, templates: Sequence[Path], pages: Path) -> list[F
     return []
 
 
-def write_contents(contents: Path, pages: Path) -> None:
-    """Bring the part of the book's table of contents that lists the runs up to the pages there are.
-
-    Args:
-        contents: the book's `_toc.yml`; its part with the caption `RUNS` is replaced.
-        pages: the folder of the pages, within the book.
-    """
-    book = yaml.safe_load(contents.read_text(encoding="utf-8"))
+def write_contents(pages: Path) -> None:
+    """Have the contents of the book in which the folder of pages lies, if any, list its pages."""
+    contents = pages.parent / "_toc.yml"
+    if not contents.is_file():
+        return
     order = {name: place for place, name in enumerate(["overview", *TASKS])}
     chapters = []
 
@@ -264,14 +231,13 @@ def write_contents(contents: Path, pages: Path) -> None:
     folders = [*pages.glob("*/*"), *pages.glob(f"{LOTTERY}/*/*")]
     for folder in sorted(folders, key=place):
         found = sorted(page for page in folder.glob("*.ipynb") if TEMPLATE.fullmatch(page.name))
-        if found:
-            first, *others = (
-                {"file": page.relative_to(contents.parent).with_suffix("").as_posix()}
-                for page in found
-            )
+        files = [page.relative_to(pages.parent).with_suffix("").as_posix() for page in found]
+        if files:
+            first, *others = ({"file": file} for file in files)
             chapters.append(first | ({"sections": others} if others else {}))
-    parts = [part for part in book["parts"] if part.get("caption") == RUNS]
-    parts[0]["chapters"] = chapters
+    book = yaml.safe_load(contents.read_text(encoding="utf-8"))
+    (runs,) = (part for part in book["parts"] if part.get("caption") == "The runs")
+    runs["chapters"] = chapters
     write_whole(contents, yaml.safe_dump(book, sort_keys=False))
 
 
@@ -284,7 +250,8 @@ def _settle(path: Path, title: str) -> None:
         heading, *rest = notebook.cells[0].source.split("\n", 1)
         topic = heading.removeprefix("# ")
         notebook.cells[0].source = "\n".join([f"# {title}: {topic[0].lower()}{topic[1:]}", *rest])
-    for name in _VOLATILE:
+    volatile = ("start_time", "end_time", "duration", "input_path", "output_path")
+    for name in (*volatile, "environment_variables"):
         notebook.metadata.get("papermill", {}).pop(name, None)
     notebook.metadata.get("language_info", {}).pop("version", None)
     for number, cell in enumerate(notebook.cells):

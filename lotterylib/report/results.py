@@ -1,8 +1,6 @@
 """Results: one tidy table, from which every figure and every number in prose is computed.
 
-A row is one metric of one model: encoder, task, preset, seed, method, subnetwork, phase, metric,
-value, with the density of the subnetwork, whether the predictor is constant, how long it took on
-which device, and the whole request behind it (`identity`).
+A row is one metric of one model, with the whole request behind it (`identity`).
 """
 
 from __future__ import annotations
@@ -39,53 +37,41 @@ COLUMNS = (
     *("request", "weights", "tokenizer", "config", "data", "version", "classes"),
     *(name for name in Settings.model_fields if name not in (*_OF_A_SCORE, *PASSING)),
 )
-"""The columns of the results table. `density` and `overlap_with_good` are shares from 0 to 1;
-`overlap_with_good` is the part of the subnetwork that the good one has too, heads and MLPs weighed
-by their parameters; `draw` numbers the random and bad subnetworks of a seed, and the random halves
-of dev that its good ones are found on; `reported` marks the metric that the paper reports;
-`seconds` is of the stage that made the score. `request` stands for the whole request but the seeds
-(`identity.digest`); what is in it has the last columns, and rows of different requests are never
-counted together."""
+"""The columns of the results table. `density` and `overlap_with_good`, the part of the subnetwork
+that the good one has too (by parameters), are shares from 0 to 1; `draw` numbers the random and bad
+subnetworks of a seed, and the random halves of dev that its good ones are found on; `reported`
+marks the metric that the paper reports; `seconds` is of the stage that made the score. `request`
+stands for the whole request but the seeds (`identity.digest`), which has the last columns; rows of
+different requests are never counted together."""
 
 _TEXTS = ("request", "weights", "tokenizer", "config", "data")
 
-RUN = ("encoder", "task", "preset", "budget", "request")
-"""The columns that tell runs apart in every summary."""
-
-PHASE_OF_BASELINE = {
-    "frozen": "linear layer",
-    "bag": "linear layer",
-    "bilstm": "trained",
-    "guess": "none",
-}
-"""Under which phase the results table has each of `baselines.BASELINES`."""
+_PHASES = {"frozen": "linear layer", "bag": "linear layer", "bilstm": "trained", "guess": "none"}
+"""Of each of `baselines.BASELINES`."""
 
 
 def collect_full(experiment: Experiment, baselines: Sequence[str] = ("frozen",)) -> pd.DataFrame:
     """The part of the results table that fine-tuning gives: the baselines (seed 0) and the full
     model of every seed. What is not in the store yet is computed.
     """
-    rows = [*_rows(experiment, experiment.majority(), None, 0, "none", "majority", "none")]
+    rows = [*_rows(experiment, experiment.majority(), None, 0, MAJORITY)]
     for name in baselines:
-        key, phase = experiment.baseline_key(name), PHASE_OF_BASELINE[name]
-        rows += _rows(experiment, experiment.baseline(name), key, 0, "none", name, phase)
+        key, model = experiment.baseline_key(name), ("none", name, _PHASES[name])
+        rows += _rows(experiment, experiment.baseline(name), key, 0, model)
     for seed in experiment.settings.seeds:
         score, key = experiment.full_score(seed), experiment.finetuned_key(seed)
-        rows += _rows(experiment, score, key, seed, "none", "full", "fine-tuned")
+        rows += _rows(experiment, score, key, seed, FULL)
     return _table(experiment, rows)
 
 
 def collect(experiment: Experiment, *pages: str, every_draw: bool = False) -> pd.DataFrame:
-    """The results table behind some pages; what is not in the store yet is computed.
+    """The results table (`COLUMNS`) behind some pages: the baselines, and per seed the full model
+    and every subnetwork that the pages score. What is not in the store yet is computed.
 
     Args:
         experiment: one task.
         pages: names of templates, without `.ipynb`; by default the one of the paper's Figure 2.
         every_draw: also those after the first, which no mean and no verdict counts.
-
-    Returns:
-        A table with `COLUMNS`: the baselines (under seed 0), and per seed the full model and every
-        subnetwork that the pages score.
     """
     pages = pages or ("04_subnetworks",)
     baselines = ["frozen"]
@@ -100,24 +86,17 @@ def collect_scored(
 ) -> pd.DataFrame:
     """The part of the results table that these subnetworks give, per seed."""
     rows: list[dict[str, object]] = []
-    for (method, kind, phase), seed in itertools.product(scored, experiment.settings.seeds):
-        count = experiment.settings.draws_of(method, kind, phase) if every_draw else 1
-        for draw in range(count):
-            score = experiment.score(seed, method, kind, phase, number=draw)
-            key = experiment.score_key(seed, method, kind, phase, draw)
-            rows += _rows(experiment, score, key, seed, method, kind, phase, draw)
+    for model, seed in itertools.product(scored, experiment.settings.seeds):
+        for draw in range(experiment.settings.draws_of(*model) if every_draw else 1):
+            score = experiment.score(seed, *model, number=draw)
+            key = experiment.score_key(seed, *model, draw)
+            rows += _rows(experiment, score, key, seed, model, draw)
     return _table(experiment, rows)
 
 
 def collect_predictions(experiment: Experiment, *pages: str) -> Predictions:
-    """The predictions behind the scores of `collect`, from the store; what is missing is computed.
-
-    Args:
-        experiment: one task.
-        pages: as in `collect`.
-    """
-    labels = np.array(experiment.data.dev["label"])
-    seeds = experiment.settings.seeds
+    """The predictions behind the scores of `collect`; what is not in the store yet is computed."""
+    labels, seeds = np.array(experiment.data.dev["label"]), experiment.settings.seeds
     scores: dict[Model, dict[int, Score]] = {
         MAJORITY: {0: experiment.majority()},
         FROZEN: {0: experiment.baseline("frozen")},
@@ -132,8 +111,8 @@ def collect_predictions(experiment: Experiment, *pages: str) -> Predictions:
     return Predictions(experiment.task.metric, labels, models)
 
 
-def _scored_on(pages: Iterable[str]) -> dict[Model, None]:
-    """The models that pages score, each once, in the order of `GRIDS`."""
+def _scored_on(pages: Iterable[str]) -> dict[Scored, None]:
+    """What pages score, each once, in the order of `GRIDS`."""
     return dict.fromkeys(model for page in GRIDS if page in pages for model in GRIDS[page])
 
 
@@ -144,15 +123,9 @@ def _table(experiment: Experiment, rows: Iterable[Mapping[str, object]]) -> pd.D
 
 
 def _rows(
-    experiment: Experiment,
-    score: Score,
-    key: Key | None,
-    seed: int,
-    method: str,
-    kind: str,
-    phase: str,
-    draw: int = 0,
+    experiment: Experiment, score: Score, key: Key | None, seed: int, model: Model, draw: int = 0
 ) -> Iterable[dict[str, object]]:
+    method, kind, phase = model
     row: dict[str, object] = {"seed": seed, "method": method, "subnetwork": kind, "phase": phase}
     row |= {"draw": draw, "density": 1.0, "constant": score.constant, "examples": score.examples}
     if method != "none":
@@ -183,10 +156,6 @@ def read_table(path: Path) -> pd.DataFrame:
 def load_results(*roots: Path, every_draw: bool = False) -> pd.DataFrame:
     """All results tables under `<root>/<encoder>/<task>/results.csv`, of each root, as one.
 
-    Args:
-        roots: folders of published pages.
-        every_draw: as in `collect`.
-
     Raises:
         LotteryError: what made a table is not on record, or tables of one encoder's folder must not
             be counted together (`identity.requests`).
@@ -211,21 +180,18 @@ def load_results(*roots: Path, every_draw: bool = False) -> pd.DataFrame:
 
 
 def verdicts(results: pd.DataFrame) -> pd.DataFrame:
-    """One line per run and method: the scores that decide the paper's claims.
-
-    Returns:
-        Means over seeds of the full model, and of the good, random and bad subnetworks, pruned and
-        retrained, with the density of the good one; rows in the order of the task table.
+    """The scores that decide the paper's claims, means over seeds: of the full model and of good,
+    random and bad subnetworks, pruned and retrained. A line per run and method, by task.
     """
-    by = [*RUN, "method", "subnetwork", "phase", "metric"]
+    run = ["encoder", "task", "preset", "budget", "request"]
+    by = [*run, "method", "subnetwork", "phase", "metric"]
     groups = results[results["reported"]].groupby(by, sort=False, dropna=False)
     summary = groups.agg(
         mean=("value", "mean"), seeds=("seed", "nunique"), density=("density", "mean")
     ).reset_index()
     place = {name: number for number, name in enumerate(in_order(summary["task"]))}
     summary = summary.sort_values("task", key=lambda names: names.map(place), kind="stable")
-    runs = summary.groupby(list(RUN), sort=False, dropna=False)
-    lines = []
+    runs, lines = summary.groupby(run, sort=False, dropna=False), []
     for (_, whole), method in itertools.product(runs, METHODS):
         full = whole[whole["subnetwork"] == "full"].iloc[0]
         cells = whole[whole["method"] == method].set_index(["subnetwork", "phase"])

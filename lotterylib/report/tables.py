@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from lotterylib.runs.methods import ALL_METHODS
+from lotterylib.encoder import Shape
+from lotterylib.subnetworks import StructuredSubnetwork, Subnetwork
 
 if TYPE_CHECKING:  # pages that only need a table should not wait for torch
     from lotterylib.importance import Importance
     from lotterylib.runs.experiment import Experiment
-
 
 NOTHING = "\N{EN DASH}"
 """What every table shows where there is no value."""
@@ -27,12 +27,7 @@ def counted(number: int, what: str) -> str:
 
 
 def markdown_table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    """A table in Markdown.
-
-    Args:
-        header: the headings.
-        rows: a cell per heading each.
-    """
+    """A table in Markdown; each row has a cell per heading."""
     lines = [f"| {' | '.join(map(str, line))} |" for line in (header, *rows)]
     return "\n".join([lines[0], "|---" * len(header) + "|", *lines[1:]])
 
@@ -40,10 +35,8 @@ def markdown_table(header: Sequence[object], rows: Iterable[Sequence[object]]) -
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """A table as readers want it: numbers as text, and a dash where there is none.
 
-    Args:
-        table: columns of any kind. Those of whole numbers lose their ".0"; other floats get three
-            decimals, or one where a column reaches 10; what is positive and would round to zero
-            is given as a bound, such as "<0.001".
+    Columns of whole numbers lose their ".0"; other floats get three decimals, or one where a column
+    reaches 10; what is positive and would round to zero is given as a bound, such as "<0.001".
     """
     shown = table.astype(object)
     for place in range(table.shape[1]):
@@ -66,7 +59,7 @@ def _spelt(value: float, digits: int) -> str:
 
 
 def describe_run(experiment: Experiment) -> pd.DataFrame:
-    """Encoder, data, preset, budget and seeds of a run, one a row."""
+    """What was run on what, and how, an item a row."""
     settings, encoder, recipe = experiment.settings, experiment.encoder, experiment.recipe
     named = f"{encoder.name}, from {encoder.origin}"
     described = {
@@ -83,10 +76,8 @@ def describe_run(experiment: Experiment) -> pd.DataFrame:
 
 
 def time_taken(experiment: Experiment, *labels: str) -> pd.DataFrame:
-    """Seconds, device and versions of the jobs whose label begins with these words, summed up.
-
-    Returns:
-        One row per seed and label.
+    """Seconds, device and versions of the jobs whose labels begin with these words, a row per label
+    and seed.
     """
     from lotterylib.runs.jobs import ALL, jobs_of, key_of
 
@@ -97,15 +88,14 @@ def time_taken(experiment: Experiment, *labels: str) -> pd.DataFrame:
         made = [experiment.store.provenance(key) for key in keys]
         if made:
             row = {"what": label, "seed": seed, "seconds": round(sum(e["seconds"] for e in made))}
-            row["device"] = _all("{device}, {threads} threads", made)
-            row["versions"] = _all("torch {torch}, transformers {transformers}", made)
+            told = {
+                "device": "{device}, {threads} threads",
+                "versions": "torch {torch}, transformers {transformers}",
+            }
+            for name, form in told.items():
+                row[name] = "; ".join(dict.fromkeys(form.format(**each) for each in made))
             rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _all(form: str, made: Sequence[dict[str, Any]]) -> str:
-    """What is on record of several jobs, each value once."""
-    return "; ".join(dict.fromkeys(form.format(**each) for each in made))
 
 
 def search_states(trace: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -129,8 +119,7 @@ def importance_states(trace: Sequence[dict[str, Any]]) -> list[Importance]:
 
 def score_table(results: pd.DataFrame) -> pd.DataFrame:
     """The reported metric of everything that was scored, a row each and a column per seed.
-
-    The baselines have no seed; their score stands in the first column.
+    Baselines, which have no seed, stand in the first column.
     """
     reported = results[results["reported"]]
     baseline = (reported["method"] == "none") & (reported["subnetwork"] != "full")
@@ -157,29 +146,33 @@ def trace_table(trace: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("step")
 
 
+def sizes_of(subnetwork: Subnetwork, shape: Shape) -> dict[str, object]:
+    """How many heads and MLPs there are (structured only), the share of the encoder's dense
+    parameters, and the share as the paper's Figure 2 prints it.
+    """
+    counts: dict[str, object] = {}
+    if isinstance(subnetwork, StructuredSubnetwork):
+        counts = {"heads": int(subnetwork.heads.sum()), "MLPs": int(subnetwork.mlps.sum())}
+    return counts | {
+        "of the encoder": f"{subnetwork.density(shape):.1%}",
+        "as printed": f"{subnetwork.printed_share(shape):.1%}",
+    }
+
+
 def size_table(
     experiment: Experiment, method: str, kinds: Sequence[str] = ("good",)
 ) -> pd.DataFrame:
-    """Sizes of subnetworks per seed, by both counts, and what they share with the good one.
-
-    Returns:
-        One row per seed and kind: heads and MLPs (structured only), the share of the encoder's
-        dense parameters, the share as the paper's Figure 2 prints it, and the part that the good
-        subnetwork has too.
+    """`sizes_of` a method's subnetworks, a row per seed and kind; of several kinds also the part
+    that the good one has too.
     """
-    rows = []
-    for seed in experiment.settings.seeds:
-        good = experiment.subnetwork(seed, method, "good")
-        for kind in kinds:
-            subnetwork = experiment.subnetwork(seed, method, kind)
-            row: dict[str, object] = {"seed": seed, "subnetwork": kind}
-            if ALL_METHODS[method].is_structured:
-                row["heads"] = int(subnetwork.heads.sum())  # type: ignore[union-attr]
-                row["MLPs"] = int(subnetwork.mlps.sum())  # type: ignore[union-attr]
-            row["of the encoder"] = f"{subnetwork.density(experiment.shape):.1%}"
-            row["as printed"] = f"{subnetwork.printed_share(experiment.shape):.1%}"
-            if len(kinds) > 1:
-                shared = subnetwork.shared_share(good, experiment.shape)  # type: ignore[arg-type]
-                row["shared with good"] = NOTHING if math.isnan(shared) else f"{shared:.1%}"
-            rows.append(row)
-    return pd.DataFrame(rows).set_index(["seed", "subnetwork"])
+    rows, shape = {}, experiment.shape
+    for seed, kind in itertools.product(experiment.settings.seeds, kinds):
+        subnetwork = experiment.subnetwork(seed, method, kind)
+        rows[seed, kind] = sizes_of(subnetwork, shape)
+        if len(kinds) > 1:
+            good = experiment.subnetwork(seed, method, "good")
+            shared = subnetwork.shared_share(good, shape)  # type: ignore[arg-type]
+            rows[seed, kind]["shared with good"] = (
+                NOTHING if math.isnan(shared) else f"{shared:.1%}"
+            )
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["seed", "subnetwork"])

@@ -64,13 +64,9 @@ def test_every_item_of_the_paper_has_a_page():
 def test_the_contents_list_exactly_the_pages():
     book = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
     (runs,) = [part for part in book["parts"] if part["caption"] == "The runs"]
-    listed = [entry["file"] for chapter in runs["chapters"] for entry in _entries(chapter)]
+    listed = [e["file"] for each in runs["chapters"] for e in (each, *each.get("sections", []))]
     found = [page.relative_to(ROOT / "book").with_suffix("").as_posix() for page in PAGES]
     assert sorted(listed) == sorted(found)
-
-
-def _entries(chapter):
-    return [chapter, *chapter.get("sections", [])]
 
 
 def test_results_hold_every_subnetwork_of_every_seed_once():

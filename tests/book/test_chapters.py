@@ -120,17 +120,14 @@ def test_a_chapter_says_what_it_gives_and_takes_and_an_exercise_how_hard_it_is(c
 
 
 @pytest.mark.parametrize("name", slides.DIAGRAMS)
-def test_a_diagram_can_be_read_on_a_phone(name):
+def test_a_diagram_can_be_read_on_a_phone_and_on_slides(name):
     svg = (BOOK / "_static" / f"{name}.svg").read_text()
     width = float(re.search(r'viewBox="0 0 (\d+)', svg)[1])
     sizes = [float(size) for size in re.findall(r'font-size="(\d+)"', svg)]
     assert min(sizes) * 342 / width >= 9  # CSS pixels of the text column of a screen 390 wide
     used = [path.stem for path in CHAPTERS if f"_static/{name}.svg" in path.read_text()]
     assert len(used) == 1
-
-
-@pytest.mark.parametrize("name", slides.DIAGRAMS)
-def test_a_diagram_for_slides_was_drawn_from_the_one_in_the_book(name):
+    # and that for slides was drawn from it
     with Image.open(BOOK / "_static" / f"{name}.png") as image:
         assert image.text["Drawn from"] == slides.digest(BOOK / "_static" / f"{name}.svg"), (
             "Draw it anew: python book/_ext/slides.py"

@@ -19,6 +19,7 @@ from lotterylib.report.published import load_searches, load_subnetworks
 from lotterylib.report.results import load_results
 from lotterylib.runs.methods import KINDS, METHODS, PHASES
 from lotterylib.tasks import in_order, title_of
+from tests.results import tickets_of
 from tests.shared import watched
 
 BOOK = Path(__file__).parents[2] / "book"
@@ -31,10 +32,12 @@ POINTS = "all => all.map(row => row.querySelectorAll('.run').length)"
 def shown(chromium, tmp_path):
     """Opens a page that holds one picture, from disk; complaints of the browser are failures."""
     problems = []
+    # Jupyter Book loads them in any order
+    files = [path.as_uri() for path in sorted((BOOK / "_static").glob("*.*s"), reverse=True)]
+    scripts = "".join(f'<script src="{f}"></script>' for f in files if f.endswith(".js"))
+    styles = "".join(f'<link rel="stylesheet" href="{f}">' for f in files if f.endswith(".css"))
 
     def show(html, **settings):
-        scripts = "".join(f'<script src="{p.as_uri()}"></script>' for p in _static("js"))
-        styles = "".join(f'<link rel="stylesheet" href="{p.as_uri()}">' for p in _static("css"))
         place = tmp_path / "page.html"
         place.write_text(
             f'<!doctype html><html lang="en"><meta charset="utf-8"><title>One</title>{styles}'
@@ -48,22 +51,13 @@ def shown(chromium, tmp_path):
     assert not problems
 
 
-def _static(ending):
-    """The book's files of a kind; Jupyter Book loads them in any order."""
-    return sorted((BOOK / "_static").glob(f"*.{ending}"), reverse=True)
-
-
 @pytest.fixture
 def table():
     """The sixteen tickets of two layers; some scores are equal, some tickets not retrained."""
-    table = pd.DataFrame({"ticket": range(16)})
-    table["units"] = [ticket.bit_count() for ticket in table["ticket"]]
     pruned = {3: 0.7, 6: 0.7, 10: 0.83, 7: 0.815, 11: 0.82, 14: 0.85, 15: 0.9}
-    table["pruned"] = [pruned.get(ticket, 0.5) for ticket in table["ticket"]]
-    table["constant"] = table["pruned"] == 0.5
-    table["retrained"] = table["ticket"].map({3: 0.85, 5: 0.55, 6: 0.58, 10: 0.85})
-    table["search"] = table["ticket"].map({15: 0, 6: 1}).fillna(-1).astype(int)
-    return table
+    constant, retrained = set(range(16)) - set(pruned), {3: 0.85, 5: 0.55, 6: 0.58, 10: 0.85}
+    scores = [pruned.get(ticket, 0.5) for ticket in range(16)]
+    return tickets_of(scores, retrained, constant, way=[15, 6])
 
 
 def place(found, phase, part):
@@ -219,19 +213,22 @@ def test_the_table_stands_there_without_javascript_and_is_folded_below_with_it(s
 
 
 @pytest.fixture
-def scores(shown):
-    """The picture of the committed scores, with its page."""
+def results():
+    """The committed scores."""
     results = load_results(RESULTS)
-    ours = results[results["reported"] & (results["encoder"] == "minilm")]
-    page = shown(comparison(ours, RESULTS / "minilm"), viewport={"width": 390, "height": 900})
+    return results[results["reported"] & (results["encoder"] == "minilm")]
+
+
+@pytest.fixture
+def scores(shown, results):
+    """The picture of the committed scores, with its page."""
+    page = shown(comparison(results, RESULTS / "minilm"), viewport={"width": 390, "height": 900})
     return page, page.locator("[data-picture=comparison]")
 
 
-def test_the_comparison_shows_the_committed_scores_under_every_switch(scores):
+def test_the_comparison_shows_the_committed_scores_under_every_switch(scores, results):
     _, picture = scores
     settings = ["task", "method", "subnetwork", "phase"]
-    results = load_results(RESULTS)
-    results = results[results["reported"] & (results["encoder"] == "minilm")]
     ours = results.set_index(settings)["value"].sort_index(kind="stable")
     known = paper.scores().set_index(settings)["mean"]
     drawn = set()
@@ -258,14 +255,11 @@ def test_the_comparison_shows_the_committed_scores_under_every_switch(scores):
 
 def test_points_stand_where_their_scores_are_on_the_scale(scores):
     _, picture = scores
-    ticks = [
-        (float(each.text_content()), float(each.get_attribute("x")))
-        for each in picture.locator("text.tick").all()
-    ]
-    (low, left), (high, right) = ticks[0], ticks[-1]
-    for row, cells in zip(
-        picture.locator("g.row").all(), picture.locator("tbody tr").all(), strict=True
-    ):
+    ticks = picture.locator("text.tick").all()
+    low, high = (float(ticks[end].text_content()) for end in (0, -1))
+    left, right = (float(ticks[end].get_attribute("x")) for end in (0, -1))
+    rows, lines = picture.locator("g.row").all(), picture.locator("tbody tr").all()
+    for row, cells in zip(rows, lines, strict=True):
         values = [float(text) for text in cells.locator("td").nth(2).inner_text().split(", ")]
         for point, score in zip(row.locator(".run").all(), values, strict=True):
             at = left + (right - left) * (score - low) / (high - low)
@@ -274,13 +268,12 @@ def test_points_stand_where_their_scores_are_on_the_scale(scores):
 
 def test_the_comparison_is_switched_by_keyboard(scores):
     page, picture = scores
-    before = picture.locator("tbody").inner_text(), picture.locator(".drawing").inner_html()
+    parts = picture.locator("tbody"), picture.locator(".drawing")
+    before = [part.inner_html() for part in parts]
     picture.get_by_role("radio", name="pruned").focus()
     page.keyboard.press("ArrowRight")
     assert picture.get_by_role("radio", name="retrained").is_checked()
-    after = picture.locator("tbody").inner_text(), picture.locator(".drawing").inner_html()
-    assert before[0] != after[0]
-    assert before[1] != after[1]
+    assert not any(part.inner_html() == was for part, was in zip(parts, before, strict=True))
 
 
 @pytest.fixture
@@ -338,5 +331,5 @@ def test_words_mark_the_heads_that_committed_subnetworks_keep(attention):
             assert marked == subnetwork.heads.ravel().tolist()
             assert (
                 counts
-                == sum(each.heads.astype(int) for each in subnetworks.values()).ravel().tolist()
+                == sum(each.heads.astype(int).ravel() for each in subnetworks.values()).tolist()
             )

@@ -18,15 +18,7 @@ import yaml
 from lotterylib.errors import LotteryError
 from lotterylib.report.identity import claim, requests_of
 from lotterylib.report.imported import import_masks
-from lotterylib.report.pages import (
-    AUDIT,
-    OVERVIEW,
-    TICKETS,
-    page_path,
-    render,
-    templates,
-    write_contents,
-)
+from lotterylib.report.pages import AUDIT, OVERVIEW, TICKETS, render, templates, write_contents
 from lotterylib.report.published import publish
 from lotterylib.runs.experiment import open_experiment
 from lotterylib.runs.jobs import ALL
@@ -46,12 +38,9 @@ def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def lines_of(cell):
-    return [
-        line
-        for line in cell.source.splitlines()
-        if line.strip() and not line.strip().startswith("#")
-    ]
+def outputs_of(notebook):
+    """Everything that a notebook shows, as text."""
+    return json.dumps([output for cell in code_cells(notebook) for output in cell.outputs])
 
 
 @pytest.fixture(params=TEMPLATES, ids=lambda path: path.stem)
@@ -59,13 +48,15 @@ def template(request):
     return request.param
 
 
-def test_template_has_no_outputs_and_the_plain_kernel(template):
-    notebook = nbformat.read(template, as_version=4)
+@pytest.fixture
+def notebook(template):
+    return nbformat.read(template, as_version=4)
+
+
+def test_template_has_no_outputs_and_the_plain_kernel(notebook):
     nbformat.validate(notebook)
     assert notebook.metadata.kernelspec.name == "python3"
-    for cell in code_cells(notebook):
-        assert not cell.outputs
-        assert cell.execution_count is None
+    assert not any(cell.outputs or cell.execution_count for cell in code_cells(notebook))
 
 
 @pytest.mark.parametrize("template", OF_A_TASK, ids=lambda path: path.stem)
@@ -80,52 +71,36 @@ def test_a_page_of_a_task_begins_with_what_was_found(template):
     assert figure.metadata["mystnb"]["image"]["alt"]
 
 
-def test_template_keeps_the_agreed_shape(template):
-    notebook = nbformat.read(template, as_version=4)
-    cells, code = notebook.cells, code_cells(notebook)
-    assert 25 <= len(cells) <= 50
-    lengths = [len(lines_of(cell)) for cell in code]
-    assert statistics.median(lengths) <= 7
+def test_template_keeps_the_agreed_shape(notebook):
+    assert 25 <= len(notebook.cells) <= 50
     # The cell of parameters is as long as there are parameters.
-    own = [c for c in code if "parameters" not in c.metadata.get("tags", [])]
-    assert max(len(lines_of(cell)) for cell in own) <= 30
-    assert cells[0].source.startswith("# ")
-    assert sum(bool(re.match("# ", cell.source)) for cell in cells if cell.cell_type != "code") == 1
-
-
-def test_template_quotes_the_paper_and_ends_in_findings(template):
-    prose = [c.source for c in nbformat.read(template, as_version=4).cells if c.cell_type != "code"]
+    own = [c for c in code_cells(notebook) if "parameters" not in c.metadata.get("tags", [])]
+    lengths = [len(re.findall(r"^ *[^#\s]", cell.source, re.M)) for cell in own]
+    assert statistics.median(lengths) <= 7
+    assert max(lengths) <= 30
+    prose = [cell.source for cell in notebook.cells if cell.cell_type != "code"]
+    assert [place for place, text in enumerate(prose) if text.startswith("# ")] == [0]
     assert any(text.startswith('> "') and "(2020)" in text for text in prose)
     assert any("## What" in text for text in prose)
 
 
-def test_template_holds_no_label(template):
+def test_template_holds_no_label_and_says_what_is_on_its_pictures(notebook):
     # A template is rendered once per task: a label would stand in the book many times.
-    for cell in nbformat.read(template, as_version=4).cells:
+    for cell in notebook.cells:
         assert not re.search(r"^\(.+\)=$|:name:|:label:|\{exercise", cell.source, re.M)
-
-
-def test_every_cell_that_draws_says_what_is_on_the_picture(template):
-    for cell in code_cells(nbformat.read(template, as_version=4)):
-        if re.search(r"^figures\.(?!METRIC)", cell.source, re.M):
+        if cell.cell_type == "code" and re.search(r"^figures\.(?!METRIC)", cell.source, re.M):
             assert len(cell.metadata["mystnb"]["image"]["alt"]) > 40
 
 
 def test_every_page_of_a_task_has_a_template_and_the_other_way_round():
     assert sorted(path.stem for path in OF_A_TASK) == sorted(ALL)
-    assert {path.name for path in TEMPLATES} - {path.name for path in OF_A_TASK} == {
-        OVERVIEW,
-        AUDIT,
-        TICKETS,
-    }
+    assert len(TEMPLATES) == len(OF_A_TASK) + 3
 
 
 def test_every_parameter_is_typed_and_explained(template):
     described = papermill.inspect_notebook(str(template))
-    of_a_task = names()
     over_tasks = {OVERVIEW: ["encoder", "pages"], AUDIT: ["run_store", "pages", "variants"]}
-    wanted = over_tasks.get(template.name, of_a_task)
-    assert list(described) == wanted
+    assert list(described) == over_tasks.get(template.name, names())
     for name, parameter in described.items():
         assert parameter["inferred_type_name"] in ("str", "int", "float", "bool"), name
         assert len(parameter["help"]) >= 8, name
@@ -152,11 +127,10 @@ def parameter_cell():
     return "\n".join(lines)
 
 
-def test_the_cell_of_parameters_is_what_the_declaration_gives(template):
-    cells = nbformat.read(template, as_version=4).cells
-    (cell,) = (c for c in cells if "parameters" in c.metadata.get("tags", []))
-    if template in OF_A_TASK or template.name == TICKETS:
-        assert cell.source == parameter_cell()
+@pytest.mark.parametrize("template", [*OF_A_TASK, NOTEBOOKS / TICKETS], ids=lambda path: path.stem)
+def test_the_cell_of_parameters_is_what_the_declaration_gives(notebook):
+    (cell,) = (c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
+    assert cell.source == parameter_cell()
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +143,7 @@ def rendered(tmp_path_factory):
         claim(requests_of([(made, ALL)], root / "pages"))
         publish(made, ALL, root / "pages" / "tiny" / task)
         for path in OF_A_TASK:
-            render(path, page_path(root / "pages", "tiny", task, path), given_by(settings))
+            render(path, root / "pages" / "tiny" / task / path.name, given_by(settings))
     overview = {"encoder": "tiny", "pages": str(root / "pages")}
     render(NOTEBOOKS / OVERVIEW, root / "pages" / "tiny" / "overview" / OVERVIEW, overview)
     write_authors_masks(root / "authors")
@@ -200,7 +174,7 @@ def test_an_audit_of_heads_alone_is_whole(tmp_path):
     import_masks(tmp_path / "authors", RunStore(tmp_path / "runs"))
     parameters = {"run_store": str(tmp_path / "runs"), "pages": str(tmp_path / "pages")}
     render(NOTEBOOKS / AUDIT, tmp_path / AUDIT, parameters)
-    told = json.dumps([o for cell in code_cells(check_ran(tmp_path / AUDIT)) for o in cell.outputs])
+    told = outputs_of(check_ran(tmp_path / AUDIT))
     assert "* heads alone: 1 task, 2 seeds" in told
     assert "0 of 1 comparisons give the known values" in told
     # 107 and 142 of 144 heads lie within each other too often by chance
@@ -229,8 +203,7 @@ def test_the_overview_and_the_audit_ran_to_the_end(rendered):
     text = check_ran(rendered / "pages" / "tiny" / "overview" / OVERVIEW)
     assert text.cells[0].source.startswith("# All tasks")
     audit = check_ran(rendered / "pages" / "authors" / "audit" / AUDIT)
-    told = json.dumps([output for cell in code_cells(audit) for output in cell.outputs])
-    assert "0 of 7 comparisons give the known values" in told  # the masks are random
+    assert "0 of 7 comparisons give the known values" in outputs_of(audit)  # masks are random
 
 
 def test_the_whole_lottery_tells_of_the_tickets_that_were_retrained(tmp_path):
@@ -241,8 +214,8 @@ def test_the_whole_lottery_tells_of_the_tickets_that_were_retrained(tmp_path):
     render(NOTEBOOKS / TICKETS, page, given_by(settings))
     notebook = check_ran(page)
     assert notebook.cells[0].source.startswith("# Acceptability (generated): the whole lottery")
-    text = json.dumps([output for cell in code_cells(notebook) for output in cell.outputs])
-    assert "So far 2 of 20 tickets of half the units have been retrained" in text
+    told = "So far 2 of 20 tickets of half the units have been retrained"
+    assert told in outputs_of(notebook)
     assert len(list((tmp_path / "runs").glob("*/*/ticket-retrained-*"))) == 2
 
 
@@ -250,18 +223,17 @@ def test_pages_name_task_encoder_data_preset_device_and_seconds(rendered):
     page = rendered / "pages" / "tiny" / "similarity" / "04_subnetworks.ipynb"
     notebook = nbformat.read(page, as_version=4)
     assert notebook.cells[0].source.startswith("# Similarity (generated): ")
-    text = json.dumps([output for cell in code_cells(notebook) for output in cell.outputs])
     for word in ("random weights", "generated by lotterylib", "paper", "CPU", "seconds", "torch 2"):
-        assert word in text, word
+        assert word in outputs_of(notebook), word
 
 
 def test_a_second_run_computes_nothing_and_gives_the_same_page(rendered):
     store, task = rendered / "runs", "acceptability"
     before = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
-    path = next(path for path in OF_A_TASK if path.stem == "04_subnetworks")
-    page = page_path(rendered / "pages", "tiny", task, path)
+    page = rendered / "pages" / "tiny" / task / "04_subnetworks.ipynb"
     first = page.read_bytes()
-    render(path, page, given_by(parse_settings(task, **SMOKE, store=str(store))))
+    settings = parse_settings(task, **SMOKE, store=str(store))
+    render(NOTEBOOKS / page.name, page, given_by(settings))
     after = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
     assert after == before
     assert page.read_bytes() == first
@@ -302,13 +274,16 @@ def test_contents_list_the_pages_there_are(tmp_path):
         (pages / name).parent.mkdir(parents=True, exist_ok=True)
         (pages / name).write_text("{}")
     contents = tmp_path / "_toc.yml"
-    contents.write_text(
-        "root: intro\nparts:\n- caption: The runs\n  chapters: []\n- caption: More\n"
-    )
-    write_contents(contents, pages)
-    text = contents.read_text()
-    assert text.index("results/minilm/cola/01_a") < text.index("results/minilm/sst2/01_a")
-    assert "sections:\n    - file: results/minilm/sst2/02_b" in text
-    files = [chapter["file"] for chapter in yaml.safe_load(text)["parts"][0]["chapters"]]
-    assert files[2:] == ["results/lottery/minilm/sst2/13_a", "results/authors/audit/12_a"]
-    assert "More" in text
+    write_contents(pages)
+    assert not contents.exists()  # not the folder of a book
+    book = {"root": "intro", "parts": [{"caption": "The runs"}, {"caption": "More"}]}
+    contents.write_text(yaml.safe_dump(book))
+    write_contents(pages)
+    sections = [{"file": "results/minilm/sst2/02_b"}]
+    book["parts"][0]["chapters"] = [
+        {"file": "results/minilm/cola/01_a"},
+        {"file": "results/minilm/sst2/01_a", "sections": sections},
+        {"file": "results/lottery/minilm/sst2/13_a"},
+        {"file": "results/authors/audit/12_a"},
+    ]
+    assert yaml.safe_load(contents.read_text()) == book

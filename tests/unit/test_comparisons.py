@@ -5,7 +5,6 @@ import math
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from lotterylib.encoder import Shape
@@ -17,6 +16,7 @@ from lotterylib.runs.searches import HALVES_SEED
 from lotterylib.scoring import score_predictions
 from lotterylib.subnetworks import StructuredSubnetwork, WeightSubnetwork
 from lotterylib.tasks import find_task
+from tests.results import results_of
 
 SEEDS = (3, 1)
 SHAPE = Shape(layers=2, heads=2, hidden=4, intermediate=6, total=1000)
@@ -45,24 +45,20 @@ C = [[1.0, 2.0], [4.0, 3.0]]  # 1 4 / 3 2
 FLAT = [[2.0, 2.0], [5.0, 5.0]]
 
 
-def importance(heads, mlps):
+def importance(heads, mlps=(1.0, 2.0)):
     return Importance(np.array(heads), np.array(mlps))
 
 
 def test_ways_of_accumulating_are_compared_by_rank_and_by_what_goes_first():
-    scores = {
-        (3, "example"): importance(A, [1.0, 2.0]),
-        (3, "batch"): importance(B, [5.0, 9.0]),
-        (3, "cumulative"): importance(C, [9.0, 5.0]),
-        (1, "example"): importance(A, [1.0, 2.0]),
-        (1, "batch"): importance(FLAT, [4.0, 4.0]),
-        (1, "cumulative"): importance(A, [1.0, 2.0]),
+    ways = ("example", "batch", "cumulative")
+    found = {
+        3: (importance(A), importance(B, [5.0, 9.0]), importance(C, [9.0, 5.0])),
+        1: (importance(A), importance(FLAT, [4.0, 4.0]), importance(A)),
     }
-    table = comparisons.accumulation_table(made_up(importance=lambda *key: scores[key]))
+    experiment = made_up(importance=lambda seed, way: found[seed][ways.index(way)])
+    table = comparisons.accumulation_table(experiment)
     assert table[["seed", "one", "other"]].to_numpy().tolist() == [
-        [seed, *pair]
-        for seed in SEEDS
-        for pair in (("example", "batch"), ("example", "cumulative"), ("batch", "cumulative"))
+        [seed, *pair] for seed in SEEDS for pair in itertools.combinations(ways, 2)
     ]
     # 1 - 6 sum(d^2) / (n (n^2 - 1)): with 4 heads, 1 - sum(d^2) / 10
     heads = table["heads, rank correlation"].tolist()
@@ -78,7 +74,7 @@ def test_ways_of_accumulating_are_compared_by_rank_and_by_what_goes_first():
 
 
 def test_importance_is_compared_between_every_two_seeds():
-    scores = {3: importance(A, [1.0, 2.0]), 1: importance(B, [2.0, 1.0]), 7: importance(C, [0, 1])}
+    scores = {3: importance(A), 1: importance(B, [2.0, 1.0]), 7: importance(C)}
     experiment = made_up(
         seeds=(3, 1, 7), importance=lambda seed, way: {"example": scores[seed]}[way]
     )
@@ -208,14 +204,14 @@ def test_seen_and_unseen_are_scores_of_the_rows_seen_and_unseen(searched):
 # Ablation
 
 
-def test_importance_is_held_against_what_a_heads_removal_costs(monkeypatch):
+def test_importance_is_held_against_what_a_heads_removal_costs():
     scores = {3: 0.9 - np.array([[0.1, 0.4], [-0.2, 0.0]]), 1: np.full((2, 2), 0.7)}
     full = {3: 0.9, 1: 0.8}
     experiment = made_up(
-        importance=lambda seed, way: importance(A, [1.0, 2.0]),
+        importance=lambda seed, way: importance(A),
         full_score=lambda seed: SimpleNamespace(metrics={"accuracy": full[seed], "f1": 0.1}),
+        ablation=scores.get,
     )
-    experiment.ablation = lambda seed: scores[seed]
     np.testing.assert_allclose(comparisons.score_lost(experiment, 3), [[0.1, 0.4], [-0.2, 0]])
     table = comparisons.ablation_table(experiment)
     assert table["seed"].tolist() == [3, 1]
@@ -228,18 +224,6 @@ def test_importance_is_held_against_what_a_heads_removal_costs(monkeypatch):
 
 
 # Results
-
-
-def results_of(task, cells, metric="accuracy"):
-    """A results table from values by method, subnetwork and phase."""
-    rows = [
-        [task, seed, *cell, name, name == metric, number, 0.4 if seed == 3 else 0.5]
-        for cell, values in cells.items()
-        for seed, value in zip(SEEDS, values, strict=False)
-        for name, number in ((metric, value), ("other", -1.0))
-    ]
-    names = ["task", "seed", "method", "subnetwork", "phase", "metric", "reported", "value"]
-    return pd.DataFrame(rows, columns=[*names, "density"])
 
 
 def test_variants_are_means_over_seeds():
@@ -257,7 +241,8 @@ def test_variants_are_means_over_seeds():
         ("magnitude-95", "good", "pruned"): (0.7, 0.72),
     }
     experiment = made_up(subnetwork=lambda *place: found[place])
-    table = comparisons.variant_table(experiment, results_of("sst2", cells))
+    results = results_of(cells, SEEDS, density=(0.4, 0.5))
+    table = comparisons.variant_table(experiment, results)
     names = ["method", "subnetwork", "heads", "MLPs", "of the encoder", "pruned", "retrained"]
     assert table.columns.tolist() == names
     assert table.to_numpy().tolist() == [
@@ -280,7 +265,7 @@ CELLS = {
 
 
 def test_beside_the_papers_numbers_stand_ours_where_both_have_them():
-    table = comparisons.beside_paper(results_of("cola", CELLS, "matthews"))
+    table = comparisons.beside_paper(results_of(CELLS, task="cola", metric="matthews"))
     names = table[["method", "subnetwork", "phase"]].apply(tuple, axis=1).tolist()
     lacking = {("none", "frozen"), ("matched", "good"), ("structured", "good", "longer")}
     assert names == [n for n in CELLS if not {n, n[:2]} & lacking]
@@ -295,7 +280,7 @@ def test_beside_the_papers_numbers_stand_ours_where_both_have_them():
     known = paper.scores().query("task == 'cola'").set_index(["method", "subnetwork", "phase"])
     printed = known.loc[names, ["mean", "sd"]].to_numpy()
     assert table["paper"].tolist() == [f"{mean:.3f} ± {sd:.3f}" for mean, sd in printed]
-    assert comparisons.beside_paper(results_of("entailment", CELLS)).empty
+    assert comparisons.beside_paper(results_of(CELLS, task="entailment")).empty
 
 
 def test_the_papers_sizes_are_those_of_the_task_and_method():

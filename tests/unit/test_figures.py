@@ -14,8 +14,8 @@ from lotterylib.patterns import PATTERNS
 from lotterylib.report import figures, paper
 from lotterylib.runs.methods import ALL_METHODS, KINDS, PHASES
 from lotterylib.tasks import TASKS
+from tests.results import SEEDS, results_of
 
-SEEDS = (1, 2, 3)
 TITLES = {task.title: name for name, task in TASKS.items()}
 CELLS = {
     ("none", "majority", "none"): (0.5,),
@@ -33,24 +33,9 @@ CELLS = {
 SPREAD = np.std(CELLS["none", "full", "fine-tuned"], ddof=1)
 
 
-def results_of(cells, task="sst2", constant=(), metric="accuracy"):
-    """A results table; `constant` names cells and the seeds whose predictor is constant."""
-    rows = []
-    for (method, kind, phase), values in cells.items():
-        for seed, value in zip(SEEDS, values, strict=False):
-            for name, number in ((metric, value), ("f1", 0.01)):
-                rows.append(
-                    {"encoder": "minilm", "task": task, "seed": seed, "method": method}
-                    | {"subnetwork": kind, "phase": phase, "metric": name, "value": number}
-                    | {"reported": name == metric, "density": 0.2 + 0.1 * seed}
-                    | {"constant": (method, kind, phase, seed) in constant}
-                )
-    return pd.DataFrame(rows)
-
-
 def hollow(dots):
     """Which points of a scatter are white."""
-    return (dots.get_facecolors()[:, :3] == 1).all(axis=1)
+    return (dots.get_facecolors()[:, :3] == 1).all(axis=1).tolist()
 
 
 def line_of(axes, label):
@@ -75,24 +60,6 @@ def overlap_of(tasks, mean, chance, sd=None):
     return TaskOverlap("heads", tuple(tasks), np.array(mean, float), sd, np.array(chance, float), p)
 
 
-HELD_OUT = pd.DataFrame(
-    {
-        "method": ["structured"] * 6,
-        "searched on": ["all of dev"] * 2 + ["half of dev"] * 2 + ["training rows"] * 2,
-        "seed": [1, 2] * 3,
-        "seen": [-0.01, -0.03, 0.02, 0.04, np.nan, np.nan],
-        "unseen": [np.nan, np.nan, -0.05, -0.07, -0.08, -0.1],
-    }
-)
-OVERLAP = overlap_of(
-    ("cola", "rte", "entailment"),
-    [[3, 1, 2], [1, 2.5, 0], [2, 0, 4]],
-    [[1, 1.5, 1.5], [1.5, 1, 1], [1.5, 1, 1]],
-    [[1, 0.5, 0], [0.5, 0.25, 0], [0, 0, 2]],
-)
-STATES = pd.DataFrame(
-    {"left": [1, 0.5, 0.4], "score": [0.9, 0.85, 0.2], "held": [True, True, False]}
-)
 BOTH = CELLS | {
     ("magnitude", *cell): tuple(value - 0.02 for value in CELLS["structured", *cell])
     for cell in itertools.product(KINDS, PHASES)
@@ -101,7 +68,7 @@ BOTH = CELLS | {
 
 def test_arrows_lead_from_pruned_to_retrained_on_the_tasks_that_were_learnt():
     unlearnt = {name: (0.4,) if name[1] == "full" else values for name, values in BOTH.items()}
-    both = pd.concat([results_of(BOTH), results_of(unlearnt, "rte")])
+    both = pd.concat([results_of(BOTH), results_of(unlearnt, task="rte")])
     shares = figures.shares_of_way(both[both["reported"]])
     ends = shares.set_index(["subnetwork", "phase"])["share"]
     assert (ends["majority", "none"], ends["full", "fine-tuned"]) == (0, 1)
@@ -141,20 +108,20 @@ def test_bars_stand_at_the_means_and_points_at_the_seeds():
     assert (band.get_y(), band.get_height()) == pytest.approx((0.93 - SPREAD, 2 * SPREAD))
     assert axes.get_title() == "structured, 40% of the encoder"
     assert axes.get_ylabel() == "accuracy"
+    other = results_of(CELLS).replace({"method": {"structured": "disjoint"}})
+    title = figures.subnetwork_bars(other, "disjoint").axes[0].get_title()
+    assert title == f"{ALL_METHODS['disjoint'].title}, 40% of the encoder"
 
 
 def test_a_constant_predictor_is_hollow_and_no_other_is():
-    results = results_of(CELLS, constant={("structured", "random", "pruned", 2)})
-    axes = figures.subnetwork_bars(results, "structured").axes[0]
-    shown = [hollow(dots).tolist() for dots in axes.collections]
-    assert shown[2] == [each == 2 for each in SEEDS]
-    assert not any(map(any, shown[:2] + shown[3:]))
-    dots = figures.score_dots(
-        results,
-        [("a", "structured", "good", "pruned"), ("b", "structured", "random", "pruned")],
-    )
-    shown = [hollow(points).tolist() for points in dots.axes[0].collections]
-    assert shown == [[False] * 3, [each == 2 for each in SEEDS]]
+    results, cells = results_of(CELLS), [*itertools.product(KINDS, PHASES)]
+    one = (results["subnetwork"] == "random") & (results["phase"] == "pruned")
+    results.loc[one & (results["seed"] == 2), "constant"] = True
+    wanted = [[cell == ("random", "pruned") and seed == 2 for seed in SEEDS] for cell in cells]
+    bars = figures.subnetwork_bars(results, "structured").axes[0]
+    dots = figures.score_dots(results, [(str(cell), "structured", *cell) for cell in cells]).axes[0]
+    for axes in (bars, dots):
+        assert [hollow(points) for points in axes.collections] == wanted
 
 
 def test_panels_of_an_overview_are_those_of_each_task_and_encoder_that_has_the_method():
@@ -162,10 +129,10 @@ def test_panels_of_an_overview_are_those_of_each_task_and_encoder_that_has_the_m
     del other["super", "good", "retrained"]
     results = pd.concat(
         [
-            results_of(CELLS, "rte"),
-            results_of(other, "cola", metric="matthews"),
-            results_of(CELLS, "mrpc"),
-            results_of(CELLS, "qnli").assign(encoder="tiny"),
+            results_of(CELLS, task="rte"),
+            results_of(other, task="cola", metric="matthews"),
+            results_of(CELLS, task="mrpc"),
+            results_of(CELLS, task="qnli", encoder="tiny"),
         ]
     )
     figure = figures.overview_bars(results, "minilm", "structured")
@@ -203,16 +170,22 @@ def test_dots_stand_at_the_seeds_in_the_order_of_the_rows_that_have_some():
     assert (band.get_x(), band.get_width()) == pytest.approx((0.93 - SPREAD, 2 * SPREAD))
     assert axes.get_xlabel() == "accuracy"
     one = results_of({name: values[:1] for name, values in CELLS.items()})
-    band = figures.score_dots(one, rows).axes[0].patches[0]
-    assert (band.get_x(), band.get_width()) == pytest.approx((0.9, 0))
+    assert figures.score_dots(one, rows).axes[0].patches[0].get_width() == 0
 
 
 def test_seen_and_unseen_stand_in_rows_of_their_own():
-    axes = figures.seen_and_unseen(HELD_OUT, "accuracy").axes[0]
+    columns = {
+        "seen": [-0.01, -0.03, 0.02, 0.04],
+        "unseen": [None, None, -0.05, -0.07, -0.08, -0.1],
+    }
+    held_out = pd.DataFrame.from_dict(columns, orient="index").T
+    held_out["method"] = "structured"
+    held_out["searched on"] = np.repeat(["all of dev", "half of dev", "training rows"], 2)
+    axes = figures.seen_and_unseen(held_out, "accuracy").axes[0]
     places = ("all of dev", "half of dev", "training rows")
     assert texts(axes.get_yticklabels()) == [f"structured, {place}" for place in places]
     shown = [np.ma.filled(np.ma.array(dots.get_offsets()), np.nan) for dots in axes.collections]
-    columns = HELD_OUT[["seen", "unseen"]].to_numpy().reshape(3, 2, 2)  # place, seed, column
+    columns = held_out[["seen", "unseen"]].to_numpy().reshape(3, 2, 2)  # place, seed, column
     for dots, (place, column) in zip(shown, itertools.product(range(3), range(2)), strict=True):
         np.testing.assert_allclose(dots[:, 0], columns[place, :, column])
         given = np.isfinite(columns[place, :, column])
@@ -225,16 +198,19 @@ def test_seen_and_unseen_stand_in_rows_of_their_own():
 
 
 def test_training_losses_are_averaged_over_a_moving_window():
-    losses = {1: [4.0, 2.0, 0.0, 2.0], 7: [1.0]}
-    axes = figures.training_curves(losses, window=2).axes[0]
-    assert line_of(axes, "seed 1").get_ydata().tolist() == [4, 3, 1, 1]
-    assert line_of(axes, "seed 1").get_xdata().tolist() == [1, 2, 3, 4]
+    losses = {1: [4.0, 2.0, *[0.0] * 20], 7: [1.0]}
+    axes = figures.training_curves(losses).axes[0]
+    shown = line_of(axes, "seed 1")
+    assert shown.get_ydata()[[0, 1, 2, 19, 20, 21]].tolist() == [4, 3, 2, 0.3, 0.1, 0]
+    assert shown.get_xdata().tolist() == list(range(1, 23))
     assert line_of(axes, "seed 7").get_ydata().tolist() == [1]
 
 
 def test_searches_of_all_seeds_share_a_panel():
-    lower = STATES.assign(score=STATES["score"] - 0.1)
-    axes = figures.search_curves({1: STATES, 2: lower}, "matthews", 0.9, 0.5).axes[0]
+    states = {"left": [1, 0.5, 0.4], "score": [0.9, 0.85, 0.2], "held": [True, True, False]}
+    first = pd.DataFrame(states)
+    lower = first.assign(score=first["score"] - 0.1)
+    axes = figures.search_curves({1: first, 2: lower}, "matthews", 0.9, 0.5).axes[0]
     assert line_of(axes, "seed 2").get_xdata().tolist() == [100, 50]
     assert line_of(axes, "seed 2").get_ydata().tolist() == pytest.approx([0.8, 0.75])
     dashed = [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == "--"]
@@ -295,17 +271,23 @@ def test_the_range_of_chance_is_that_of_all_draws():
         np.bincount(np.add(one, other, dtype=int), minlength=3)
         for one, other in itertools.product(masks, masks)
     ]
-    axes = figures.kept_by_seeds({"heads": kept}, permutations=3000).axes[0]
+    axes = figures.kept_by_seeds({"heads": kept}).axes[0]
     assert [bar.get_height() for bar in axes.patches] == [1, 2, 1]
     (container,) = [c for c in axes.containers if hasattr(c, "has_yerr") and c.has_yerr]
     points, _, (bars,) = container.lines
-    assert points.get_ydata() == pytest.approx(np.mean(counts, axis=0), abs=0.05)
+    assert points.get_ydata() == pytest.approx(np.mean(counts, axis=0), abs=0.1)
     ends = np.array([segment[:, 1] for segment in bars.get_segments()])
     np.testing.assert_allclose(ends.T, np.quantile(counts, [0.025, 0.975], axis=0), atol=0.01)
 
 
 def test_an_overlap_is_shown_once_and_its_diagonal_is_what_survives():
-    left, right = figures.overlap_heatmap(OVERLAP).axes
+    overlap = overlap_of(
+        ("cola", "rte", "entailment"),
+        [[3, 1, 2], [1, 2.5, 0], [2, 0, 4]],
+        [[1, 1.5, 1.5], [1.5, 1, 1], [1.5, 1, 1]],
+        [[1, 0.5, 0], [0.5, 0.25, 0], [0, 0, 2]],
+    )
+    left, right = figures.overlap_heatmap(overlap).axes
     shown, above = cells_of(left), cells_of(right)
     np.testing.assert_array_equal(shown.mask, np.triu(np.ones((3, 3), dtype=bool), 1))
     assert shown.compressed().tolist() == [3, 1, 2.5, 2, 0, 4]
@@ -320,8 +302,6 @@ def test_an_overlap_is_shown_once_and_its_diagonal_is_what_survives():
 
 
 def test_few_and_many_tasks_are_drawn_whole(rng):
-    left, right = figures.overlap_heatmap(overlap_of(("cola",), [[3]], [[1]])).axes
-    assert (texts(left.texts), texts(right.texts)) == (["3.0"], [])
     near = overlap_of(("cola", "rte"), [[3, 1], [1, 2]], [[1, 1.001], [1.001, 1]])
     left, right = figures.overlap_heatmap(near).axes
     assert texts(left.texts) == ["3.0", "1.0", "2.0"]  # super-survivors have no deviation
@@ -399,12 +379,6 @@ def test_heads_stand_at_their_survival_and_a_line_at_each_levels_mean():
     assert abs(points[:, 0] - survival).max() <= 0.02  # only so much aside as to be told apart
     lines = {np.mean(line.get_xdata()): line.get_ydata()[0] for line in axes.lines}
     assert lines == pytest.approx({0.0: 30, 0.5: 50, 1.0: 40})
-
-
-def test_a_method_beside_the_papers_two_is_named_in_words():
-    results = results_of(CELLS).replace({"method": {"structured": "disjoint"}})
-    title = figures.subnetwork_bars(results, "disjoint").axes[0].get_title()
-    assert title == f"{ALL_METHODS['disjoint'].title}, 40% of the encoder"
 
 
 def test_the_printed_bar_stands_beside_the_true_one():

@@ -11,7 +11,6 @@ from scipy import stats
 
 from lotterylib.report import findings
 from lotterylib.report.results import (
-    COLUMNS,
     _rows,
     format_verdicts,
     load_results,
@@ -22,38 +21,40 @@ from lotterylib.report.tables import NOTHING, score_table, search_states, trace_
 from lotterylib.runs.methods import KINDS, METHODS, PHASES
 from lotterylib.scoring import score_predictions
 from lotterylib.tasks import find_task
+from tests.results import SEEDS, results_of
 from tests.shared import on_record
 
-SEEDS = (1, 2, 3)
+STEPS = np.array([-0.01, 0, 0.01])
+"""By how much scores differ from their mean over the seeds."""
 
 
-def row(seed, method, subnetwork, phase, value, **others):
-    cell = {"encoder": "minilm", "task": "sst2", "preset": "paper", "budget": "full", "draw": 0}
-    cell |= {"metric": "accuracy", "reported": True, "density": 1.0, "constant": False}
-    cell |= {"seed": seed, "method": method, "subnetwork": subnetwork, "phase": phase}
-    return dict.fromkeys(COLUMNS) | cell | {"value": value} | others
-
-
-def table(full=0.9, majority=0.5, frozen=0.7, good=0.9, bad=0.7, seeds=SEEDS, **others):
-    """Scores and sizes that differ by seed; random ones are halfway between good and bad, and all
-    lose a tenth where they are not retrained.
-    """
-    rows = [
-        row(0, "none", "majority", "none", majority),
-        row(0, "none", "frozen", "linear layer", frozen),
-    ]
+def table(full=0.9, good=0.9, bad=0.7, **others):
+    """Random ones are halfway between good and bad, and all lose a tenth as pruned."""
     means = {"good": good, "random": (good + bad) / 2, "bad": bad}
-    for place, seed in enumerate(seeds):
-        step = 0.01 * (place - (len(seeds) - 1) / 2)
-        rows.append(row(seed, "none", "full", "fine-tuned", full + step))
-        for method, kind, phase in itertools.product(METHODS, KINDS, PHASES):
-            size = {
-                "density": 0.4 + 10 * step - 0.1 * (kind == "bad"),
-                "overlap_with_good": float(kind == "good"),
-            }
-            value = means[kind] + step - 0.1 * (phase == "pruned")
-            rows.append(row(seed, method, kind, phase, value, **size))
-    return pd.DataFrame([r | others for r in rows], columns=list(COLUMNS))
+    cells = {("none", "majority", "none"): [0.5], ("none", "frozen", "linear layer"): [0.7]}
+    cells["none", "full", "fine-tuned"] = full + STEPS
+    for method, kind, phase in itertools.product(METHODS, KINDS, PHASES):
+        cells[method, kind, phase] = means[kind] + STEPS - 0.1 * (phase == "pruned")
+    return results_of(cells, **others)
+
+
+def further(cells, density=0.4):
+    """The table with more cells."""
+    return pd.concat([table(), results_of(cells, density=density)], ignore_index=True)
+
+
+def where(results, **cell):
+    """Which rows have these values."""
+    return (results[list(cell)] == list(cell.values())).all(axis=1)
+
+
+def interval(values):
+    """A mean with its interval over seeds, as sentences have it."""
+    low, high = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
+    return f"{np.mean(values):.3f} (95% interval over {len(values)} seeds {low:.3f} to {high:.3f})"
+
+
+# Results
 
 
 def test_verdicts_are_a_line_per_method_in_the_order_of_the_tasks():
@@ -80,8 +81,7 @@ def test_runs_that_differ_are_summarised_apart(column):
 
 
 def test_a_phase_that_only_one_seed_has_does_not_weigh_its_size_twice():
-    longer = row(1, "structured", "good", "longer", 0.9, density=0.9)
-    lines = verdicts(pd.concat([table(), pd.DataFrame([longer], columns=list(COLUMNS))]))
+    lines = verdicts(further({("structured", "good", "longer"): [0.9]}, density=0.9))
     assert lines["kept"].tolist() == pytest.approx([0.4, 0.4])
 
 
@@ -106,14 +106,17 @@ def test_a_draw_is_held_against_the_good_one_beside_which_it_was_drawn(kind, dra
 
     made = SimpleNamespace(subnetwork=subnetwork, shape=None, task=find_task("rte"))
     score = score_predictions([0, 1], [0, 1], made.task)
-    rows = list(_rows(made, score, None, 1, "structured", kind, "pruned", draw))
+    rows = list(_rows(made, score, None, 1, ("structured", kind, "pruned"), draw))
     assert [each["metric"] for each in rows if each["reported"]] == ["accuracy"]
     assert {each["overlap_with_good"] for each in rows} == {good}
 
 
+# Claims and warnings
+
+
 def test_claims_without_predictions_have_intervals_over_seeds_alone():
     wide = table(good=0.9, bad=0.899)
-    wide.loc[(wide["subnetwork"] == "bad") & (wide["seed"] == 1), "value"] += 0.05
+    wide.loc[where(wide, subnetwork="bad", seed=1, reported=True), "value"] += 0.05
     told = findings.claims(wide)
     (undecided,) = told[told["claim"].str.startswith("bad") & (told["method"] == "structured")].iloc
     assert undecided["verdict"] == "undecided"
@@ -125,20 +128,19 @@ def test_claims_without_predictions_have_intervals_over_seeds_alone():
     assert told["letter"].tolist() == ["a", "b", "b", "c"] * 2
 
 
-def test_the_tasks_of_glue_and_generated_ones_are_families_of_their_own():
+@pytest.mark.parametrize("factor", [1, 2])
+def test_the_tasks_of_glue_and_generated_ones_are_families_of_their_own(factor):
     """Holm: the smaller of two p-values counts twice."""
-    p = {"cola": 0.03, "rte": 0.02, "entailment": 0.04}
+    p = {"cola": 0.03 * factor, "rte": 0.02 * factor, "entailment": 0.04 * factor}
     told = {"claim": ["x"], "method": ["y"], "direction": [1]}
     judged = findings.claims_over_tasks({t: pd.DataFrame(told | {"p": [p[t]]}) for t in p})
-    assert judged["corrected_p"].tolist() == pytest.approx([0.04, 0.04, 0.04])
-    judged = findings.claims_over_tasks({t: pd.DataFrame(told | {"p": [2 * p[t]]}) for t in p})
-    assert judged["corrected_p"].tolist() == pytest.approx([0.08, 0.08, 0.08])
-    assert set(judged["verdict"]) == {"undecided"}
+    assert judged["corrected_p"].tolist() == pytest.approx([0.04 * factor] * 3)
+    assert set(judged["verdict"]) == {"yes" if factor == 1 else "undecided"}
 
 
 def test_where_the_full_model_learnt_nothing_nothing_is_decided():
     flat = table(full=0.5, good=0.5, bad=0.3)
-    flat.loc[(flat["subnetwork"] == "bad") & (flat["seed"] == 1), "value"] += 0.01
+    flat.loc[where(flat, subnetwork="bad", seed=1), "value"] += 0.01
     assert set(findings.claims(flat)["verdict"]) == {"not defined"}
     assert findings.warn(flat) == (
         "The full model (0.500) does not beat the majority class (0.500), so there is nothing for "
@@ -147,12 +149,48 @@ def test_where_the_full_model_learnt_nothing_nothing_is_decided():
 
 
 def test_warnings_name_what_must_be_known():
-    assert findings.warn(table()) == ""
+    results = table()
+    assert findings.warn(results) == ""
     assert "opposite label" in findings.warn(table(task="wnli"))
     assert "exercises the code" in findings.warn(table(budget="smoke"))
-    results = table()
-    results.loc[(results["subnetwork"] == "bad") & (results["seed"] == 2), "constant"] = True
+    results.loc[where(results, subnetwork="bad", seed=2), "constant"] = True
     assert "structured bad pruned: 1" in findings.warn(results)
+
+
+def test_a_value_is_told_with_its_interval_or_that_there_is_none():
+    assert findings.spell_interval(0.25, -0.1, 0.5) == "0.250 (95% interval -0.100 to 0.500)"
+    assert findings.spell_interval(0.25, math.nan, math.nan) == "0.250 (interval not defined)"
+    assert findings.spell_interval(math.nan, math.nan, math.nan) == "not defined"
+    assert findings.spell(pd.Series([0.5] * 3)) == "0.500 (the same in all 3 seeds)"
+    assert findings.spell(pd.Series([0.2, 0.9])) == "0.550 (interval over 2 seeds not defined)"
+    paired = pd.Series({1: 0.5, 2: 0.6}) - pd.Series({2: 0.2, 3: 0.1})
+    assert findings.spell(paired) == "0.400 (one seed)"
+    assert findings.spell(paired.iloc[:1]) == "not defined"
+
+
+# Tables
+
+
+def test_the_score_table_has_a_column_per_seed_and_no_nan():
+    shown = score_table(table())
+    assert list(shown.columns) == list(SEEDS)
+    assert shown.loc[("none", "majority", "none")].tolist() == ["0.500", NOTHING, NOTHING]
+    assert "nan" not in shown.to_string().lower()
+
+
+def test_traces_of_both_searches_become_tables():
+    structured = {"phase": "heads", "heads": [[1, 0], [1, 1]], "mlps": [0, 1], "density": 0.4}
+    structured |= {"score": 0.8, "kept": True}
+    (shown,) = trace_table([structured]).to_dict("records")
+    sizes = {"heads": 3, "MLPs": 1, "encoder left": 0.4}
+    assert shown == {"phase": "heads", **sizes, "score": 0.8, "held": True}
+    magnitude = {"pruned": 10, "surviving": 0.9, "score": 0.4, "kept": False}
+    assert trace_table([magnitude])["weights left"].tolist() == [0.9]
+    states = search_states([structured, magnitude])
+    assert states[["left", "held"]].to_numpy().tolist() == [[0.4, True], [0.9, False]]
+
+
+# Sentences
 
 
 def test_sentences_hold_the_numbers_of_the_table():
@@ -178,98 +216,33 @@ def test_sentences_hold_the_numbers_of_the_table():
     assert "class" not in findings.describe_subnetworks(table(full=0.5), "magnitude")
 
 
-def test_the_score_table_has_a_column_per_seed_and_no_nan():
-    shown = score_table(table())
-    assert list(shown.columns) == list(SEEDS)
-    assert shown.loc[("none", "majority", "none")].tolist() == ["0.500", NOTHING, NOTHING]
-    assert "nan" not in shown.to_string().lower()
+LEAST = "for masks of these sizes it is at least 0.0005"
 
 
-def test_traces_of_both_searches_become_tables():
-    structured = {"phase": "heads", "heads": [[1, 0], [1, 1]], "mlps": [0, 1], "density": 0.4}
-    structured |= {"score": 0.8, "kept": True}
-    (shown,) = trace_table([structured]).to_dict("records")
-    sizes = {"heads": 3, "MLPs": 1, "encoder left": 0.4}
-    assert shown == {"phase": "heads", **sizes, "score": 0.8, "held": True}
-    magnitude = {"pruned": 10, "surviving": 0.9, "score": 0.4, "kept": False}
-    assert trace_table([magnitude])["weights left"].tolist() == [0.9]
-    states = search_states([structured, magnitude])
-    assert states[["left", "held"]].to_numpy().tolist() == [[0.4, True], [0.9, False]]
-
-
-# The further pages
-
-
-def further(**cells):
-    """The table with more cells, by `method__kind__phase`, "_" for the space or hyphen in a name.
-
-    A cell is a value per seed, or a density and these values.
-    """
-    rows = []
-    for name, values in cells.items():
-        method, kind, phase = name.split("__")
-        density = 0.4
-        if isinstance(values[0], tuple):
-            (density,), values = values
-        for seed, value in zip(SEEDS, values, strict=False):
-            named = (method.replace("_", "-"), kind, phase.replace("_", " "))
-            rows.append(row(seed, *named, value, density=density))
-            rows.append(row(seed, *named, -9.0, density=density, reported=False, metric="f1"))
-    return pd.concat([table(), pd.DataFrame(rows, columns=list(COLUMNS))], ignore_index=True)
-
-
-def interval(values):
-    """A mean with its interval over seeds, as sentences have it."""
-    low, high = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
-    return f"{np.mean(values):.3f} (95% interval over {len(values)} seeds {low:.3f} to {high:.3f})"
-
-
-def test_a_value_is_told_with_its_interval_or_that_there_is_none():
-    assert findings.spell_interval(0.25, -0.1, 0.5) == "0.250 (95% interval -0.100 to 0.500)"
-    assert findings.spell_interval(0.25, math.nan, math.nan) == "0.250 (interval not defined)"
-    assert findings.spell_interval(math.nan, math.nan, math.nan) == "not defined"
-    assert findings.spell(pd.Series([0.5] * 3)) == "0.500 (the same in all 3 seeds)"
-    assert findings.spell(pd.Series([0.2, 0.9])) == "0.550 (interval over 2 seeds not defined)"
-    paired = pd.Series({1: 0.5, 2: 0.6}) - pd.Series({2: 0.2, 3: 0.1})
-    assert findings.spell(paired) == "0.400 (one seed)"
-    assert findings.spell(paired.iloc[:1]) == "not defined"
-
-
-def agreement_row(**values):
+def agreement_of(heads, mlps):
     usual = {"kappa": 0.25, "kappa_low": 0.1, "kappa_high": 0.4, "seeds": 3, "overlap": 41.3}
-    return usual | {"chance": 38.6, "overlap_p": 0.2, "overlap_p_least": 0.0005} | values
+    usual |= {"chance": 38.6, "overlap_p": 0.2, "overlap_p_least": 0.0005}
+    return pd.DataFrame([usual | heads, usual | mlps], index=["heads", "mlps"])
 
 
 def test_sentences_on_stability_hold_the_numbers_of_both_parts():
-    agreement = pd.DataFrame(
-        [
-            agreement_row(kappa=0.314159, kappa_low=0.2, kappa_high=0.42, overlap_p=0.0004998),
-            agreement_row(kappa=-0.05, overlap=4.0, chance=4.44, overlap_p=0.05),
-        ],
-        index=["heads", "mlps"],
-    )
-    least = "for masks of these sizes it is at least"
-    assert findings.describe_stability(agreement) == (
+    heads = {"kappa": 0.314159, "kappa_low": 0.2, "kappa_high": 0.42, "overlap_p": 0.0004998}
+    mlps = {"kappa": -0.05, "overlap": 4.0, "chance": 4.44, "overlap_p": 0.05}
+    assert findings.describe_stability(agreement_of(heads, mlps)) == (
         "For heads, Fleiss' kappa over 3 seeds is **0.31** (95% interval over heads 0.20 to 0.42). "
         "Two seeds share 41.3 heads on average where masks of these sizes drawn at random would "
-        "share 38.6: more than chance explains (permutation test, p = 0.0005; "
-        f"{least} 0.0005). For MLPs, Fleiss' kappa over 3 seeds is **-0.05** (95% interval over "
-        "MLPs 0.10 to 0.40). Two seeds share 4.0 MLPs on average where masks of these sizes drawn "
-        "at random would share 4.4: no more than chance explains (permutation test, p = 0.05; "
-        f"{least} 0.0005)."
+        f"share 38.6: more than chance explains (permutation test, p = 0.0005; {LEAST}). For MLPs, "
+        "Fleiss' kappa over 3 seeds is **-0.05** (95% interval over MLPs 0.10 to 0.40). Two seeds "
+        "share 4.0 MLPs on average where masks of these sizes drawn at random would share 4.4: no "
+        f"more than chance explains (permutation test, p = 0.05; {LEAST})."
     )
 
 
 def test_an_agreement_that_is_not_defined_has_no_interval():
-    nothing = dict.fromkeys(("kappa", "kappa_low", "kappa_high"), math.nan)
-    agreement = pd.DataFrame(
-        [
-            agreement_row(**nothing, overlap_p_least=0.2),
-            agreement_row(kappa_low=math.nan, kappa_high=math.nan),
-        ],
-        index=["heads", "mlps"],
-    )
-    heads, mlps = findings.describe_stability(agreement).split(" For MLPs")
+    bounds = {"kappa_low": math.nan, "kappa_high": math.nan}
+    undefined = bounds | {"kappa": math.nan, "overlap_p_least": 0.2}
+    told = findings.describe_stability(agreement_of(undefined, bounds))
+    heads, mlps = told.split(" For MLPs")
     assert "kappa over 3 seeds is not defined. Two" in heads
     assert "would share 38.6: too few to tell whether that is more than chance (perm" in heads
     assert "kappa over 3 seeds is **0.25**. Two" in mlps
@@ -277,20 +250,16 @@ def test_an_agreement_that_is_not_defined_has_no_interval():
 
 def test_sentences_on_super_survivors():
     good, bad = (0.80, 0.82, 0.87), (0.71, 0.70, 0.75)
-    results = further(super__good__retrained=((0.23,), good), super__bad__retrained=((0.23,), bad))
-    assert findings.describe_super(results) == (
+    cells = {("super", "good", "retrained"): good, ("super", "bad", "retrained"): bad}
+    assert findings.describe_super(further(cells, density=0.23)) == (
         f"What survives in all 3 seeds is 23% of the encoder. Retrained it reaches "
         f"**{interval(good)}**, each seed's own good subnetwork 0.900, the full model 0.900 and "
         "the majority class 0.500. Super-survivors less bad ones of their size, retrained, seed by "
         f"seed: {interval(np.subtract(good, bad))}."
     )
-
-
-def test_no_super_survivors_are_told_apart():
-    """The biases that belong to no head survive always, so the density is not quite zero."""
-    cell = ((12 * 768 / 85_017_600,), (0.5, 0.5, 0.5))
-    results = further(super__good__retrained=cell, super__bad__retrained=cell)
-    assert "there are no super-survivors" in findings.describe_super(results)
+    # the biases that belong to no head survive always, so the density is not quite zero
+    told = findings.describe_super(further(cells, density=12 * 768 / 85_017_600))
+    assert "there are no super-survivors" in told
 
 
 def test_sentences_on_held_out_examples_are_of_the_halves():
@@ -313,17 +282,20 @@ def test_sentences_on_held_out_examples_are_of_the_halves():
 
 
 def test_sentences_on_bad_subnetworks():
-    """Bad ones, retrained, have 0.69, 0.70, 0.71 in the table; the frozen encoder has 0.7."""
-    bad = np.array([0.69, 0.70, 0.71])
-    longer, better, rest = [0.80, 0.83, 0.89], [0.85, 0.86, 0.90], [0.84, 0.80, 0.85]
-    results = further(
-        none__bilstm__trained=[0.655],
-        structured__random__from_scratch=[0.6, 0.62, 0.67],
-        structured__bad__longer=longer,
-        disjoint__good__retrained=better,
-        disjoint__bad__retrained=rest,
+    bad, longer, better, rest = (
+        0.7 + STEPS,
+        [0.80, 0.83, 0.89],
+        [0.85, 0.86, 0.90],
+        [0.84, 0.8, 0.85],
     )
-    first, second, third = findings.describe_bad(results).splitlines()
+    cells = {
+        ("none", "bilstm", "trained"): [0.655],
+        ("structured", "random", "from scratch"): [0.6, 0.62, 0.67],
+        ("structured", "bad", "longer"): longer,
+        ("disjoint", "good", "retrained"): better,
+        ("disjoint", "bad", "retrained"): rest,
+    }
+    first, second, third = findings.describe_bad(further(cells)).splitlines()
     assert f"retrained: **{interval(bad)}**" in first
     assert "frozen encoder reaches 0.700, a BiLSTM on its embeddings 0.655" in first
     assert "random weights trained as long 0.630" in first
@@ -333,70 +305,62 @@ def test_sentences_on_bad_subnetworks():
     assert f"this one: {interval(np.subtract(better, rest))}." in third
 
 
-SIZES = {
-    "heads": 0.7,
-    "mlps": 0.62,
-    "union": 0.33,
-    "structured_95": 0.71,
-    "structured_80": 0.29,
-    "magnitude_95": 0.52,
-    "magnitude_80": 0.19,
-}
+SIZES = {"heads": 0.7, "mlps": 0.62, "union": 0.33, "structured-95": 0.71, "structured-80": 0.29}
+SIZES |= {"magnitude-95": 0.52, "magnitude-80": 0.19}
 
 
-def test_sentences_on_variants():
-    union = (0.72, 0.6, 0.66)
-    cells = {
-        f"{method}__good__pruned": ((size,), union if method == "union" else (0.8, 0.8, 0.8))
+@pytest.fixture
+def variants():
+    union = {"union": (0.72, 0.6, 0.66)}
+    parts = [
+        results_of({(method, "good", "pruned"): union.get(method, (0.8,) * 3)}, density=size)
         for method, size in SIZES.items()
-    }
+    ]
     # what was inverted has a size of its own, which is not the good one's
-    cells["heads__inverted__pruned"] = ((0.99,), (0.5, 0.5, 0.5))
-    told = findings.describe_variants(further(**cells))
+    parts.append(results_of({("heads", "inverted", "pruned"): (0.5,) * 3}, density=0.99))
+    return pd.concat([table(), *parts])
+
+
+def test_sentences_on_variants(variants):
+    told = findings.describe_variants(variants)
     assert "for heads alone leaves 70% of the encoder and for MLPs alone 62%" in told
     assert "together 40% are left" in told
-    assert f"leave 33% and score **{interval(union)}**, 73% of the full model's 0.900" in told
+    score = interval((0.72, 0.6, 0.66))
+    assert f"leave 33% and score **{score}**, 73% of the full model's 0.900" in told
     assert "the score takes 71% of the encoder and 80% takes 29%" in told
     assert "for single weights 52% and 19%" in told
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_full_model_at_zero_has_no_share():
+def test_a_full_model_at_zero_has_no_share(variants):
     """A Matthews correlation of 0 is what a constant predictor has."""
-    cells = {f"{method}__good__pruned": ((size,), (0, 0, 0)) for method, size in SIZES.items()}
-    told = findings.describe_variants(further(**cells).assign(value=0.0))
+    told = findings.describe_variants(variants.assign(value=0.0))
     assert "**0.000 (the same in all 3 seeds)**, against the full model's 0.000" in told
 
 
 def test_sentences_on_extensions_are_differences_seed_by_seed():
     cells = {
-        "structured__good__rewound": (0.90, 0.93, 0.91),
-        "magnitude__good__rewound": (0.88, 0.91, 0.95),
-        "iterative__good__retrained": (0.89, 0.95, 0.97),
-        "before__good__retrained": (0.70, 0.65, 0.72),
-        "matched__good__pruned": (0.91, 0.95, 0.90),
-        "matched__good__retrained": (0.92, 0.99, 0.95),
-    }
-    results = further(**cells)
-    usual = {
+        ("structured", "rewound"): (0.90, 0.93, 0.91),
+        ("magnitude", "rewound"): (0.88, 0.91, 0.95),
+        ("iterative", "retrained"): (0.89, 0.95, 0.97),
+        ("before", "retrained"): (0.70, 0.65, 0.72),
+        ("matched", "pruned"): (0.91, 0.95, 0.90),
+        ("matched", "retrained"): (0.92, 0.99, 0.95),
         ("structured", "pruned"): (0.87, 0.88, 0.86),
         ("structured", "retrained"): (0.89, 0.90, 0.93),
-        ("magnitude", "pruned"): (0.80, 0.83, 0.81),
         ("magnitude", "retrained"): (0.82, 0.81, 0.87),
     }
-    for (method, phase), values in usual.items():
-        cell = (results["method"] == method) & (results["phase"] == phase)
-        results.loc[cell & (results["subnetwork"] == "good"), "value"] = values
+    results = results_of({(method, "good", phase): v for (method, phase), v in cells.items()})
 
-    def gap(name, *other):
-        return interval(np.subtract(cells[name], usual[other]))
+    def gap(*names):
+        return interval(np.subtract(*(cells[name] for name in names)))
 
-    rewound, iterative, before, matched = findings.describe_extensions(results).splitlines()
     whole, single = ("structured", "retrained"), ("magnitude", "retrained")
+    rewound, iterative, before, matched = findings.describe_extensions(results).splitlines()
     assert rewound.startswith("* Rewound less")
-    assert f"heads and MLPs {gap('structured__good__rewound', *whole)}; weights" in rewound
-    assert f"weights {gap('magnitude__good__rewound', *single)}." in rewound
-    assert f"way: {gap('iterative__good__retrained', *single)}." in iterative
-    assert f"way: {gap('before__good__retrained', *single)}." in before
-    assert f"pruned {gap('matched__good__pruned', 'structured', 'pruned')}; ret" in matched
-    assert f"retrained {gap('matched__good__retrained', *whole)}." in matched
+    assert f"heads and MLPs {gap(('structured', 'rewound'), whole)}; weights" in rewound
+    assert f"weights {gap(('magnitude', 'rewound'), single)}." in rewound
+    assert f"way: {gap(('iterative', 'retrained'), single)}." in iterative
+    assert f"way: {gap(('before', 'retrained'), single)}." in before
+    assert f"pruned {gap(('matched', 'pruned'), ('structured', 'pruned'))}; ret" in matched
+    assert f"retrained {gap(('matched', 'retrained'), whole)}." in matched

@@ -11,15 +11,16 @@ from bs4 import BeautifulSoup
 from lotterylib.errors import LotteryError
 from lotterylib.importance import Importance
 from lotterylib.report import lottery, paper
+from lotterylib.report.pictures import frame
 from lotterylib.report.pictures.comparison import comparison
 from lotterylib.report.pictures.film import film, film_rows, states
-from lotterylib.report.pictures.frame import frame, html_table
 from lotterylib.report.pictures.hunt import describe_choice, hunt
 from lotterylib.report.pictures.words import words
 from lotterylib.report.results import load_results
 from lotterylib.report.tables import NOTHING
 from lotterylib.structured import search_structured
 from lotterylib.subnetworks import StructuredSubnetwork, full_subnetwork
+from tests.results import tickets_of
 
 
 def _data(html):
@@ -64,7 +65,7 @@ def test_the_comparison_says_what_the_tables_and_the_paper_say(pages):
 
 def test_no_text_can_end_the_element_that_holds_the_data():
     text = "</script><b>“a” & b</b>"
-    html = frame("words", {"text": text}, html_table(text, [text], [[text]]))
+    html = frame("words", {"text": text}, text, [text], [[text]])
     soup = BeautifulSoup(html, "html.parser")
     assert _data(html) == {"text": text}
     assert soup.find("b") is None
@@ -73,7 +74,7 @@ def test_no_text_can_end_the_element_that_holds_the_data():
 
 def test_a_number_that_is_none_is_refused_rather_than_inlined():
     with pytest.raises(ValueError, match="JSON"):
-        frame("words", {"value": float("nan")}, "")
+        frame("words", {"value": float("nan")}, "", [], [])
 
 
 def test_words_inline_shares_of_rows_and_open_where_the_kinds_differ_most():
@@ -99,18 +100,9 @@ def test_words_inline_shares_of_rows_and_open_where_the_kinds_differ_most():
 @pytest.fixture
 def table():
     """The sixteen tickets of two layers, worth 9, 8, 2 and 0.6 points of 100."""
-    table = pd.DataFrame({"ticket": range(16)})
-    worth = np.array([0.09, 0.08, 0.02, 0.006])
-    table["units"] = [ticket.bit_count() for ticket in table["ticket"]]
-    table["pruned"] = [1 - (worth * ~_bits(ticket)).sum() for ticket in table["ticket"]]
-    table["constant"] = table["units"] == 0
-    table["search"] = table["ticket"].map({15: 0, 5: 1}).fillna(-1).astype(int)
-    table["retrained"] = table["ticket"].map({3: 0.7, 6: 0.9})
-    return table
-
-
-def _bits(ticket):
-    return np.array([ticket >> bit & 1 for bit in range(4)], dtype=bool)
+    bits = np.arange(16)[:, None] >> np.arange(4) & 1
+    pruned = 1 - (1 - bits) @ [0.09, 0.08, 0.02, 0.006]
+    return tickets_of(pruned, {3: 0.7, 6: 0.9}, constant=[0], way=[15, 5])
 
 
 def test_the_hunt_names_the_searchs_choice_and_what_beats_it(table):
@@ -159,14 +151,12 @@ def test_the_film_shows_after_a_failure_the_importance_that_decides_the_next_ste
 
     steps = search_structured(measure, full_subnetwork(SimpleNamespace(layers=2, heads=2)))
     shown, rows = states(steps), film_rows(steps)
-    last, full = 0, [step.kept for step in steps]
-    assert [state["kept"] for state in shown] == full
-    assert not full[-2] or not full[-1]
+    assert [state["kept"] for state in shown] == [step.kept for step in steps]
+    assert not (steps[-2].kept and steps[-1].kept)
+    left, last = [step.subnetwork.heads.sum() + step.subnetwork.mlps.sum() for step in steps], 0
     for number, (state, step, row) in enumerate(zip(shown, steps, rows, strict=True)):
-        left = [
-            each.subnetwork.heads.sum() + each.subnetwork.mlps.sum() for each in (steps[last], step)
-        ]
-        assert len([each for each in row[-1].split(", ") if each != "nothing"]) == left[0] - left[1]
+        gone = [each for each in row[-1].split(", ") if each != "nothing"]
+        assert len(gone) == left[last] - left[number]
         assert state["from"] == last
         last = number if step.kept else last
         raw = steps[last].importance
@@ -176,8 +166,6 @@ def test_the_film_shows_after_a_failure_the_importance_that_decides_the_next_ste
     html = film({7: steps, 3: steps[:1]}, "matthews", 0.9)
     data = _data(html)
     assert (data["metric"], data["threshold"]) == ("Matthews correlation", 0.9)
-    assert [(each["seed"], len(each["states"])) for each in data["searches"]] == [
-        (7, len(steps)),
-        (3, 1),
-    ]
+    lengths = {each["seed"]: len(each["states"]) for each in data["searches"]}
+    assert lengths == {7: len(steps), 3: 1}
     assert _table(html)[0] == ["The states of seed 7; closed heads as layer.head"]

@@ -18,6 +18,7 @@ from lotterylib.runs import lottery
 from lotterylib.scoring import evaluate, example_losses
 from lotterylib.tasks import find_task
 from lotterylib.tickets import score_all, search_tickets, subnetwork_of, tickets_of_size, units_of
+from tests.results import tickets_of
 from tests.small import small_experiment
 
 TASK = find_task("similarity")
@@ -138,14 +139,10 @@ MARKS = told.Marks(full=0.9, frozen=0.7, majority=0.5, half=0b01_10, good=0b11_1
 
 @pytest.fixture
 def table():
-    table = pd.DataFrame({"ticket": range(16)})
-    table["units"] = [ticket.bit_count() for ticket in table["ticket"]]
     pruned = {3: 0.7, 6: 0.7, 10: 0.83, 7: 0.815, 11: 0.82, 14: 0.85, 15: 0.9}
-    table["pruned"] = [pruned.get(ticket, 0.5) for ticket in table["ticket"]]
-    table["constant"] = table["ticket"].isin([0, 1, 4, 5, 8, 9, 12, 2])
     retrained = {3: 0.85, 5: 0.55, 6: 0.58, 9: 0.6, 10: 0.72, 12: 0.5}
-    table["retrained"] = table["ticket"].map(retrained)
-    return table
+    scores = [pruned.get(ticket, 0.5) for ticket in range(16)]
+    return tickets_of(scores, retrained, constant=[0, 1, 4, 5, 8, 9, 12, 2])
 
 
 def test_units_are_read_from_the_bits():
@@ -158,8 +155,8 @@ def test_units_are_read_from_the_bits():
 
 
 def test_a_ticket_stands_among_the_others_of_its_size(table):
-    assert told.standing(table, 6, "pruned") == told.Standing(0.7, 1, 1, 3, best=0.83)
-    assert told.standing(table, 6, "retrained") == told.Standing(0.58, 3, 0, 2, best=0.85)
+    assert told.standing(table, 6, "pruned") == told.Standing(0.7, 5, 1, 1, 3, 0.83)
+    assert told.standing(table, 6, "retrained") == told.Standing(0.58, 5, 3, 0, 2, 0.85)
     table.loc[6, "retrained"] = np.nan
     assert told.standing(table, 6, "retrained") is None
     assert told.standing(table, 9, "retrained").others == 4
@@ -268,4 +265,6 @@ def test_the_marks_are_read_off_the_searchs_way(tmp_path, monkeypatch):
     assert marks.full == made.full_score(3).metrics["matthews"]
     monkeypatch.setattr(told, "searched", lambda *_: path[:2])
     assert told.marks_of(made, 3).half is None
+    path = [{"ticket": 63, "score": -0.1}, {"ticket": 0b110_110, "score": 0.2}]
+    assert told.marks_of(made, 3).good == 63  # less than that share of itself
     assert told.Marks(0.8, 0.4, 0.5, None, 63, 0.9).losing == 0.5  # no lower than the majority

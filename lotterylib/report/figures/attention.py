@@ -11,14 +11,12 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from lotterylib.patterns import PATTERNS
-from lotterylib.report.figures.style import COLOURS, SHARES, new_axes
+from lotterylib.report.figures.style import COLOURS, SHARES, new_axes, new_panels
 
 
 def map_gallery(maps: Mapping[str, Sequence[np.ndarray]]) -> Figure:
-    """Example maps, a row per pattern (the paper's Figure 4a) or per kind of map.
-
-    Args:
-        maps: by the name to print, equally many float[n, n]; rows attend to columns.
+    """Example maps float[n, n], a row per pattern (the paper's Figure 4a) or per kind of map, whose
+    name is printed.
     """
     columns = max(len(row) for row in maps.values())
     figure, panels = new_axes(columns, 1.35 * columns + 1.5, 1.4 * len(maps), rows=len(maps))
@@ -28,19 +26,18 @@ def map_gallery(maps: Mapping[str, Sequence[np.ndarray]]) -> Figure:
         line = panels[number * columns :]
         for axes, weights in zip(line, row, strict=False):
             axes.imshow(weights, cmap="cividis", vmin=0, vmax=np.quantile(weights, 0.99))
-        line[0].set_axis_on()
-        line[0].grid(visible=False)
-        line[0].set(xticks=[], yticks=[])
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
-        sns.despine(ax=line[0], left=True, bottom=True)
+        first = line[0]
+        first.set_axis_on()
+        first.grid(visible=False)
+        first.set(xticks=[], yticks=[])
+        first.set_ylabel(name, rotation=0, ha="right", va="center")
+        sns.despine(ax=first, left=True, bottom=True)
     return figure
 
 
 def pattern_bars(shares: pd.DataFrame) -> Figure:
-    """The paper's Figure 4b and 4c: stacked shares of the patterns, a bar per row of the table.
-
-    Args:
-        shares: a row per bar; its index is printed; a column per pattern, shares from 0 to 1.
+    """The paper's Figure 4b and 4c: stacked shares (0 to 1) of the patterns, which are columns; a
+    bar per row of the table, whose index is printed.
     """
     figure, (axes,) = new_axes(1, 7.6, 0.46 * len(shares) + 1.5)
     left, hatches = np.zeros(len(shares)), ("", "//", "..", "xx", "")
@@ -63,20 +60,13 @@ def pattern_bars(shares: pd.DataFrame) -> Figure:
 
 
 def confusion_heatmap(tables: Mapping[str, np.ndarray]) -> Figure:
-    """Confusion matrices, a panel each: rows are labels, columns what a classifier said.
-
-    Args:
-        tables: int[patterns, patterns] by title.
+    """Confusion matrices int[patterns, patterns], by title, a panel each: rows are labels, columns
+    what a classifier said.
     """
-    count = len(tables)
-    columns = min(2, count)
-    rows = -(-count // columns)
-    figure, panels = new_axes(columns, 4.5 * columns, 3.9 * rows, rows=rows)
+    figure, panels = new_panels(len(tables), 4.5, 3.9)
     short = [name.replace("vertical+diagonal", "vert.+diag.") for name in PATTERNS]
     look = SHARES | {"fmt": "d", "cbar": False, "xticklabels": short, "yticklabels": short}
-    for axes in panels[count:]:
-        axes.set_axis_off()
-    for axes, (title, counts) in zip(panels, tables.items(), strict=False):
+    for axes, (title, counts) in zip(panels, tables.items(), strict=True):
         share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         sns.heatmap(share, ax=axes, annot=counts, **look)
         axes.set(title=title, xlabel="classifier says", ylabel="label")
@@ -86,11 +76,8 @@ def confusion_heatmap(tables: Mapping[str, np.ndarray]) -> Figure:
 
 
 def survival_and_pattern(survival: np.ndarray, share: np.ndarray) -> Figure:
-    """Each head's survival against the share of its maps that are heterogeneous.
-
-    Args:
-        survival: float[points], the share of seeds that keep the head.
-        share: float[points], from 0 to 1.
+    """The share of seeds that keep a head, against the share of its maps that are heterogeneous;
+    both float[points], from 0 to 1.
     """
     figure, (axes,) = new_axes(1, 6.2, 3.8)
     places = survival + np.random.default_rng(0).uniform(-0.02, 0.02, len(survival))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,20 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lotterylib.report import paper
-from lotterylib.report.figures.style import COLOURS, legend_below, new_axes
+from lotterylib.report.figures.style import COLOURS, legend_below, new_axes, new_panels
 from lotterylib.runs.methods import ALL_METHODS, KINDS, METHODS, PHASES
 from lotterylib.tasks import METRIC_NAMES, in_order, title_of
 
 
 def subnetwork_bars(results: pd.DataFrame, method: str) -> Figure:
-    """A panel of the paper's Figure 2: good, random and bad subnetworks, pruned and retrained.
-
-    Bars are means over seeds, points are seeds (hollow: a constant predictor). The band is the full
-    model's mean and standard deviation, the dotted line the majority class.
-
-    Args:
-        results: the results table of one task.
-        method: one of `methods.ALL_METHODS`.
+    """A panel of the paper's Figure 2: good, random and bad subnetworks of a task, pruned and
+    retrained. Bars are means over seeds, points are seeds (hollow: a constant predictor).
     """
     figure, (axes,) = new_axes(1, 6.8, 4.2)
     _draw_bars(axes, results[results["reported"]], method)
@@ -34,18 +27,11 @@ def subnetwork_bars(results: pd.DataFrame, method: str) -> Figure:
 
 
 def overview_bars(results: pd.DataFrame, encoder: str, method: str) -> Figure:
-    """The paper's Figure 2 for one method: a panel of `subnetwork_bars` for each task that has it.
-
-    There must be one.
-    """
+    """The paper's Figure 2 for one method: `subnetwork_bars` of each task that has it; one must."""
     part = results[(results["encoder"] == encoder) & results["reported"]]
     tasks = in_order(part.loc[part["method"] == method, "task"])
-    columns = min(2, len(tasks))
-    rows = math.ceil(len(tasks) / columns)
-    figure, panels = new_axes(columns, 4.4 * columns, 3.6 * rows + 0.6, rows=rows)
-    for axes in panels[len(tasks) :]:
-        axes.set_axis_off()
-    for axes, task in zip(panels, tasks, strict=False):
+    figure, panels = new_panels(len(tasks), 4.4, 3.6, extra=0.6)
+    for axes, task in zip(panels, tasks, strict=True):
         _draw_bars(axes, part[part["task"] == task], method)
         axes.set_title(f"{title_of(task)}\n{axes.get_title().rsplit(', ', 1)[1]}")
     legend_below(figure, panels[0], 3)
@@ -67,15 +53,14 @@ def _draw_bars(axes: Axes, reported: pd.DataFrame, method: str) -> None:
             label = None if place else phase
             axes.bar(place + side, cell["value"].mean(), label=label, **look)
             spread = np.linspace(-0.09, 0.09, max(len(cell), 2))[: len(cell)]
-            face = ["white" if constant else "0.1" for constant in cell["constant"]]
-            look = {"s": 22, "facecolors": face, "edgecolors": "0.1", "zorder": 3}
+            look = {"s": 22, "facecolors": _faces(cell, "0.1"), "edgecolors": "0.1", "zorder": 3}
             axes.scatter(place + side + spread, cell["value"], **look)
-    metric = reported["metric"].iloc[0]
     good = (reported["method"] == method) & (reported["subnetwork"] == "good")
     kept = reported[good].groupby("seed")["density"].first().mean()
     axes.set_xticks(range(len(KINDS)), KINDS)
     axes.grid(axis="x", visible=False)
     name = method if method in METHODS else ALL_METHODS[method].title
+    metric = reported["metric"].iloc[0]
     axes.set(ylabel=METRIC_NAMES[metric], title=f"{name}, {kept:.0%} of the encoder")
 
 
@@ -84,42 +69,35 @@ def _cell(table: pd.DataFrame, method: str, kind: str, phase: str) -> pd.DataFra
     return table[chosen]
 
 
+def _faces(cell: pd.DataFrame, colour: Any) -> list[Any]:
+    """The points of constant predictors are hollow."""
+    return ["white" if constant else colour for constant in cell["constant"]]
+
+
 def score_dots(results: pd.DataFrame, rows: Sequence[tuple[str, str, str, str]]) -> Figure:
-    """Scores side by side, a row each: points are seeds (hollow: constant), bars their mean.
-
-    The band is the full model's mean and standard deviation.
-
-    Args:
-        results: the results table of one task.
-        rows: name to print, method, subnetwork and phase; a row without results is left out.
+    """Scores of a task side by side: points are seeds (hollow: constant), bars their mean. A row is
+    a name to print, method, subnetwork and phase; it is left out if there are no results.
     """
     reported = results[results["reported"]]
     full = reported.loc[reported["subnetwork"] == "full", "value"]
-    cells = [(name, _cell(reported, *names)) for name, *names in rows]
-    cells = [(name, cell) for name, cell in cells if len(cell)]
+    cells = {name: _cell(reported, *names) for name, *names in rows}
+    cells = {name: cell for name, cell in cells.items() if len(cell)}
     figure, (axes,) = new_axes(1, 7.2, 0.42 * len(cells) + 1.3)
     deviation = full.std(ddof=1) if len(full) > 1 else 0.0
     axes.axvspan(full.mean() - deviation, full.mean() + deviation, color="0.88", zorder=0)
     axes.axvline(full.mean(), color="0.25", linewidth=1.2, label="full model (±1 sd)")
-    for place, (_, cell) in enumerate(cells):
-        face = ["white" if constant else COLOURS[0] for constant in cell["constant"]]
-        look: dict[str, Any] = {"facecolors": face, "edgecolors": COLOURS[0], "zorder": 3}
-        axes.scatter(cell["value"], [place] * len(cell), s=34, **look)
+    for place, cell in enumerate(cells.values()):
+        look: dict[str, Any] = {"facecolors": _faces(cell, COLOURS[0]), "edgecolors": COLOURS[0]}
+        axes.scatter(cell["value"], [place] * len(cell), s=34, zorder=3, **look)
         axes.plot([cell["value"].mean()] * 2, [place - 0.28, place + 0.28], color="0.1", lw=2.2)
-    _name_rows(axes, [name for name, _ in cells])
-    metric = reported["metric"].iloc[0]
-    axes.set(xlabel=METRIC_NAMES[metric])
+    _name_rows(axes, list(cells))
+    axes.set(xlabel=METRIC_NAMES[reported["metric"].iloc[0]])
     axes.legend(frameon=False, loc="best")
     return figure
 
 
 def seen_and_unseen(table: pd.DataFrame, metric: str) -> Figure:
-    """What a search's own examples are worth: scores on examples it saw and on others.
-
-    Args:
-        table: `comparisons.held_out_table`.
-        metric: the metric's name.
-    """
+    """Scores on examples that a search saw and on others, from `comparisons.held_out_table`."""
     names = list(dict.fromkeys(zip(table["method"], table["searched on"], strict=True)))
     figure, (axes,) = new_axes(1, 7.2, 0.5 * len(names) + 1.4)
     for place, (method, where) in enumerate(names):
@@ -146,10 +124,8 @@ def _name_rows(axes: Axes, names: Sequence[str]) -> None:
 
 
 def printed_beside_true() -> Figure:
-    """The bar that the paper's Figure 2a prints for random subnetworks, retrained, beside the true.
-
-    Per task: the printed bar, which is that of the good subnetworks, and the released score of the
-    random ones; lines at each bar's end are standard deviations over five seeds.
+    """The bar that the paper's Figure 2a prints for random subnetworks, retrained, which is that of
+    the good ones, beside their released score; lines are standard deviations over five seeds.
     """
     known = paper.scores().query("method == 'structured' and phase == 'retrained'")
     tasks = known["task"].unique()
@@ -172,14 +148,9 @@ def printed_beside_true() -> Figure:
 
 
 def recovery(ours: pd.DataFrame, encoder: str) -> Figure:
-    """From pruned to retrained, on the way from the majority class (0) to the full model (1).
-
-    Arrows go from the mean over tasks as pruned to the mean when retrained; dots are the single
-    tasks, retrained. Our linear layer on the frozen encoder is a line, the paper has none.
-
-    Args:
-        ours: `shares_of_way` of our runs.
-        encoder: whose they are.
+    """From pruned to retrained, on the way from the majority class (0) to the full model (1): the
+    paper's, and `shares_of_way` of our runs of an encoder. Arrows join means over tasks; dots are
+    single tasks, retrained. Our linear layer on the frozen encoder is a line, the paper has none.
     """
     theirs = shares_of_way(paper.scores().rename(columns={"mean": "value"}))
     figure, panels = new_axes(2, 8.4, 3.8, sharex=True, sharey=True)
@@ -215,13 +186,8 @@ def recovery(ours: pd.DataFrame, encoder: str) -> Figure:
 
 
 def shares_of_way(scores: pd.DataFrame) -> pd.DataFrame:
-    """Scores as shares of the way from the majority class to the full model, on tasks it learnt.
-
-    Args:
-        scores: `task`, `method`, `subnetwork`, `phase` and `value`, several rows for several seeds.
-
-    Returns:
-        A row per task, method, subnetwork and phase with its mean as a `share`.
+    """Mean scores over seeds as a `share` of the way from the majority class to the full model, a
+    row per task that it learnt, method, subnetwork and phase.
     """
     settings = ["method", "subnetwork", "phase"]
     means = scores.pivot_table(index="task", columns=settings, values="value", aggfunc="mean")

@@ -17,11 +17,11 @@ if TYPE_CHECKING:  # figures of results should not wait for torch
     from lotterylib.importance import Importance
 
 
-def training_curves(losses: Mapping[int, Sequence[float]], window: int = 20) -> Figure:
-    """Training loss against steps, a line per seed, averaged over a moving window of steps."""
+def training_curves(losses: Mapping[int, Sequence[float]]) -> Figure:
+    """Training loss against steps, a line per seed, averaged over a moving window of 20 steps."""
     figure, (axes,) = new_axes(1, 6.4, 3.4)
     for colour, (seed, values) in zip(COLOURS, losses.items(), strict=False):
-        smooth = pd.Series(values).rolling(window, min_periods=1).mean()
+        smooth = pd.Series(values).rolling(20, min_periods=1).mean()
         axes.plot(range(1, len(values) + 1), smooth, color=colour, label=f"seed {seed}")
     axes.set(xlabel="training step", ylabel="loss", ylim=(0, None))
     axes.legend(frameon=False)
@@ -37,7 +37,7 @@ def search_curves(
         states: by seed, what `tables.search_states` gives.
         metric: the metric's name.
         threshold: the share of each seed's full score at which its search stops.
-        majority: the score of the majority class.
+        majority: the majority class's score.
     """
     figure, (axes,) = new_axes(1, 6.8, 3.9)
     for colour, (seed, trace) in zip(COLOURS, states.items(), strict=False):
@@ -54,11 +54,8 @@ def search_curves(
 
 
 def importance_histogram(scores: np.ndarray, pruned: int) -> Figure:
-    """The paper's Figure 3: how the importance of heads is spread before the first pruning.
-
-    Args:
-        scores: float[layers, heads], normalised to 0 to 1 (`Importance.normalised`).
-        pruned: how many of the lowest go in the first step; the dashed line is drawn behind them.
+    """The paper's Figure 3: the normalised importance of heads, float[layers, heads], before the
+    first pruning. A dashed line is drawn behind the lowest, so many of which go in the first step.
     """
     figure, (axes,) = new_axes(1, 6.4, 3.4)
     values = np.sort(scores.ravel())
@@ -71,10 +68,8 @@ def importance_histogram(scores: np.ndarray, pruned: int) -> Figure:
 
 
 def importance_evolution(traces: Mapping[int, Sequence[Importance]]) -> Figure:
-    """How far the order of the heads, by importance, stays what it was, over a search's steps.
-
-    Args:
-        traces: per seed, the raw importance measured in every state, in the order of the search.
+    """How far the order of the heads, by importance, stays what it was, over a search's steps; of
+    each seed the raw importance measured in every state.
     """
     figure, (axes,) = new_axes(1, 6.4, 3.4)
     for colour, (seed, states) in zip(COLOURS, traces.items(), strict=False):
@@ -88,11 +83,8 @@ def importance_evolution(traces: Mapping[int, Sequence[Importance]]) -> Figure:
 
 
 def importance_and_ablation(importance: np.ndarray, loss: np.ndarray) -> Figure:
-    """Importance of each head against what the score loses without it.
-
-    Args:
-        importance: float[layers, heads], normalised.
-        loss: float[layers, heads], full score less the score without the head.
+    """Normalised importance of each head against what the score loses without it, both
+    float[layers, heads].
     """
     figure, (axes,) = new_axes(1, 6.0, 3.8)
     look: dict[str, Any] = {"cmap": "cividis", "edgecolors": "0.2", "linewidths": 0.4, "s": 34}

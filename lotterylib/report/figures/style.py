@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -27,6 +28,17 @@ def new_axes(
     # An open figure is shown twice in a notebook: once by the cell's value, once by pyplot.
     plt.close(figure)
     return figure, list(axes.ravel())
+
+
+def new_panels(
+    count: int, width: float, height: float, extra: float = 0.0
+) -> tuple[Figure, list[Axes]]:
+    """As many axes in at most two columns, each of this size, and `extra` inches below them."""
+    columns, rows = min(2, count), math.ceil(count / 2)
+    figure, panels = new_axes(columns, width * columns, height * rows + extra, rows=rows)
+    for axes in panels[count:]:
+        axes.set_axis_off()
+    return figure, panels[:count]
 
 
 def legend_below(figure: Figure, axes: Axes, columns: int) -> None:

@@ -20,8 +20,7 @@ def survival_heatmap(
     """The paper's Figure 1: how much of each head and MLP survives, averaged over seeds.
 
     Args:
-        heads: float[seeds, layers, heads], shares from 0 to 1.
-        mlps: float[seeds, layers].
+        heads, mlps: float[seeds, layers, heads] and float[seeds, layers], shares from 0 to 1.
         meaning: what the colours stand for.
     """
     layers, count = heads.shape[1:]
@@ -47,22 +46,16 @@ def _mean_and_deviation(values: np.ndarray) -> np.ndarray:
     return np.vectorize("{:.2f}\n±{:.2f}".format)(mean, values.std(0, ddof=1))
 
 
-def kept_by_seeds(
-    masks: Mapping[str, np.ndarray], permutations: int = 1000, seed: int = 0
-) -> Figure:
-    """How many items no seed keeps, one keeps, and so on to all, beside what chance would give.
-
-    Args:
-        masks: bool[seeds, items] by the name of the items, such as "heads".
-        permutations: draws of masks of the same sizes, for the bar of chance with its 95% range.
-        seed: of the draws.
+def kept_by_seeds(masks: Mapping[str, np.ndarray]) -> Figure:
+    """How many items no seed keeps, one keeps, and so on to all, beside what 1,000 draws of masks
+    of the same sizes give; masks are bool[seeds, items], by the name of the items.
     """
     figure, panels = new_axes(len(masks), 4.3 * len(masks), 3.4)
-    draw = np.random.default_rng(seed)
+    draw = np.random.default_rng(0)
     look: dict[str, Any] = {"fmt": "D", "color": "0.15", "mfc": "white", "ms": 6, "capsize": 3}
     for axes, (name, kept) in zip(panels, masks.items(), strict=True):
         places = np.arange(len(kept) + 1)
-        drawn = np.array([_count(draw.permuted(kept, axis=1)) for _ in range(permutations)])
+        drawn = np.array([_count(draw.permuted(kept, axis=1)) for _ in range(1000)])
         low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
         mean = drawn.mean(0)
         axes.bar(places, _count(kept), color=COLOURS[0], alpha=0.75, label="found")
@@ -79,9 +72,8 @@ def _count(kept: np.ndarray) -> np.ndarray:
 
 
 def overlap_heatmap(overlap: TaskOverlap) -> Figure:
-    """The paper's Figure 5: what two tasks share, and beside it how far that is above chance.
-
-    On the diagonal of the left panel stands how much survives of each task.
+    """The paper's Figure 5: what two tasks share (on the diagonal, what survives of one), and
+    beside it how far that is above chance.
     """
     count = len(overlap.tasks)
     side = max(2.6, 0.72 * count + 1.2)

@@ -22,12 +22,8 @@ _PICKED: dict[str, Any] = {"marker": "v", "linestyle": "", "color": "0.1", "ms":
 
 
 def ticket_distribution(scores: Mapping[str, pd.Series], marks: Marks, metric: str) -> Figure:
-    """How the tickets of half the units score.
-
-    Args:
-        scores: "pruned" and "retrained", each indexed by ticket.
-        marks: scores that are drawn as lines, and the ticket that is marked.
-        metric: the metric's name.
+    """How the tickets of half the units score, "pruned" and "retrained" (each indexed by ticket),
+    with the marks as lines.
     """
     figure, panels = new_axes(1, 7.0, 5.2, rows=len(scores), sharex=True)
     every = np.concatenate([*scores.values(), [marks.full, marks.frozen, marks.majority]])
@@ -47,13 +43,8 @@ def ticket_distribution(scores: Mapping[str, pd.Series], marks: Marks, metric: s
 def retrained_by_highest(
     scores: pd.Series, highest: np.ndarray, layers: int, marks: Marks, metric: str
 ) -> Figure:
-    """The scores of retrained tickets, by the highest layer that keeps its attention block.
-
-    Args:
-        scores: indexed by ticket.
-        highest: int[tickets], of each that layer, 0 for none.
-        layers: of the encoder.
-        marks, metric: as for `ticket_distribution`.
+    """The scores of retrained tickets (indexed by ticket) of an encoder of so many layers, by the
+    highest layer that keeps its attention block: int[tickets], 0 for none.
     """
     figure, (axes,) = new_axes(1, 7.0, 4.4)
     places = highest + np.random.default_rng(0).uniform(-0.28, 0.28, len(scores))
@@ -80,11 +71,7 @@ def _lines(marks: Marks) -> list[tuple[float, dict[str, Any]]]:
 
 
 def units_of_best_and_worst(shares: Mapping[str, np.ndarray]) -> Figure:
-    """Which units the best and the worst tickets of half the units keep.
-
-    Args:
-        shares: for "pruned" and "retrained", what `lottery.units_of_extremes` gives.
-    """
+    """Which units the best and the worst tickets keep: `lottery.units_of_extremes` by phase."""
     layers = next(iter(shares.values())).shape[-1]
     figure, panels = new_axes(2, 8.6, 0.5 * layers + 1.6, sharey=True)
     names = [f"{place}\n{phase}" for phase in shares for place in ("best", "worst")]

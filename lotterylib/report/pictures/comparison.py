@@ -12,7 +12,7 @@ from lotterylib.report import paper
 from lotterylib.report.evidence import FROZEN, FULL, MAJORITY, Model, Predictions
 from lotterylib.report.findings import estimate_on, rows_of, scores
 from lotterylib.report.holds import METHOD_NAMES
-from lotterylib.report.pictures.frame import frame, html_table
+from lotterylib.report.pictures import frame
 from lotterylib.report.published import predictions_of
 from lotterylib.report.tables import NOTHING
 from lotterylib.runs.methods import KINDS, METHODS, PHASES
@@ -35,8 +35,7 @@ def comparison(results: pd.DataFrame, pages: Path) -> str:
         for setting in task["settings"]
     ]
     header = ("Task", "Subnetworks of", "Full model", *map(str.capitalize, KINDS))
-    table = html_table("Mean scores over seeds", header, rows)
-    return frame("comparison", {"tasks": tasks}, table)
+    return frame("comparison", {"tasks": tasks}, "Mean scores over seeds", header, rows)
 
 
 def _task(task: str, results: pd.DataFrame, pages: Path) -> dict:
@@ -49,15 +48,9 @@ def _task(task: str, results: pd.DataFrame, pages: Path) -> dict:
     for method, phase in itertools.product(METHODS, PHASES):
         models = [FULL, *((method, kind, phase) for kind in KINDS)]
         size = rows_of(results, method, "good", "pruned")["density"].mean()
-        settings.append(
-            {
-                "method": METHOD_NAMES[method],
-                "phase": phase,
-                "title": f"{METHOD_NAMES[method]}, {phase}",
-                "size": f"{size:.0%}",
-                "rows": [_row(results, found, known, model) for model in models],
-            }
-        )
+        name, rows = METHOD_NAMES[method], [_row(results, found, known, model) for model in models]
+        setting = {"method": name, "phase": phase, "title": f"{name}, {phase}"}
+        settings.append(setting | {"size": f"{size:.0%}", "rows": rows})
     lines = (
         ("full", "full model", full),
         ("kept", f"{threshold:.0%} of it", threshold * full),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lotterylib.report.pictures.frame import frame, html_table
+from lotterylib.report.pictures import frame
 from lotterylib.tasks import METRIC_NAMES
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def film(searches: Mapping[int, Sequence[StructuredStep]], metric: str, threshol
     }
     header = ("State", "Phase", "Score", "Of full", "Verdict", "Heads and MLPs left", "Closed")
     caption = f"The states of seed {seed}; closed heads as layer.head"
-    return frame("film", data, html_table(caption, header, film_rows(steps)))
+    return frame("film", data, caption, header, film_rows(steps))
 
 
 def states(steps: Sequence[StructuredStep]) -> list[dict[str, Any]]:

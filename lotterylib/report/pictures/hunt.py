@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import pandas as pd
 
-from lotterylib.report.lottery import describe_standing, layers_in, scores_of_size, standing
-from lotterylib.report.pictures.frame import frame, html_table
+from lotterylib.report.lottery import (
+    describe_standing,
+    half_of,
+    layers_in,
+    scores_of_size,
+    standing,
+)
+from lotterylib.report.pictures import frame
 from lotterylib.report.tables import NOTHING
 from lotterylib.tasks import METRIC_NAMES
 
 
 def hunt(table: pd.DataFrame, metric: str, threshold: float) -> str:
-    """The picture of all tickets as HTML, with what each size has as its table.
+    """The picture of all tickets of one seed (`lottery.load_table`) as HTML, and a table by size.
 
     Args:
-        table: of one seed, as `lottery.load_table` gives it.
+        table: of the tickets.
         metric: in which the scores are.
         threshold: the share of the full model's score that the run's search keeps.
     """
@@ -30,7 +36,7 @@ def hunt(table: pd.DataFrame, metric: str, threshold: float) -> str:
     }
     header = ("Units", "Tickets", "Best, pruned", "Median", "The search's choice", "Better than it")
     caption = "Scores of all tickets as pruned, by the number of their units"
-    return frame("hunt", data, html_table(caption, header, hunt_rows(table)))
+    return frame("hunt", data, caption, header, hunt_rows(table))
 
 
 def hunt_rows(table: pd.DataFrame) -> list[tuple[str, ...]]:
@@ -56,8 +62,7 @@ def hunt_rows(table: pd.DataFrame) -> list[tuple[str, ...]]:
 
 def describe_choice(table: pd.DataFrame) -> str:
     """Where the ticket of half the units on the search's way stands, pruned and retrained."""
-    way = table.loc[table["search"] >= 0, "ticket"]
-    half = next((each for each in way if each.bit_count() == layers_in(table)), None)
+    half = half_of(table.loc[table["search"] >= 0, "ticket"], layers_in(table))
     return "\n".join(
         f"* **The search's choice, {column}:** {describe_standing(table, half, column)}"
         for column in ("pruned", "retrained")

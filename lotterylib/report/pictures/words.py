@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lotterylib.report.pictures.frame import frame, html_table
+from lotterylib.report.pictures import frame
 from lotterylib.report.published import Found
 from lotterylib.tasks import title_of
 
@@ -24,8 +24,8 @@ def words(
 
     Args:
         sentences: their tokens.
-        raw, weighted: per sentence its maps, float[layers, heads, n, n], plain and norm-weighted
-            (`attention.attention_maps`); rows of both are shown as shares of their sum.
+        raw, weighted: per sentence its maps (`attention.attention_maps`), float[layers, heads, n,
+            n]; rows are shown as shares of their sum.
         good: `published.load_subnetworks`, of which the structured ones are shown.
     """
     shares = [
@@ -56,7 +56,7 @@ def words(
         for word, plain, normed in zip(sentences[0], *opening, strict=True)
     ]
     caption = f"Layer {layer + 1}, head {head + 1}: where “{sentences[0][token]}” attends"
-    return frame("words", data, html_table(caption, ("Token", "Raw", "Norm-weighted"), rows))
+    return frame("words", data, caption, ("Token", "Raw", "Norm-weighted"), rows)
 
 
 def _hundredths(maps: np.ndarray) -> list[list[list[int]]]:

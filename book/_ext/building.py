@@ -1,9 +1,10 @@
-"""Has Sphinx read and write pages in several processes, so that several chapters are computed at once.
+"""How Sphinx builds this book: in several processes, and without the templates of the theme.
 
-`jupyter-book` has no option for it.
+`jupyter-book` has no option for either.
 """
 
 import os
+from pathlib import Path
 
 UNDECLARED = ("sphinx_multitoc_numbering", "sphinx_jupyterbook_latex")
 """Do not say that pages can be read apart: the first numbers what has been read, the second is for LaTeX."""
@@ -16,6 +17,11 @@ def setup(app) -> dict:
         for name in UNDECLARED:
             app.extensions[name].parallel_read_safe = True
 
+    def finished(app, error):
+        for template in (Path(app.outdir) / "_static").glob("*-macros.html"):
+            template.unlink()
+
     app.connect("config-inited", inited)
+    app.connect("build-finished", finished)
     app.parallel = min(4, os.cpu_count() or 1)
     return {"parallel_read_safe": True}
