@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
+import yaml
 
 from lotterylib.data.files import read_json, write_json
 from lotterylib.errors import LotteryError, reason_of, unknown
@@ -42,7 +43,8 @@ def find_profile(name: str, notebooks: Path, store: Path) -> Path:
 
     Raises:
         LotteryError: Snakemake is not installed, there is no such profile or no Snakefile, or a
-            path holds what a shell could read as its own, as Snakemake's jobs are scripts.
+            path holds what a shell could read as its own, as Snakemake's jobs are scripts; on a
+            cluster a space in the path of Python is such a thing.
     """
     for given in (notebooks, store):
         if found := _READ_BY_SHELLS.search(str(given)):
@@ -63,6 +65,12 @@ def find_profile(name: str, notebooks: Path, store: Path) -> Path:
     folder = named.get(name, Path(name))
     if not (folder / "config.yaml").is_file():
         raise unknown("profile", name, sorted(named), ", or the path of a profile")
+    profile = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")) or {}
+    if profile.get("executor", "local") != "local" and " " in sys.executable:
+        raise LotteryError(
+            f"The Python at {sys.executable!r}: Snakemake hands it to a cluster without quotes, so "
+            "its path must not hold spaces. Make the environment in another folder."
+        )
     return folder
 
 

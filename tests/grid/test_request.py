@@ -189,6 +189,13 @@ def test_a_profile_can_be_a_folder_of_ones_own(monkeypatch, tmp_path):
     assert grid.find_profile(str(tmp_path), NOTEBOOKS, Path("runs")) == tmp_path
 
 
+def test_a_cluster_needs_a_python_whose_path_has_no_space(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/my clone/.venv/bin/python")
+    with pytest.raises(LotteryError, match=r"'/my clone/.* must not hold spaces"):
+        grid.find_profile("slurm", NOTEBOOKS, Path("runs"))
+    assert grid.find_profile("local", NOTEBOOKS, Path("runs")).name == "local"
+
+
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda path: path.name)
 def test_every_profile_asks_to_go_on_after_a_failure_and_after_a_kill(profile):
     content = yaml.safe_load((profile / "config.yaml").read_text())
