@@ -87,10 +87,12 @@ def agreement(masks: np.ndarray, permutations: int = 2000, seed: int = 0) -> Agr
         permutations, seed: of the test; `overlap_p` is (1 + as large) / (1 + permutations).
 
     Raises:
-        LotteryError: fewer than two seeds.
+        LotteryError: fewer than two seeds, no items, or not booleans.
     """
     if len(masks) < 2:
         raise LotteryError(f"Agreement needs the masks of at least two seeds, not of {len(masks)}.")
+    if masks.dtype != np.bool_ or masks.ndim != 2 or not masks.size:
+        raise LotteryError("Masks must be an array of booleans with one row per seed.")
     seeds, items = masks.shape
     kappa = _kappa(masks)
     low, high = _interval(masks, kappa)
@@ -122,7 +124,7 @@ def least_overlap_p(masks: np.ndarray, permutations: int = 2000) -> float:
     No masks of these sizes overlap more than those that lie within each other. Shuffled masks do so
     with a probability that follows from the sizes alone, and a test of so many permutations gives
     no value below 1 / (1 + permutations). Where the result is large (few items, or nearly all of
-    them kept), a large p-value says nothing about the masks, bool[seeds, items].
+    them kept), a large p-value says nothing about the masks. They are bool[seeds, items].
     """
     sizes = sorted(int(size) for size in masks.sum(1))
     ways = [math.comb(masks.shape[1], size) for size in sizes[:-1]]
@@ -162,14 +164,25 @@ def stability_table(subnetworks: Sequence[StructuredSubnetwork]) -> pd.DataFrame
     fields of `Agreement` as columns.
 
     Raises:
-        LotteryError: fewer than two subnetworks.
+        LotteryError: fewer than two subnetworks, or subnetworks of different encoders.
     """
     rows = [asdict(agreement(stack(subnetworks, part))) for part in PARTS]
     return pd.DataFrame(rows, index=list(PARTS))
 
 
 def stack(subnetworks: Sequence[StructuredSubnetwork], part: Part) -> np.ndarray:
-    """The heads or the MLPs of several subnetworks, as bool[subnetworks, items]."""
+    """The heads or the MLPs of several subnetworks, as bool[subnetworks, items].
+
+    Raises:
+        LotteryError: subnetworks of different encoders.
+    """
+    shapes = sorted({subnetwork.heads.shape for subnetwork in subnetworks})
+    if len(shapes) > 1:
+        one, other = ("x".join(map(str, shape)) for shape in shapes[:2])
+        raise LotteryError(
+            f"These subnetworks are of different encoders: one has {one} heads (layers x heads), "
+            f"another {other}."
+        )
     return np.stack([getattr(subnetwork, part).ravel() for subnetwork in subnetworks])
 
 

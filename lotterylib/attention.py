@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from lotterylib.batches import Encoded, reading_batches
 from lotterylib.encoder import Layer, layers_of
+from lotterylib.errors import LotteryError, unknown
 
 Slices = Literal["columns", "rows"]
 
@@ -47,8 +48,13 @@ def attention_maps(
     Returns:
         float32[batch, layers, heads, length, length]; rows attend to columns. Zero where either
         token is padding.
+
+    Raises:
+        LotteryError: heads have been removed, or unknown `slices`.
     """
-    layers, heads = layers_of(model), model.config.num_attention_heads
+    if slices not in get_args(Slices):
+        raise unknown("slices of W_O", slices, get_args(Slices))
+    layers, heads = _layers_with_all_heads(model), model.config.num_attention_heads
     own = inputs["attention_mask"].to(model.device, torch.float32)
     batch, length = own.shape
     maps = own.new_empty(batch, len(layers), heads, length, length)
@@ -59,6 +65,19 @@ def attention_maps(
         model(**inputs)
     maps *= (own[:, :, None] * own[:, None, :])[:, None, None]
     return maps
+
+
+def _layers_with_all_heads(model: PreTrainedModel) -> list[Layer]:
+    try:
+        layers = layers_of(model)
+    except AttributeError:  # a layer that lost all its heads has no projections to find
+        layers = []
+    if not layers or any(layer.output.in_features < layer.output.out_features for layer in layers):
+        raise LotteryError(
+            "Attention maps need a model with all its heads, but heads have been removed from this "
+            "one: close the gates of the whole model with gates.gated instead."
+        )
+    return layers
 
 
 def maps_of(

@@ -279,6 +279,9 @@ def parse_settings(task: str, **given: Any) -> Settings:
     check_name(values["encoder"])
     if not values["store"]:
         raise LotteryError("The parameter store is empty: name the folder for the run store.")
+    if "\0" in values["store"]:
+        told = f"The parameter store is {values['store']!r}, which cannot be a folder's path."
+        raise LotteryError(told)
     values["store"] = Path(values["store"])
     values["task"] = TASKS["cola"]  # for now: a task's own data are read last
     try:

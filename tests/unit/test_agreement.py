@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from lotterylib.agreement import Agreement, agreement, least_overlap_p, pairs_table, stability_table
+from lotterylib.agreement import (
+    Agreement,
+    agreement,
+    least_overlap_p,
+    pairs_table,
+    stability_table,
+    stack,
+)
 from lotterylib.errors import LotteryError
 from lotterylib.subnetworks import StructuredSubnetwork
 
@@ -194,3 +201,19 @@ def test_no_arrangement_overlaps_more_often_than_the_least_p_value(masks):
     ]
     share = np.mean(np.array(totals) == max(totals))
     assert least_overlap_p(masks, permutations=10**6) == pytest.approx(max(share, 1 / (1 + 10**6)))
+
+
+def test_requests_that_cannot_be_met():
+    masks = np.random.default_rng(0).random((2, 5)) < 0.5
+    small, large = (
+        StructuredSubnetwork(np.ones((layers, 3), dtype=bool), np.ones(layers, dtype=bool))
+        for layers in (2, 4)
+    )
+    for ask, words in (
+        (lambda: agreement(masks[:1]), "at least two seeds, not of 1"),
+        (lambda: agreement(masks.astype(int)), "array of booleans"),
+        (lambda: agreement(masks[:, :0]), "one row per seed"),
+        (lambda: stack([small, large], "mlps"), r"one has 2x3 heads \(layers x heads\), another"),
+    ):
+        with pytest.raises(LotteryError, match=words):
+            ask()

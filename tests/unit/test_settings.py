@@ -34,6 +34,7 @@ def parsed(**changes):
         ({"budget": "smok"}, "Unknown budget 'smok'. Did you mean 'smoke'?"),
         ({"batch_order": "bucket"}, "Unknown batch_order 'bucket'. Did you mean 'buckets'?"),
         ({"store": ""}, "The parameter store is empty"),
+        ({"store": "a\0b"}, "which cannot be a folder's path"),
         ({"data_dir": "nowhere"}, "The data directory nowhere does not exist"),
         ({"threshold": 0.0}, "threshold is 0.0: it must be above 0 and at most 1"),
         ({"warmup": 1.0}, "warmup is 1.0: it must be at least 0 and below 1"),
