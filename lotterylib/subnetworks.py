@@ -62,7 +62,9 @@ class StructuredSubnetwork:
         )
 
     def density(self, shape: Shape) -> float:
-        """The share of the encoder's dense parameters (weights and biases) that survive, 0 to 1."""
+        """The share of the encoder's dense parameters (weights and biases) that survive, 0 to 1; a
+        `LotteryError` for an encoder of other layers or heads, as in `printed_share`.
+        """
         return self._kept(shape) / shape.encoder_parameters
 
     def printed_share(self, shape: Shape) -> float:
@@ -84,6 +86,11 @@ class StructuredSubnetwork:
         return shared / mine if mine else float("nan")
 
     def _kept(self, shape: Shape) -> int:
+        if self.heads.shape != (shape.layers, shape.heads):
+            raise LotteryError(
+                f"A subnetwork of {self.heads.shape[0]} layers of {self.heads.shape[1]} heads does "
+                f"not fit an encoder of {shape.layers} layers of {shape.heads}."
+            )
         always = shape.layers * shape.hidden  # the biases of W_O belong to no head
         return always + _parameters(self.heads, self.mlps, shape)
 

@@ -299,3 +299,10 @@ def test_survival_equals_a_slow_count(family, family_model):
         assert heads[layer, head] == pytest.approx(np.concatenate([*map(np.ravel, mine)]).mean())
         mlp = [part[name] for name in ("mlp_in.weight", "mlp_in.bias", "mlp_out.weight")]
         assert mlps[layer] == pytest.approx(np.concatenate([*map(np.ravel, mlp)]).mean())
+
+
+def test_an_encoder_of_another_shape_is_refused():
+    shape = Shape(layers=6, heads=8, hidden=32, intermediate=64, total=10**6)
+    for size in (structured().density, structured().printed_share):
+        with pytest.raises(LotteryError, match="6 layers of 12 heads does not fit"):
+            size(shape)
