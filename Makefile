@@ -25,11 +25,11 @@ test: env-test  ## check the code and run the tests
 	"$(BIN)"/mypy
 	OMP_NUM_THREADS=1 "$(BIN)"/pytest -n 2 --dist loadfile -m "not long"
 
-test-long: env-test  ## runs that are killed, starved and damaged, and grids of jobs, Slurm's too
+test-long: env-test  ## runs that are killed, starved and damaged, and the built site in a browser
 	OMP_NUM_THREADS=1 "$(BIN)"/pytest -n 2 --dist loadfile -m long --durations=10
 
 env-book: EXTRAS := offline,book
-env-test: EXTRAS := offline,book,grid,test
+env-test: EXTRAS := offline,book,test
 env-book env-test: env-%:
 	@good='import sys, pip; sys.exit(sys.version_info < (3, 11))'; \
 	if ! "$(BIN)/python" -c "$$good" 2>/dev/null; then \

@@ -29,8 +29,6 @@ examples:
   lottery plan cola rte --encoder bert-base-uncased --budget full
                                              how long that will take on this machine
   lottery status rte mrpc --data-dir GLUE    how far that has come
-  lottery run rte mrpc --data-dir GLUE --profile slurm
-                                             the same as jobs of a cluster
   lottery import-masks bert-experiments      the authors' own subnetworks, audited
   lottery results                            what has been found so far, as a table
 
@@ -91,17 +89,11 @@ def build_parser() -> argparse.ArgumentParser:
     pages = option("--pages", default=str(at_home(BOOK)), help=told)
     none = option("--no-pages", action="store_true", help="compute only, render nothing")
 
-    run = add(
+    add(
         *("run", commands.run, request, placed, none, further, notebooks, replace),
         help="fine-tune, prune, retrain, and render the pages of one or more tasks",
         description="Run the experiment on tasks, then render their pages of the book.",
         **examples,
-    )
-    run.add_argument(
-        "--profile",
-        default="",
-        help="run as jobs of a cluster, with Snakemake: local, slurm, or the folder of a profile "
-        "(default: compute here)",
     )
     add(
         *("plan", commands.plan, request, placed, none, further),

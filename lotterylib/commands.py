@@ -43,13 +43,9 @@ STORE_FOLDERS = (".claims", ".partial")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Compute what tasks need, then render their pages; with a profile, as jobs of a cluster."""
+    """Compute what tasks need, then render their pages."""
     everything = _settings(options)
     store, pages, notebooks = everything[0].store, Path(options.pages), Path(options.notebooks)
-    if options.profile:
-        from lotterylib.runs.grid import find_profile
-
-        profile = find_profile(options.profile, notebooks, store)
     templates = [] if options.no_pages else _templates(notebooks)
     _check_places(options, everything[0])
     plan = _open(options, everything)
@@ -70,11 +66,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"Work is kept in {store}{there}.", file=sys.stderr)
     if not options.no_pages:
         identity.refuse_others(identity.requests_of(plan, pages), replace=options.replace)
-    if options.profile:
-        from lotterylib.runs.grid import compute_as_jobs
-
-        failures = compute_as_jobs(plan, profile, notebooks, options.jobs)
-    elif options.no_pages:
+    if options.no_pages:
         failures = running.compute_pieces(pieces_of(plan), options.jobs)
     else:
         print(f"Each page goes to {pages} as soon as its jobs are done.", file=sys.stderr)
@@ -84,8 +76,6 @@ def run(options: argparse.Namespace) -> int:
         tables = [collect(experiment, *wanted) for experiment, wanted in plan]
         _show(pd.concat(tables).drop_duplicates())
     elif plan:
-        if options.profile:
-            failures += render_all(plan, templates, pages, options.jobs, options.replace)
         failures += publish_all(plan, pages)
         failures += try_overview(encoder.name, templates, pages)
         results(options)

@@ -89,7 +89,6 @@ def train(
     first, last = (round(share * len(steps)) for share in part)
     losses: list[float] = []
     waiting: list[torch.Tensor] = []
-    scaler = gpu.gradient_scaler(model)
     often = gpu.FETCH_INTERVAL if gpu.on_gpu(model.device) else 1
     frozen: AbstractContextManager[None] = nullcontext()
     if subnetwork is not None:
@@ -121,27 +120,22 @@ def train(
                 logits = model(**inputs).logits
             loss = example_losses(logits.float(), labels, task).sum() / len(rows)
             model.zero_grad()
-            scaler.scale(loss).backward()
-            loss = loss.detach().double()
-            scaler.unscale_(optimizer)
+            loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-            # Scaled gradients may overflow now and then; the scaler leaves such steps out.
-            waiting.append(torch.stack((loss, loss if scaler.is_enabled() else norm.double())))
+            waiting.append(torch.stack((loss.detach(), norm)).double())
             if look := step % often == 0 or step == last:
                 for found, size in torch.stack(waiting).tolist():
                     losses.append(found)
                     if not math.isfinite(found) or not math.isfinite(size):
                         raise no_number(model, task, recipe, first + len(losses), len(steps))
                 waiting.clear()
-            scaler.step(optimizer)
-            scaler.update()
+            optimizer.step()
             schedule.step()
             if look:
                 progress(step / len(steps), f"loss {losses[-1]:.3f}")
     # The last step has no loss after it that would tell.
     finite = torch.stack([value.isfinite().all() for value in model.parameters()])
-    # The scaler halves its scale whenever it leaves out a step; so small, it left out all.
-    if not finite.all() or (scaler.is_enabled() and scaler.get_scale() < 2.0**-10):
+    if not finite.all():
         raise no_number(model, task, recipe, last, len(steps))
     model.eval()
     return losses

@@ -95,7 +95,7 @@ def measure(
             ]
             with (
                 gpu.without_sync(model),
-                gpu.autocast(model, scaled=False),
+                gpu.autocast(model),
                 closed_mlps_skipped(model, computed),
                 gated(model, *gates),
             ):

@@ -197,7 +197,7 @@ def _measure(
         inputs, labels = split.batch(rows, model.device)
         gates = bits.to(model.device).expand(len(rows), -1).clone().requires_grad_()
         blocks = gates[:, :layers, None].expand(-1, -1, heads)
-        with gpu.autocast(model, scaled=False), gated(model, blocks, gates[:, layers:]):
+        with gpu.autocast(model), gated(model, blocks, gates[:, layers:]):
             logits = model(**inputs).logits.float()
         (gradient,) = torch.autograd.grad(example_losses(logits, labels, task).sum(), gates)
         totals += gradient.abs().sum(0).cpu()

@@ -2,13 +2,18 @@
 what other processes are at; what a browser says of a page."""
 
 import json
+import os
+import subprocess
 import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
 from filelock import FileLock
 
 from lotterylib.report.identity import REQUEST, digest
+
+ROOT = Path(__file__).parents[1]
 
 # Resolves when a page has taken in a new width and drawn itself.
 SETTLED = """width => new Promise(done => {
@@ -36,6 +41,20 @@ def made_once(tmp_path_factory, worker_id, name, make):
             make(folder)
             whole.touch()
     return folder
+
+
+def execute(command, folder, **further):
+    """Run a command as its own user would: one thread, the library of this checkout."""
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | further,
+        capture_output=True,
+        text=True,
+        timeout=1800,
+    )
+    done.said = done.stdout + done.stderr
+    return done
 
 
 def until(condition, seconds=60):

@@ -3,8 +3,7 @@
 That is so where the time goes, in training, scoring, importance and ablation.
 
 Weights, gates, losses and the optimizer's state are float32 everywhere (PyTorch's autocast). Cards
-that have no bfloat16 take float16, whose small gradients vanish unless they are scaled. On a CPU
-nothing of this changes anything.
+that have no bfloat16 compute in float32. On a CPU nothing of this changes anything.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ FETCH_INTERVAL = 50
 """After how many steps on a GPU the losses are fetched, for which it has to be waited for."""
 
 Precision = Literal["auto", "float32", "bfloat16"]
-"""What products are computed in. "auto" is float32 on a CPU and the card's half precision on a GPU;
-the other two hold everywhere."""
+"""What products are computed in. "auto" is bfloat16 on a GPU that has it, else float32; the other
+two hold everywhere."""
 
 
 def find_device(name: str = "auto") -> torch.device:
@@ -82,32 +81,13 @@ def half_on(device: torch.device, precision: str = "auto") -> torch.dtype | None
     if device.type != "cuda":
         return None
     native = torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.bfloat16 if native else torch.float16
+    return torch.bfloat16 if native else None
 
 
-def autocast(model: PreTrainedModel, scaled: bool = True) -> AbstractContextManager:
-    """Within it, the model's passes multiply in its half-precision type.
-
-    Args:
-        model: on its device.
-        scaled: whether the gradients, if any are taken, come from a `gradient_scaler`; where none
-            does and float16 would be the type, everything stays float32.
-    """
+def autocast(model: PreTrainedModel) -> AbstractContextManager:
+    """Within it, the model's passes multiply in its half-precision type."""
     half = half_of(model)
-    if half is None or (half is torch.float16 and not scaled):
-        return nullcontext()
-    return torch.autocast(model.device.type, half)
-
-
-def gradient_scaler(model: PreTrainedModel) -> torch.amp.GradScaler:
-    """What keeps float16's gradients from vanishing; it does nothing for other types.
-
-    It leaves out a step whose gradients overflow. Trainings here are short, so it starts with a
-    smaller scale than PyTorch's, which would leave out the first few.
-    """
-    return torch.amp.GradScaler(
-        model.device.type, init_scale=2.0**10, enabled=half_of(model) is torch.float16
-    )
+    return nullcontext() if half is None else torch.autocast(model.device.type, half)
 
 
 @contextmanager

@@ -105,11 +105,10 @@ class RunStore:
         except OSError:  # nobody can make anything in a store that cannot be written to
             return False
 
-    def failure(self, key: Key, since: float = 0.0) -> str:
-        """Why the artefact last failed, in a line; empty if it did not since that `time.time`."""
-        file = self._failure(key)
+    def failure(self, key: Key) -> str:
+        """Why the artefact last failed, in a line; empty if it did not."""
         try:
-            return read_json(file)["reason"] if file.stat().st_mtime >= since else ""
+            return read_json(self._failure(key))["reason"]
         except (OSError, ValueError, KeyError, TypeError):
             return ""
 

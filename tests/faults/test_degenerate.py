@@ -11,7 +11,7 @@ import pytest
 
 from lotterylib.report.results import load_results
 from tests.faults.disturbed import FORKED, GRID, run
-from tests.grid.tiny import execute
+from tests.shared import execute
 
 pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[2]

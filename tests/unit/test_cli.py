@@ -17,7 +17,7 @@ from lotterylib.errors import LotteryError
 from lotterylib.report import pages
 from lotterylib.report.identity import read_request
 from lotterylib.runs.methods import CORE, EXTRAS, SEVERAL_SEEDS
-from tests.grid.tiny import execute
+from tests.shared import execute
 
 ROOT = Path(__file__).parents[2]
 TINY = ["--encoder", "tiny", "--budget", "smoke", "--jobs", "1", "--no-pages"]

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -15,14 +14,11 @@ from datasets.exceptions import DatasetNotFoundError
 from lotterylib.data import custom
 from lotterylib.data.glue import held_out, load_data
 from lotterylib.errors import LotteryError
-from lotterylib.runs import grid
-from lotterylib.runs.experiment import open_experiment
 from lotterylib.runs.settings import given_by, parse_settings
 from lotterylib.tasks import title_of
 
 GERMAN = ["Der Film war großartig.", 'Sie sagte: "öde, ja"', "Mäßig, sehr mäßig", "Ein\tTab, nein"]
 ROOT = Path(__file__).parents[2]
-SNAKEFILE = ROOT / "notebooks" / "Snakefile"
 MOODS = ["gut", "schlecht", "mittel", "gut"]
 CODES = [0, 2, 1, 0]  # in alphabetical order
 
@@ -316,21 +312,6 @@ def test_settings_lead_to_the_file_and_name_the_task(smoke):
     assert custom.title_of_given("mood.yml") == title_of("mood") == "mood"
     with pytest.raises(LotteryError, match="mood takes no data directory: it is described by mood"):
         parse_settings(**smoke, data_dir=".")
-
-
-def test_jobs_are_given_the_file(smoke):
-    """Also where its path has a space; what the jobs are called has the task's name."""
-    Path("some data").mkdir()
-    for name in ("mood.yml", "train.csv"):
-        shutil.move(name, f"some data/{name}")
-    experiment = open_experiment(parse_settings(**(smoke | {"task": "some data/mood.yml"})))
-    jobs = grid.jobs_for([(experiment, ["01_finetune"])])
-    assert {job["parameters"]["task"] for job in jobs} == {"some data/mood.yml"}
-    (allowed,) = re.findall(r'job=r"(.+)"', SNAKEFILE.read_text())
-    for name in ("mood", "m-o_0d"):
-        assert all(re.fullmatch(allowed, job["id"].replace("mood", name)) for job in jobs)
-    assert parse_settings(**jobs[0]["parameters"]).task == experiment.task
-    assert experiment.full_score(1).examples == len(experiment.data.dev)
 
 
 def test_the_chapters_example_works_as_it_stands(here):

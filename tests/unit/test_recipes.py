@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from lotterylib.data.grammar import generate
-from tests.grid.tiny import execute
 from tests.models import family
+from tests.shared import execute
 
 ROOT = Path(__file__).parents[2]
 CHAPTERS = ROOT / "book" / "chapters"
