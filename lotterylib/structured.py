@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from lotterylib.importance import Importance
-from lotterylib.subnetworks import Part, StructuredSubnetwork
+from lotterylib.subnetworks import Prunable, StructuredSubnetwork
 
 Phase = Literal["full", "together", "heads", "mlps"]
 Measure = Callable[[StructuredSubnetwork], tuple[Importance, float]]
@@ -53,7 +53,7 @@ def search_structured(
     heads_alone_step: float = 0.05,
     stale_importance: bool = False,
     min_heads_per_layer: int = 0,
-    parts: Sequence[Part] = ("heads", "mlps"),
+    parts: Sequence[Prunable] = ("heads", "mlps"),
     on_step: Callable[[StructuredStep], None] = lambda step: None,
 ) -> list[StructuredStep]:
     """Search for the good subnetwork; returns every state that was tried, in order.

@@ -15,7 +15,7 @@ import numpy as np
 from lotterylib.encoder import Shape
 from lotterylib.errors import LotteryError
 
-Part = Literal["heads", "mlps", "weights"]
+Prunable = Literal["heads", "mlps", "weights"]
 """What a method prunes."""
 
 TITLE_OFFSET = 0.21
@@ -54,7 +54,7 @@ class StructuredSubnetwork:
             and np.array_equal(self.mlps, other.mlps)
         )
 
-    def complement(self, parts: Collection[Part] = ("heads", "mlps")) -> StructuredSubnetwork:
+    def complement(self, parts: Collection[Prunable] = ("heads", "mlps")) -> StructuredSubnetwork:
         """What was pruned; a part that is not named stays, as in the authors' inverted masks."""
         return StructuredSubnetwork(
             ~self.heads if "heads" in parts else self.heads,
@@ -130,7 +130,7 @@ class WeightSubnetwork:
         """How many weights there were."""
         return sum(kept.size for kept in self.weights.values())
 
-    def complement(self, _parts: Collection[Part] = ()) -> WeightSubnetwork:
+    def complement(self, _parts: Collection[Prunable] = ()) -> WeightSubnetwork:
         """What was pruned."""
         return WeightSubnetwork({name: ~kept for name, kept in self.weights.items()})
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lotterylib.subnetworks import Part
+from lotterylib.subnetworks import Prunable
 
 Way = Literal["search", "union", "agreement", "to half", "matched", "pre-trained", "iterative"]
 
@@ -38,7 +38,7 @@ class Method:
     """
 
     name: str
-    prunes: tuple[Part, ...]
+    prunes: tuple[Prunable, ...]
     title: str
     way: Way = "search"
     builds_on: tuple[str, ...] = ()
@@ -51,8 +51,8 @@ class Method:
         return "weights" not in self.prunes
 
 
-_BOTH: tuple[Part, ...] = ("heads", "mlps")
-_WEIGHTS: tuple[Part, ...] = ("weights",)
+_BOTH: tuple[Prunable, ...] = ("heads", "mlps")
+_WEIGHTS: tuple[Prunable, ...] = ("weights",)
 
 ALL_METHODS: dict[str, Method] = {
     method.name: method
