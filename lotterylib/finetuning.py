@@ -123,7 +123,8 @@ def train(
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
             waiting.append(torch.stack((loss.detach(), norm)).double())
-            if look := step % often == 0 or step == last:
+            look = step % often == 0 or step == last
+            if look:
                 for found, size in torch.stack(waiting).tolist():
                     losses.append(found)
                     if not math.isfinite(found) or not math.isfinite(size):

@@ -8,7 +8,6 @@ the summed loss with respect to example i's gates is example i's gradient.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -79,6 +78,7 @@ def measure(
     per_example = accumulation == "example"
     totals = torch.zeros_like(heads), torch.zeros_like(mlps)
     running = torch.zeros_like(heads), torch.zeros_like(mlps)
+    # The batch-wise scores depend on which examples share a batch: keep the split's own order.
     batches = reading_batches(split.lengths, EVALUATION_BATCH, by_length=per_example)
     decisions = []
     computed = np.ones_like(subnetwork.mlps) if closed_mlps else subnetwork.mlps
@@ -86,7 +86,6 @@ def measure(
     for parameter in weights:
         parameter.requires_grad_(False)
     try:
-        # The batch-wise scores depend on which examples share a batch: keep the split's own order.
         for rows in batches:
             inputs, labels = split.batch(rows, device)
             shape = (len(rows),) if per_example else ()
@@ -110,7 +109,7 @@ def measure(
     finally:
         for parameter in weights:
             parameter.requires_grad_(True)
-    terms = len(split) if per_example else math.ceil(len(split) / EVALUATION_BATCH)
+    terms = len(split) if per_example else len(batches)
     scores = [total.double().cpu().numpy() / terms for total in totals]
     predictions = in_order(decisions, batches)
     return Importance(*scores), score_predictions(predictions, split.labels.numpy(), task)

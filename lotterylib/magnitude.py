@@ -1,9 +1,8 @@
 """Magnitude pruning: the search for a good subnetwork of single weights (section 3.2).
 
 At each step a share of the remaining weights goes, those of the smallest magnitude in the whole
-encoder (`encoder.prunable_weights`). Nothing is trained in between, so every step thresholds the
-same fine-tuned weights. They are never sorted: one histogram of their magnitudes serves all steps,
-and a step looks closer only at the bin into which its threshold falls.
+encoder (`encoder.prunable_weights`). Nothing is trained in between, so every step selects from the
+same fine-tuned weights.
 """
 
 from __future__ import annotations
@@ -19,68 +18,39 @@ from lotterylib.subnetworks import WeightSubnetwork
 
 @dataclass(frozen=True)
 class Ranking:
-    """The encoder's weights in the order of their magnitudes; equal ones in that of the parameters.
+    """The encoder's weights by magnitude; equal ones in the order of the parameters.
 
     Attributes:
-        weights: float arrays of one dtype by parameter; they are not copied and must not change.
-        histogram: int64[32768], how many weights share the upper bits of their magnitude. The bits
-            of floats without their signs are ordered as their magnitudes are.
+        shapes: of the parameters, by name.
+        magnitudes: float[weights], of all parameters one after the other.
     """
 
-    weights: Mapping[str, np.ndarray]
-    histogram: np.ndarray
+    shapes: Mapping[str, tuple[int, ...]]
+    magnitudes: np.ndarray
 
     @property
     def size(self) -> int:
         """How many weights are ranked."""
-        return int(self.histogram.sum())
+        return self.magnitudes.size
 
     def smallest_pruned(self, pruned: int) -> WeightSubnetwork:
         """What is left when that many of the smallest weights are pruned."""
-        threshold, ties = self._threshold(pruned)
-        kept = {}
-        for name, array in self.weights.items():
-            bits = _magnitude_bits(array)
-            kept[name] = bits >= threshold
-            if ties:  # of those that equal the threshold the first go too
-                first = np.flatnonzero(bits == threshold)[:ties]
-                kept[name].flat[first] = False
-                ties -= len(first)
-        return WeightSubnetwork(kept)
-
-    def largest_pruned(self, pruned: int) -> WeightSubnetwork:
-        """The authors' bad subnetwork: what is left when that many of the largest are pruned."""
-        return self.smallest_pruned(self.size - pruned).complement()
-
-    def _threshold(self, pruned: int) -> tuple[int, int]:
-        """The magnitude (as bits) below which all are pruned, and how many of it are pruned too."""
-        below = np.cumsum(self.histogram)
-        if pruned >= below[-1]:
-            return 1 << 63, 0  # above every magnitude of a float64
-        crossed = int(np.searchsorted(below, pruned, side="right"))
-        rest = pruned - int(below[crossed] - self.histogram[crossed])
-        near = [
-            bits[_upper(bits) == crossed] for bits in map(_magnitude_bits, self.weights.values())
-        ]
-        threshold = np.partition(np.concatenate(near), rest)[rest]
-        return int(threshold), rest - sum(int((bits < threshold).sum()) for bits in near)
+        kept = np.ones(self.size, dtype=bool)
+        if pruned:
+            # The largest that goes, found without sorting the others.
+            last = np.partition(self.magnitudes, pruned - 1)[pruned - 1]
+            kept = self.magnitudes > last
+            equal = np.flatnonzero(self.magnitudes == last)
+            kept[equal[pruned - (self.size - len(equal) - int(kept.sum())) :]] = True
+        ends = np.cumsum([np.prod(shape, dtype=int) for shape in self.shapes.values()])
+        parts = zip(self.shapes.items(), np.split(kept, ends[:-1]), strict=True)
+        return WeightSubnetwork({name: part.reshape(shape) for (name, shape), part in parts})
 
 
 def rank(weights: Mapping[str, np.ndarray]) -> Ranking:
-    """Rank weights by magnitude over all parameters together; ties keep their order."""
-    histogram = np.zeros(1 << 15, dtype=np.int64)
-    for array in weights.values():
-        histogram += np.bincount(_upper(_magnitude_bits(array)).ravel(), minlength=1 << 15)
-    return Ranking(weights, histogram)
-
-
-def _magnitude_bits(array: np.ndarray) -> np.ndarray:
-    bits = array.view(f"u{array.itemsize}")
-    return bits & bits.dtype.type((1 << (8 * array.itemsize - 1)) - 1)
-
-
-def _upper(bits: np.ndarray) -> np.ndarray:
-    return bits >> (8 * bits.itemsize - 16)
+    """Rank weights by magnitude over all parameters together; they are not changed."""
+    shapes = {name: array.shape for name, array in weights.items()}
+    return Ranking(shapes, np.concatenate([np.abs(array).ravel() for array in weights.values()]))
 
 
 def pruned_counts(
@@ -133,7 +103,7 @@ def search_magnitude(
     max_steps: int = 60,
     on_step: Callable[[MagnitudeStep], None] = lambda step: None,
 ) -> list[MagnitudeStep]:
-    """Move the threshold up until the score falls below its share of the full model's.
+    """Prune step by step until the score falls below its share of the full model's.
 
     Args:
         measure: scores a subnetwork; it is called once per step.

@@ -208,7 +208,7 @@ def bad_like(good: Subnetwork, seed: int, number: int = 0) -> Subnetwork:
 
 
 def _generator(seed: int, kind: int, number: int) -> np.random.Generator:
-    return np.random.default_rng([seed, kind, *([number] if number else [])])
+    return np.random.default_rng([seed, kind, number])
 
 
 def head_and_mlp_survival(subnetwork: Subnetwork, shape: Shape) -> tuple[np.ndarray, np.ndarray]:

@@ -145,7 +145,7 @@ def _walk(
 
 
 @dataclass(frozen=True)
-class Unit:
+class TicketStep:
     """One state of the search over tickets.
 
     Attributes:
@@ -163,7 +163,7 @@ class Unit:
 
 def search_tickets(
     model: PreTrainedModel, split: Encoded, task: Task, progress: Progress = silent
-) -> list[Unit]:
+) -> list[TicketStep]:
     """What the paper's structured search picks where whole blocks are the units: its states.
 
     In each step the attention and the MLP of least importance go, among those that are left, and
@@ -172,11 +172,11 @@ def search_tickets(
     other. The state with half of the units is the search's pick.
     """
     layers = len(stack_of(model))
-    states: list[Unit] = []
+    states: list[TicketStep] = []
     ticket = 4**layers - 1
     for step in range(layers):
         attention, mlps, score = _measure(model, split, task, ticket)
-        states.append(Unit(ticket, attention, mlps, score))
+        states.append(TicketStep(ticket, attention, mlps, score))
         progress((step + 1) / layers, f"{2 * (layers - step)} units score {score:.3f}")
         for start, importance in ((0, attention), (layers, mlps)):
             left = [unit for unit in range(layers) if ticket >> (start + unit) & 1]

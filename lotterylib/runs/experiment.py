@@ -300,7 +300,7 @@ class Experiment:
         if kind == "inverted":
             return good.complement(ALL_METHODS[method].prunes)
         if isinstance(good, WeightSubnetwork) and self.settings.bad_magnitude == "lowest":
-            return ranking_of(self.finetuned(seed)).largest_pruned(good.capacity - good.size)
+            return ranking_of(self.finetuned(seed)).smallest_pruned(good.size).complement()
         return bad_like(good, seed, number)
 
     # Scores, pruned and retrained (section 4.2)
@@ -354,7 +354,7 @@ class Experiment:
         Args:
             phase: "pruned", the fine-tuned weights that survive; "retrained", the pre-trained ones
                 trained anew under the task layer of the same seed; "longer", likewise for twice the
-                epochs; "rewound", likewise from the weights after the first tenth of fine-tuning;
+                epochs; "rewound", likewise from the weights after `rewind_share` of fine-tuning;
                 or "from scratch", trained from random weights.
             seed, subnetwork, report: of fine-tuning; what is left; told of the progress.
         """
