@@ -153,10 +153,10 @@ def test_random_and_bad_ones_are_drawn_as_the_preset_says(halves, preset):
     if preset == "paper":
         assert bad == bad_like(weights, 3)
     else:  # the smallest
-        kept = np.concatenate([each.ravel() for each in bad.weights.values()])
-        magnitudes = ranking_of(made.finetuned(3)).magnitudes
+        ranking = ranking_of(made.finetuned(3))
+        kept = np.concatenate([bad.weights[name].ravel() for name in ranking.shapes])
         assert bad.size == weights.size
-        assert magnitudes[kept].max() <= magnitudes[~kept].min()
+        assert ranking.magnitudes[kept].max() <= ranking.magnitudes[~kept].min()
 
 
 def test_an_inverted_one_is_what_was_pruned_of_what_was_searched(halves):
