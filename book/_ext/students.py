@@ -61,9 +61,9 @@ def student_notebook(chapter: Path) -> nbformat.NotebookNode:
         if cell.cell_type == "code":
             source = blanks(cell.source) if "solution" in tags else with_scripts(cell.source)
             if "acting(" in source:
-                folded = {"jupyter": {"source_hidden": True}}
-                cells.append(nbformat.v4.new_code_cell(ACTING, metadata=folded))
-            cells.append(nbformat.v4.new_code_cell(source))
+                cells.append(nbformat.v4.new_code_cell(ACTING, metadata=HIDDEN))
+            hidden = HIDDEN if "check" in tags else {}
+            cells.append(nbformat.v4.new_code_cell(source, metadata=hidden))  # checks hold hints
         else:
             # A heading begins a cell, so that all cells above it can be run.
             parts = re.split(r"^(?=## )", cell.source, flags=re.MULTILINE)
@@ -74,7 +74,7 @@ def student_notebook(chapter: Path) -> nbformat.NotebookNode:
     notebook.cells = cells
     start = (
         "*Run this notebook in `book/students` of the repository, or another folder in `book`, with "
-        "`lotterylib` installed.*"
+        "`lotterylib` installed. A warning that IProgress is not found is harmless.*"
     )
     notebook.cells.insert(0, nbformat.v4.new_markdown_cell(start, id="start"))
     notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
@@ -98,6 +98,9 @@ def blanks(solution: str) -> str:
         left.append(ast.unparse(statement))
     return "# Your turn: replace what is missing, then run the next cell.\n" + "\n".join(left)
 
+
+HIDDEN = {"jupyter": {"source_hidden": True}}
+"""Metadata of a cell whose code is folded."""
 
 ACTING = '''
 from pathlib import Path
@@ -139,12 +142,12 @@ def plain_markdown(text: str, folder: Path) -> str:
     )
     text = re.sub(
         r":::\{admonition\} ([^\n]+)\n(?::class: [^\n]+\n)?(.*?):::",
-        r"**\1**\n\2",
+        r"**\1**\n\n\2",
         text,
         flags=re.DOTALL,
     )
     text = re.sub(r"^% .*\n", "", text, flags=re.MULTILINE)
-    text = re.sub(r"<a [^>]*>.*?</a>", "this one", text)
+    text = re.sub(r"^\*\*Notebook:\*\* <a [^>]*>.*?</a>\.\n", "", text, flags=re.MULTILINE)
     text = re.sub(r"\{cite:([pt])\}`(\w+)`", lambda found: cited(found[2], found[1] == "p"), text)
     text = re.sub(r"\{(?:doc|download)\}`([^`<]+?) <[^`]*>`", r"*\1*", text)
     text = re.sub(r"\{doc\}`([^`]+)`", lambda found: f"*{page_title(folder / found[1])}*", text)
