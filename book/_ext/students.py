@@ -147,7 +147,7 @@ def plain_markdown(text: str, folder: Path) -> str:
         flags=re.DOTALL,
     )
     text = re.sub(r"^% .*\n", "", text, flags=re.MULTILINE)
-    text = re.sub(r"^\*\*Notebook:\*\* <a [^>]*>.*?</a>\.\n", "", text, flags=re.MULTILINE)
+    text = re.sub(r"\s*\*\*Notebook:\*\* <a [^>]*>.*?</a>\.", "", text)
     text = re.sub(r"\{cite:([pt])\}`(\w+)`", lambda found: cited(found[2], found[1] == "p"), text)
     text = re.sub(r"\{(?:doc|download)\}`([^`<]+?) <[^`]*>`", r"*\1*", text)
     text = re.sub(r"\{doc\}`([^`]+)`", lambda found: f"*{page_title(folder / found[1])}*", text)

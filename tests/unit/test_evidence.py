@@ -66,26 +66,29 @@ def test_constants_have_no_correlation():
         assert weighted_scores(np.ones((1, 4)), np.array([0, 1, 1, 0]), weights, metric) == 0
 
 
-def test_the_variance_is_that_of_seeds_and_examples_without_what_both_share(found):
-    gap = estimate(found, ((1.0, GOOD), (-1.0, BAD)))
+@pytest.mark.parametrize("seeds", [2, 5])
+def test_the_variance_is_that_of_seeds_and_examples_without_what_both_share(seeds, found):
+    models = {model: {s: found.models[model][s] for s in range(seeds)} for model in (GOOD, BAD)}
+    gap = estimate(Predictions("accuracy", found.labels, models), ((1.0, GOOD), (-1.0, BAD)))
     right = np.array(
         [
             (found.models[GOOD][s] == found.labels).astype(float)
             - (found.models[BAD][s] == found.labels)
-            for s in range(5)
+            for s in range(seeds)
         ]
     )
     assert gap.value == pytest.approx(right.mean())
-    of_seeds = right.mean(1).var(ddof=1) / 5
+    of_seeds = right.mean(1).var(ddof=1) / seeds
     of_examples = right.mean(0).var(ddof=1) / 400
-    both = (right - right.mean(0) - right.mean(1)[:, None] + right.mean()).var() / 2000 * 5 / 4
+    both = (right - right.mean(0) - right.mean(1)[:, None] + right.mean()).var() / 400 / (seeds - 1)
     variance = max(of_seeds, of_examples, of_seeds + of_examples - both)
-    reach = stats.t.ppf(0.975, 4 * (variance / of_seeds) ** 2) * np.sqrt(variance)
-    assert (gap.high - gap.low) / 2 == pytest.approx(reach, rel=0.1)
-    assert gap.freedom == pytest.approx(4 * (gap.error**2 / of_seeds) ** 2)
+    assert gap.error**2 == pytest.approx(variance, rel=0.1)
+    assert gap.freedom == pytest.approx((seeds - 1) * (gap.error**2 / of_seeds) ** 2)
+    reach = stats.t.ppf(0.975, gap.freedom) * gap.error
+    assert (gap.high - gap.low) / 2 == pytest.approx(reach)
     assert gap.p == pytest.approx(2 * stats.t.sf(gap.value / gap.error, gap.freedom))
     assert gap.student == pytest.approx(
-        stats.t.interval(0.95, 4, right.mean(), stats.sem(right.mean(1)))
+        stats.t.interval(0.95, seeds - 1, right.mean(), stats.sem(right.mean(1)))
     )
 
 

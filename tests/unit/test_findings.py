@@ -162,7 +162,9 @@ def test_a_value_is_told_with_its_interval_or_that_there_is_none():
     assert findings.spell_interval(0.25, math.nan, math.nan) == "0.250 (interval not defined)"
     assert findings.spell_interval(math.nan, math.nan, math.nan) == "not defined"
     assert findings.spell(pd.Series([0.5] * 3)) == "0.500 (the same in all 3 seeds)"
-    assert findings.spell(pd.Series([0.2, 0.9])) == "0.550 (interval over 2 seeds not defined)"
+    for sign in ("", "-"):  # beyond either end of the scale
+        wide = f"{sign}0.850 (interval over 2 seeds not defined)"
+        assert findings.spell(pd.Series([float(f"{sign}{x}") for x in (0.8, 0.9)])) == wide
     paired = pd.Series({1: 0.5, 2: 0.6}) - pd.Series({2: 0.2, 3: 0.1})
     assert findings.spell(paired) == "0.400 (one seed)"
     assert findings.spell(paired.iloc[:1]) == "not defined"

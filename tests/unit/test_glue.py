@@ -186,6 +186,7 @@ def test_an_unknown_label_is_named_with_its_place(name, label, accepted, tmp_pat
         ("wnli", ["entailment", "not_entailment", "entailment"]),
         ("rte", ["1", "0", "0"]),
         ("rte", [1.0, 0.0, 0.0]),
+        ("rte", ["1.00", "0.", "0"]),
         ("stsb", ["5.0", "3.8", "0"]),
     ],
 )
@@ -358,7 +359,10 @@ def test_a_budget_draws_the_same_rows_in_the_order_of_the_file(tmp_path):
     again = load_data(task, root, 20, 10)
     assert one.fingerprint == again.fingerprint != load_data(task, root, 20, 10, 1).fingerprint
     assert frame(load_data(task, root, 20, 0).train) == frame(one.train)
-    assert "20 of 50 training and 10 of 50 dev rows" in one.origin
+    assert one.origin.endswith("20 of 50 training and 10 of 50 dev rows")
+    for rows, split in (((1, 10), "training"), ((20, 1), "dev")):
+        told = f"dev rows; all {split} labels are the same"
+        assert load_data(task, root, *rows).origin.endswith(told)
     numbers = [int(text.split()[1]) for text in one.train["sentence"]]
     assert numbers == sorted(set(numbers)) != list(range(20))
     assert list(one.train["label"]) == [number % 2 for number in numbers]
@@ -414,6 +418,8 @@ def test_a_slice_of_the_training_rows_takes_the_place_of_dev():
     assert sorted(one + other) == sorted(both)
     assert held_out(whole).fingerprint == apart.fingerprint != whole.fingerprint
     assert "20 training rows, not trained on, take the place of dev" in apart.origin
+    few = held_out(load_data(find_task("acceptability"), train_rows=4))
+    assert (len(few.train), len(few.dev)) == (3, 1)
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,9 @@ def test_what_pages_score_is_a_job_once_per_seed_and_what_it_needs_comes_before(
         for job in jobs:
             assert before.issuperset(needs_of(job, settings)), job
             before.add(job)
+        drawn = settings.but(draws=(("magnitude", 2), ("structured", 2)), halves=2)
+        jobs = jobs_of(drawn, pages)
+        assert {need for job in jobs for need in needs_of(job, drawn)} <= {*jobs}
 
 
 def test_in_any_order_that_its_needs_allow_a_job_makes_nothing_of_another(tmp_path):

@@ -2,8 +2,11 @@
 
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
+import torch
 
+from lotterylib.batches import Encoded
 from lotterylib.cli import main
 from lotterylib.errors import LotteryError
 from lotterylib.runs.jobs import ALL, Job, compute, jobs_of, key_of, pieces_of, ticket_jobs
@@ -11,6 +14,7 @@ from lotterylib.runs.plan import (
     COSTS,
     Pace,
     Standing,
+    _typical,
     describe,
     expected_seconds,
     kind_of,
@@ -59,6 +63,12 @@ def test_steps_and_passes_are_timed_and_leave_no_artefact_but_tokens(order, tmp_
     pace = measure(made)
     assert min(pace.training, pace.reading, pace.opening) > 0
     assert [path.parts[-3].split("-")[0] for path in tmp_path.rglob("config.json")] == ["word"]
+
+
+def test_rows_are_timed_from_around_the_quartiles_of_the_lengths(rng):
+    features = [{"input_ids": [0] * int(length)} for length in rng.permutation(np.arange(1, 101))]
+    rows = _typical(Encoded(features, torch.zeros(100), None), 8)
+    assert sorted(rows.lengths) == [24, 25, 26, 27, 74, 75, 76, 77]
 
 
 def test_a_model_that_does_not_fit_is_a_sentence(made, monkeypatch):

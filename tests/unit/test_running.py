@@ -3,6 +3,7 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock
@@ -12,7 +13,14 @@ from lotterylib.finetuning import train
 from lotterylib.report import pages
 from lotterylib.report.identity import claim, requests_of
 from lotterylib.runs.jobs import jobs_of, key_of, pieces_of
-from lotterylib.runs.run import FollowUp, _Run, compute_pieces, processes, without_failures
+from lotterylib.runs.run import (
+    FollowUp,
+    _Run,
+    compute_pieces,
+    processes,
+    use_threads,
+    without_failures,
+)
 from tests.small import compute_all, is_done, small_experiment
 
 
@@ -176,3 +184,8 @@ def test_processors_that_others_have_are_not_counted(monkeypatch):
     assert processes() == 2
     monkeypatch.delattr("os.sched_getaffinity")
     assert processes() == 4
+    taken = []
+    monkeypatch.setattr("torch.set_num_threads", taken.append)
+    for threads, several in ((0, 4), (0, 100), (3, 4), (3, 1), (0, 1)):
+        use_threads(SimpleNamespace(threads=threads), several)
+    assert taken == [16, 1, 3, 3]  # one process alone has what PyTorch takes

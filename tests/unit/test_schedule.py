@@ -57,6 +57,8 @@ def test_what_needs_a_job_needs_it_through_others_too():
     assert schedule.needing("tune") == ["search", "look", "score"]
     assert schedule.needing("search") == ["score"]
     assert schedule.needing("score") == []
+    twice = Schedule(NEEDS | {"page": ("score", "look")}, SECONDS | {"page": 1.0})
+    assert twice.needing("tune") == ["search", "look", "score", "page"]
 
 
 @pytest.mark.parametrize(("processes", "wanted"), [(1, 14.5), (2, 9.0), (3, 9.0)])

@@ -11,7 +11,7 @@ def test_a_readable_table_has_no_nan_and_no_raw_floats():
         {
             "kappa": [0.23731, np.nan, -0.00004],
             "pairs": [3.0, np.nan, 0.0],
-            "overlap": [42.33333, 8.0, 0.0],
+            "gap": [-42.33333, 8.0, 0.0],
             "p": [1.0, 0.00004, 0.0125],
             "seeds": [3, 2, 2],
             "part": ["heads", None, "MLPs"],
@@ -22,7 +22,7 @@ def test_a_readable_table_has_no_nan_and_no_raw_floats():
     assert shown.to_dict("list") == {
         "kappa": ["0.237", "–", "0.000"],  # noqa: RUF001
         "pairs": ["3", "–", "0"],  # noqa: RUF001
-        "overlap": ["42.3", "8.0", "0.0"],
+        "gap": ["-42.3", "8.0", "0.0"],
         "p": ["1.000", "<0.001", "0.013"],
         "seeds": [3, 2, 2],
         "part": ["heads", "–", "MLPs"],  # noqa: RUF001
