@@ -178,6 +178,13 @@ def test_a_picture_to_act_on_is_in_its_chapter_and_without_script_a_table(
     assert plain.locator("button, input, select").count() == 0
 
 
+@pytest.mark.parametrize("paper", ["A4", "Letter"])
+def test_the_hand_out_prints_on_one_sheet(site, chromium, paper):
+    page = watched(chromium, [])
+    page.goto((site / "chapters" / "handout.html").as_uri())
+    assert re.findall(rb"/Count (\d+)", page.pdf(format=paper)) == [b"1"]
+
+
 def test_a_table_that_does_not_fit_becomes_a_card_a_row(site, chromium, address):
     page = watched(chromium, [], viewport={"width": 390, "height": 900})
     page.goto(f"{address}/chapters/differ.html")
