@@ -23,10 +23,12 @@ class Ranking:
     Attributes:
         shapes: of the parameters, by name.
         magnitudes: float[weights], of all parameters one after the other.
+        ordered: the same, sorted once for all steps.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
     magnitudes: np.ndarray
+    ordered: np.ndarray
 
     @property
     def size(self) -> int:
@@ -37,11 +39,10 @@ class Ranking:
         """What is left when that many of the smallest weights are pruned."""
         kept = np.ones(self.size, dtype=bool)
         if pruned:
-            # The largest that goes, found without sorting the others.
-            last = np.partition(self.magnitudes, pruned - 1)[pruned - 1]
+            last = self.ordered[pruned - 1]
             kept = self.magnitudes > last
-            equal = np.flatnonzero(self.magnitudes == last)
-            kept[equal[pruned - (self.size - len(equal) - int(kept.sum())) :]] = True
+            equal = np.flatnonzero(self.magnitudes == last)  # the first of them go, the rest stays
+            kept[equal[pruned - np.searchsorted(self.ordered, last) :]] = True
         ends = np.cumsum([np.prod(shape, dtype=int) for shape in self.shapes.values()])
         parts = zip(self.shapes.items(), np.split(kept, ends[:-1]), strict=True)
         return WeightSubnetwork({name: part.reshape(shape) for (name, shape), part in parts})
@@ -50,7 +51,8 @@ class Ranking:
 def rank(weights: Mapping[str, np.ndarray]) -> Ranking:
     """Rank weights by magnitude over all parameters together; they are not changed."""
     shapes = {name: array.shape for name, array in weights.items()}
-    return Ranking(shapes, np.concatenate([np.abs(array).ravel() for array in weights.values()]))
+    magnitudes = np.concatenate([np.abs(array).ravel() for array in weights.values()])
+    return Ranking(shapes, magnitudes, np.sort(magnitudes))
 
 
 def pruned_counts(
