@@ -32,7 +32,7 @@ def thresholds(quick: bool) -> Iterator[Row]:
         sorted(ratios)[len(ratios) // 2],
         min(ratios),
         max(ratios),
-        3,
+        8,
         f"extra memory at the peak: {ours['megabytes']:.0f} MB, which is {share:.3f} of the peer's",
     )
 
