@@ -1,10 +1,10 @@
-"""What the grid leaves that nobody disturbs."""
+"""What a run leaves that nobody disturbs."""
 
 import time
 
 import pytest
 
-from tests.faults.disturbed import GRID, run
+from tests.faults.disturbed import REQUEST, run
 from tests.shared import made_once
 
 
@@ -17,7 +17,7 @@ def undisturbed(tmp_path_factory, worker_id):
 
     def make(folder):
         began = time.monotonic()
-        status, said = run(*GRID, "--jobs", 1, "--store", folder / "runs", said=folder / "said")
+        status, said = run(*REQUEST, "--jobs", 1, "--store", folder / "runs", said=folder / "said")
         assert status == 0, said
         (folder / "seconds").write_text(str(time.monotonic() - began))
 

@@ -22,8 +22,8 @@ FORKED = pytest.mark.skipif(
     not sys.platform.startswith("linux") or torch.cuda.is_available(),
     reason="needs processes that can be forked, on Linux without a GPU",
 )
-GRID = ("run", "acceptability", "--encoder", "tiny", "--budget", "smoke", "--seeds", "3,1")
-GRID += ("--train-rows", "16", "--dev-rows", "16", "--no-pages")
+REQUEST = ("run", "acceptability", "--encoder", "tiny", "--budget", "smoke", "--seeds", "3,1")
+REQUEST += ("--train-rows", "16", "--dev-rows", "16", "--no-pages")
 _context = multiprocessing.get_context("forkserver" if sys.platform != "win32" else "spawn")
 _context.set_forkserver_preload(["lotterylib.runs.run", "lotterylib.runs.experiment"])
 
@@ -86,7 +86,7 @@ def copy_without(undisturbed, store, *stages):
 
 def finish(store, said):
     """Give the same command again, to its end."""
-    status, told = run(*GRID, "--jobs", 2, "--store", store, said=said)
+    status, told = run(*REQUEST, "--jobs", 2, "--store", store, said=said)
     assert status == 0, told
     return told
 

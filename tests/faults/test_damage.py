@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.disturbed import FORKED, GRID, assert_same, finish, run
+from tests.faults.disturbed import FORKED, REQUEST, assert_same, finish, run
 from tests.stores import artefacts, leftovers, stage_of, whole
 
 pytestmark = [FORKED, pytest.mark.long]
@@ -95,7 +95,7 @@ def test_a_disk_that_fills_up_stops_what_does_not_fit_and_all_the_rest_is_whole(
     for folder in whole(undisturbed[0]):  # what every job needs
         if stage_of(folder) in ("cnn", "word-pieces"):
             shutil.copytree(undisturbed[0] / folder, store / folder)
-    command = (*GRID, "--jobs", 2, "--store", store)
+    command = (*REQUEST, "--jobs", 2, "--store", store)
     status, said = run(*command, prepare=partial(limit, 20_000), said=tmp_path / "said")
     assert status == 1
     assert "Traceback" not in said
@@ -136,11 +136,11 @@ def test_a_store_that_is_read_only_is_refused_for_runs_and_read_for_status(
     for folder in folders:
         folder.chmod(0o555)
     try:
-        command = (*GRID, "--store", store)
+        command = (*REQUEST, "--store", store)
         status, said = run(*command, prepare=be_nobody, said=tmp_path / "said")
         assert status == 2
         assert said.splitlines()[-1] == f"lottery: The run store {store} cannot be written to."
-        asked = [part for part in GRID[1:] if part != "--no-pages"]
+        asked = [part for part in REQUEST[1:] if part != "--no-pages"]
         command = ("status", *asked, "--store", store)
         status, said = run(*command, prepare=be_nobody, said=tmp_path / "said-status")
         assert status == 0, said
@@ -156,7 +156,7 @@ def test_a_template_cut_short_is_refused_before_anything_is_computed(left, tmp_p
     notebooks = shutil.copytree(Path(__file__).parents[2] / "notebooks", tmp_path / "notebooks")
     template = notebooks / "03_magnitude_pruning.ipynb"
     template.write_bytes(template.read_bytes()[:left])
-    command = [part for part in GRID if part != "--no-pages"]
+    command = [part for part in REQUEST if part != "--no-pages"]
     command += ["--notebooks", notebooks, "--pages", tmp_path / "pages"]
     status, said = run(*command, "--store", tmp_path / "runs", said=tmp_path / "said")
     assert status == 2

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from lotterylib.report.results import load_results
-from tests.faults.disturbed import FORKED, GRID, run
+from tests.faults.disturbed import FORKED, REQUEST, run
 from tests.shared import execute
 
 pytestmark = pytest.mark.long
@@ -65,7 +65,7 @@ def test_one_class_in_dev_scores_zero_and_every_page_says_so(ran):
 def test_without_a_spread_there_are_no_correlations_and_the_run_goes_on(tmp_path):
     write(tmp_path / "stsb", ["sentence1", "sentence2"], [0.5, 2.5, 4.0], 3.0)
     write(tmp_path / "mrpc", ["sentence1", "sentence2"], [0, 1], 0)
-    command = ["run", "stsb", "mrpc", *GRID[2:], "--data-dir", tmp_path, "--with", "all"]
+    command = ["run", "stsb", "mrpc", *REQUEST[2:], "--data-dir", tmp_path, "--with", "all"]
     status, said = run(*command, "--store", tmp_path / "runs", said=tmp_path / "said")
     assert status == 0, said
     assert said.count("all dev labels are the same") == 2

@@ -1,4 +1,4 @@
-"""Grids that are killed, or run twice at once, end as one that nobody disturbed."""
+"""Runs that are killed, or started twice at once, end as one that nobody disturbed."""
 
 import os
 import random
@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.faults.disturbed import FORKED, GRID, Run, assert_same, copy_without, finish, run
+from tests.faults.disturbed import FORKED, REQUEST, Run, assert_same, copy_without, finish, run
 from tests.shared import alive, until
 from tests.stores import artefacts, leftovers, stage_of, whole
 
@@ -24,7 +24,7 @@ def test_twenty_kills_at_random_moments_lose_only_what_was_cut(undisturbed, tmp_
         stores += 1
         before = {}
         while kills < KILLS:
-            process = Run(*GRID, "--jobs", 2, "--store", store, said=tmp_path / "said")
+            process = Run(*REQUEST, "--jobs", 2, "--store", store, said=tmp_path / "said")
             if process.wait(moments.uniform(0.02, 0.15) * seconds) is not None:
                 break  # it was quicker: go on with another store
             process.kill()
@@ -59,7 +59,7 @@ def kill_whoever_measures_importance():
 
 def test_a_job_that_always_kills_its_process_fails_alone(undisturbed, tmp_path):
     store = copy_without(undisturbed, tmp_path / "runs", "importance-", "pruned-")
-    command = (*GRID, "--jobs", 2, "--store", store)
+    command = (*REQUEST, "--jobs", 2, "--store", store)
     status, said = run(*command, prepare=kill_whoever_measures_importance, said=tmp_path / "said")
     assert status == 1
     assert "lottery: 1 failed." in said
@@ -72,7 +72,7 @@ def test_a_job_that_always_kills_its_process_fails_alone(undisturbed, tmp_path):
 
 
 def test_the_workers_of_a_killed_run_end_with_it(tmp_path):
-    process = Run(*GRID, "--jobs", 2, "--store", tmp_path / "runs", said=tmp_path / "said")
+    process = Run(*REQUEST, "--jobs", 2, "--store", tmp_path / "runs", said=tmp_path / "said")
     assert until(lambda: len(process.workers()) == 2)
     workers = process.workers()
     try:
@@ -99,7 +99,7 @@ def test_a_run_stopped_however_often_computes_nothing_more_and_goes_on_later(und
 def stop(store, jobs, numbers, status, said):
     """Start a run, let it compute something, and stop it by signals."""
     before = len(whole(store))
-    process = Run(*GRID, "--jobs", jobs, "--store", store, said=said)
+    process = Run(*REQUEST, "--jobs", jobs, "--store", store, said=said)
     assert until(lambda: len(whole(store)) > before + 4)
     workers = process.workers()
     assert len(workers) == (0 if jobs == 1 else 2)
@@ -119,7 +119,7 @@ def stop(store, jobs, numbers, status, said):
 def test_two_runs_at_once_make_everything_once(undisturbed, tmp_path):
     store = tmp_path / "runs"
     both = [
-        Run(*GRID, "--jobs", jobs, "--store", store, said=tmp_path / f"said-{jobs}")
+        Run(*REQUEST, "--jobs", jobs, "--store", store, said=tmp_path / f"said-{jobs}")
         for jobs in (1, 2)
     ]
     seen, changed = {}, set()
