@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -27,6 +28,16 @@ def use_onednn(model: nn.Module) -> None:
     for module in model.modules():
         if type(module) is nn.Linear:
             module.__class__ = _OneDnnLinear
+
+
+def emulates_bfloat16() -> bool:
+    """Whether this processor has no instructions for bfloat16, so that float32 is the faster type;
+    False where PyTorch cannot tell.
+    """
+    known: Mapping[str, object] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # not in every release accepted
+    return bool(known) and not any("bf16" in name and has for name, has in known.items())
 
 
 class _OneDnnLinear(nn.Linear):

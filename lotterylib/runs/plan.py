@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from lotterylib.batches import Encoded
 from lotterylib.errors import LotteryError, reason_of
-from lotterylib.fast.gpu import on_gpu
+from lotterylib.fast.cpu import emulates_bfloat16
+from lotterylib.fast.gpu import half_on, on_gpu
 from lotterylib.finetuning import train
 from lotterylib.runs.experiment import Experiment
 from lotterylib.runs.jobs import Job, Piece
@@ -202,4 +203,8 @@ def describe(found: Mapping[Path, Standing], seconds: Mapping[Path, float], proc
         whole = tqdm.format_interval(makespan(needs, seconds, processes))
         many = "process" if processes == 1 else "processes"
         said += f" The rest will take about {whole} with {processes} {many}."
+        first = found[next(iter(seconds))].piece.experiment
+        half = half_on(first.device, first.settings.precision)
+        if half and not on_gpu(first.device) and emulates_bfloat16():
+            said += "\nThis processor has no instructions for bfloat16: float32 would be faster."
     return f"{table.to_string()}\n{said}"

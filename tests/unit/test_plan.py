@@ -133,6 +133,23 @@ def test_the_table_counts_jobs_by_stage_and_tells_the_time_of_so_many_processes(
     assert "'lottery plan' tells how long" in describe(found, {}, 2)
 
 
+@pytest.mark.parametrize(
+    ("known", "slow"),
+    [
+        ({"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": False}, True),
+        ({"architecture": "x86_64", "avx512_bf16": True, "amx_bf16": False}, False),
+        ({"architecture": "arm64", "bf16": True}, False),
+        ({}, False),  # what it has is not known
+    ],
+)
+def test_a_processor_without_bfloat16_is_told_of(tmp_path, monkeypatch, known, slow):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
+    for precision in ("bfloat16", "float32", "auto"):
+        found = standings(small_experiment(tmp_path, precision=precision))
+        said = describe(found, seconds_left(found, PACE), 1)
+        assert ("no instructions for bfloat16" in said) == (slow and precision == "bfloat16")
+
+
 def test_the_commands_tell_it(small_runs, tmp_path, monkeypatch, capsys):
     request = ["acceptability", "--encoder", "tiny", "--budget", "smoke", "--seeds", "7"]
     request += ["--train-rows", "16", "--dev-rows", "16", "--store", str(tmp_path), "--no-pages"]
