@@ -116,15 +116,16 @@
     const wide = (width - left - right) / states.length;
     const x = (state) => left + wide * (state + 0.5);
     const y = (score) => floor - ((score - low) / (high - low)) * (floor - top);
-    const label = `Scores of the ${states.length} states; the ${data.threshold * 100}% line is at ${shown(line)}. `
+    const heard = `Scores of the ${states.length} states; the ${data.threshold * 100}% line is at ${shown(line)}. `
       + states.map((state, number) => `${number}: ${shown(state.score)}${state.kept ? "" : ", undone"}`).join("; ");
-    const svg = make("svg", { role: "img", "aria-label": label, viewBox: `0 0 ${width} ${height}`, width, height });
+    const svg = make("svg", { role: "img", "aria-label": heard, viewBox: `0 0 ${width} ${height}`, width, height });
     for (let first = 0, band = 0; first < states.length; band += 1) {
       let last = first;
       while (states[last + 1]?.phase === states[first].phase) last += 1;
       const room = wide * (last - first + 1), title = states[first].phase;
       svg.append(make("rect", { class: `band${band % 2}`, x: left + wide * first, y: 2, width: room, height: height - 4 }));
-      if (title.length * 7 < room) svg.append(make("text", { x: left + wide * first + room / 2, y: 18, "text-anchor": "middle" }, title));
+      const label = [title, title.split(" ")[0]].find((words) => words.length * 7 < room);
+      if (label) svg.append(make("text", { x: left + wide * first + room / 2, y: 18, "text-anchor": "middle" }, label));
       first = last + 1;
     }
     svg.append(make("path", { class: "mark line", d: `M${left} ${y(line)}H${width - right}` }));

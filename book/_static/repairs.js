@@ -119,6 +119,8 @@
       const way = getComputedStyle(box);
       if (scrolls && /auto|scroll/.test(way.overflowX + way.overflowY)) box.tabIndex = 0;
       else box.removeAttribute("tabindex");
+      const drawn = scrolls && box.matches(":has(img)"); // that a figure goes on is not seen by itself
+      box.classList.toggle("goes-on", drawn && box.scrollWidth > box.clientWidth + 1);
     }
   }
 

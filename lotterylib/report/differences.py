@@ -24,6 +24,7 @@ from lotterylib.runs.jobs import Job, Piece, as_pieces
 from lotterylib.runs.methods import PHASES, Scored
 from lotterylib.runs.presets import OFFICIAL, PRESETS, READINGS
 from lotterylib.runs.run import Failure, compute_pieces
+from lotterylib.tasks import in_order, title_of
 
 _MAY_DIFFER = (
     *("preset", "request", *OFFICIAL, *READINGS),
@@ -158,14 +159,18 @@ def _effect(results: pd.DataFrame, option: str, affects: str) -> str:
     if pairs.empty:
         return NOT_RUN
     pairs = pairs.assign(size=100 * (pairs["density"] - pairs["density_paper"]))
-    told = [f"size {_spread(pairs.groupby(['encoder', 'task', 'seed'])['size'].mean(), 1)} points"]
+    sizes = pairs.groupby(["encoder", "task", "seed"])["size"].mean()
+    told = [f"size {_spread(sizes, 1)} points of the encoder"]
     for phase in PHASES:
         rows = pairs[pairs["phase"] == phase]
         if len(rows):
-            told.append(f"{phase} {_spread(rows['value'] - rows['value_paper'], 3)}")
-    tasks, seeds = len(pairs.groupby(["encoder", "task"])), pairs["seed"].nunique()
+            told.append(f"score {phase} {_spread(rows['value'] - rows['value_paper'], 3)}")
+    tasks = ", ".join(title_of(task) for task in in_order(pairs["task"]))
     several = "; in brackets the least and the most" if len(pairs) > len(told) - 1 else ""
-    return f"{', '.join(told)} ({counted(tasks, 'task')}, {counted(seeds, 'seed')}{several})"
+    seeds = counted(pairs["seed"].nunique(), "seed")
+    return (
+        f"{', '.join(told)} (as the code does it less as the text says, {tasks}, {seeds}{several})"
+    )
 
 
 def _spread(values: pd.Series, digits: int) -> str:

@@ -28,8 +28,8 @@ UNSTABLE = 0.6
 on agreement is called substantial (Landis and Koch, 1977)."""
 
 EXPLAINED = 0.1
-"""Patterns do not explain what survives if they could explain less than this share of its variance
-anywhere in the interval of the correlation."""
+"""Patterns do not explain what survives on a task if they could explain less than this share of its
+variance anywhere in the interval of the correlation."""
 
 METHOD_NAMES = {"structured": "heads and MLPs", "magnitude": "single weights"}
 
@@ -47,8 +47,7 @@ class Held:
             for claim (e), where the paper's correlation is over all of its tasks.
         low, high: the 95 % interval of ours.
         rule: when the claim holds.
-        verdicts: on how many tasks it has which verdict, such as `{"yes": 3, "undecided": 1}`; of
-            claim (e), which is about all tasks at once, on how many kinds of maps.
+        verdicts: on how many tasks it has which verdict, such as `{"yes": 3, "undecided": 1}`.
     """
 
     letter: str
@@ -153,20 +152,38 @@ def _stability(good: overview.Good) -> list[Held]:
 def _patterns(patterns: pd.DataFrame, good: overview.Good, kind: str, title: str) -> Held:
     points = overview.survival_and_heterogeneity(patterns, good, f"fine-tuned, {kind}")
     r, low, high = correlation(*points)
-    furthest = max(abs(low), abs(high))
-    nearest = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
     return Held(
         letter="e",
         claim="attention patterns do not explain which heads survive",
         what=title,
-        number="correlation of survival with heterogeneous attention",
+        number="correlation of survival with heterogeneous attention, over all tasks at once",
         paper=paper.PATTERN_CORRELATION[kind],
         value=r,
         low=low,
         high=high,
-        rule=f"nowhere in the interval does r² reach {EXPLAINED}",
-        verdicts={_below(nearest**2, furthest**2, EXPLAINED): 1},
+        rule=f"nowhere in the interval of a task does r² reach {EXPLAINED}",
+        verdicts=Counter(
+            verdict for *_, verdict in explained_by_task(patterns, good, kind).values()
+        ),
     )
+
+
+def explained_by_task(
+    patterns: pd.DataFrame, good: overview.Good, kind: str
+) -> dict[str, tuple[float, float, float, str]]:
+    """Claim (e) on each task, by its name: the correlation of survival with heterogeneous attention
+    ("raw" or "normed"), its interval, and the verdict.
+    """
+    found = {}
+    for task in good:
+        own = patterns[patterns["task"] == task], {task: good[task]}
+        r, low, high = correlation(
+            *overview.survival_and_heterogeneity(*own, f"fine-tuned, {kind}")
+        )
+        furthest = max(abs(low), abs(high))
+        nearest = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
+        found[task] = r, low, high, _below(nearest**2, furthest**2, EXPLAINED)
+    return found
 
 
 def _below(low: float, high: float, line: float) -> str:
@@ -181,8 +198,6 @@ def spell_verdicts(held: Held) -> str:
     first, *others = (
         word for word in ("yes", "no", "undecided", "not defined") if word in held.verdicts
     )
-    if held.letter == "e":
-        return first
     if not others:
         return f"{first} on " + {1: "1 task", 2: "both tasks"}.get(total, f"all {total} tasks")
     told = [f"{first} on {held.verdicts[first]} of {total} tasks"]

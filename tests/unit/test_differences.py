@@ -89,8 +89,9 @@ def test_an_effect_is_the_mean_difference_of_matched_runs():
     # pruned: -0.10, -0.14 and 0; retrained: +0.05; by seed 1, 3 and 2 points
     told = effect_of("bad subnetworks of weights", rows)
     assert told == (
-        "size +2.0 [+1.0, +3.0] points, pruned -0.080 [-0.140, +0.000], retrained +0.050 "
-        "(1 task, 3 seeds; in brackets the least and the most)"
+        "size +2.0 [+1.0, +3.0] points of the encoder, score pruned -0.080 [-0.140, +0.000], score "
+        "retrained +0.050 (as the code does it less as the text says, CoLA, 3 seeds; in brackets "
+        "the least and the most)"
     )
     assert effect_of("importance", rows) == NOT_RUN
 

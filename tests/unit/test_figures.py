@@ -6,12 +6,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 from scipy import stats
 
 from lotterylib.importance import Importance
 from lotterylib.overlap import TaskOverlap
 from lotterylib.patterns import PATTERNS
 from lotterylib.report import figures, paper
+from lotterylib.report.figures.style import SHARES, heatmap, new_axes
 from lotterylib.runs.methods import ALL_METHODS, KINDS, PHASES
 from lotterylib.tasks import TASKS
 from tests.results import SEEDS, results_of
@@ -397,3 +399,18 @@ def test_the_printed_bar_stands_beside_the_true_one():
         np.testing.assert_allclose(ends, wanted)
     assert printed.get_label() == "printed as random: the score of the good ones"
     assert true.get_label() == "released score of the random ones"
+
+
+def test_numbers_on_a_heatmap_stand_out_from_their_cells():
+    def luminance(colour):
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
+        return np.dot([0.2126, 0.7152, 0.0722], linear)
+
+    values = np.linspace(0, 1, 30).reshape(5, 6)
+    _, (axes,) = new_axes(1, 6, 5)
+    heatmap(values, axes, annot=True, mask=values < 0.1, **SHARES)
+    cells = axes.collections[0].get_facecolor()[(values >= 0.1).ravel()]
+    assert len(axes.texts) == len(cells) == 27
+    for text, cell in zip(axes.texts, cells, strict=True):
+        dark, light = sorted([luminance(to_rgb(text.get_color())), luminance(cell)])
+        assert (light + 0.05) / (dark + 0.05) > 4.5  # as WCAG 2.2 AA asks

@@ -40,7 +40,8 @@ def test_a_line_decides_only_where_the_whole_interval_is_on_one_side(monkeypatch
     for bounds, word in {(-0.3, 0.3): "yes", (-0.5, 0.4): "undecided", (-0.8, -0.4): "no"}.items():
         monkeypatch.setattr(holds, "correlation", lambda *_, bounds=bounds: (0.0, *bounds))
         monkeypatch.setattr(holds.overview, "survival_and_heterogeneity", lambda *_: ())
-        assert holds._patterns(None, None, "raw", "maps").verdicts == {word: 1}
+        tables = pd.DataFrame({"task": []}), {"cola": {}, "rte": {}}
+        assert holds._patterns(*tables, "raw", "maps").verdicts == {word: 2}
 
 
 def test_the_kappa_is_a_mean_over_tasks_with_the_interval_of_one(monkeypatch):
@@ -80,7 +81,6 @@ def test_verdicts_in_words():
     assert holds.spell_verdicts(replace(some, verdicts={"no": 1})) == "no on 1 task"
     mixed = replace(some, verdicts={"undecided": 1, "yes": 3})
     assert holds.spell_verdicts(mixed) == "yes on 3 of 4 tasks, undecided on 1"
-    assert holds.spell_verdicts(replace(some, letter="e", verdicts={"no": 1})) == "no"
     table = holds.table_of([some, replace(mixed, low=float("nan"))]).splitlines()
     assert table[2:] == [
         "| (b) One thing is so | heads | +0.25 | -0.50 (-0.75 to -0.12) | **yes on both tasks** |",

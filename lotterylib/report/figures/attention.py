@@ -11,7 +11,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from lotterylib.patterns import PATTERNS
-from lotterylib.report.figures.style import COLOURS, SHARES, new_axes, new_panels
+from lotterylib.report.figures.style import COLOURS, SHARES, heatmap, new_axes, new_panels
 
 
 def map_gallery(maps: Mapping[str, Sequence[np.ndarray]]) -> Figure:
@@ -68,7 +68,7 @@ def confusion_heatmap(tables: Mapping[str, np.ndarray]) -> Figure:
     look = SHARES | {"fmt": "d", "cbar": False, "xticklabels": short, "yticklabels": short}
     for axes, (title, counts) in zip(panels, tables.items(), strict=True):
         share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-        sns.heatmap(share, ax=axes, annot=counts, **look)
+        heatmap(share, axes, annot=counts, **look)
         axes.set(title=title, xlabel="classifier says", ylabel="label")
         axes.tick_params(axis="x", rotation=40)
         axes.tick_params(axis="y", rotation=0)

@@ -148,16 +148,18 @@ def printed_beside_true() -> Figure:
 
 
 def recovery(ours: pd.DataFrame, encoder: str) -> Figure:
-    """From pruned to retrained, on the way from the majority class (0) to the full model (1): the
-    paper's, and `shares_of_way` of our runs of an encoder. Arrows join means over tasks; dots are
-    single tasks, retrained. Our linear layer on the frozen encoder is a line, the paper has none.
+    """From pruned to retrained, on the way from the majority class (0) to the full model (1):
+    `shares_of_way` of our runs of an encoder, and the paper's on the same tasks, as far as it has
+    them. Arrows join means over tasks; dots are single tasks, retrained. Our linear layer on the
+    frozen encoder, again a mean, is a line; the paper has none.
     """
     theirs = shares_of_way(paper.scores().rename(columns={"mean": "value"}))
+    theirs = theirs[theirs["task"].isin(ours["task"])]
     figure, panels = new_axes(2, 8.4, 3.8, sharex=True, sharey=True)
-    sides = ((ours, COLOURS[3], f"ours, {encoder}"), (theirs, COLOURS[0], "paper, BERT-base"))
+    sides = ((ours, COLOURS[0], f"ours, {encoder}"), (theirs, COLOURS[3], "paper, BERT-base"))
     titles = ("Whole heads and MLPs", "Single weights")
     frozen = ours.loc[ours["subnetwork"] == "frozen", "share"].mean()
-    line: dict[str, Any] = {"color": COLOURS[3], "linestyle": "-.", "linewidth": 1.2}
+    line: dict[str, Any] = {"color": COLOURS[0], "linestyle": "-.", "linewidth": 1.2}
     for axes, method, title in zip(panels, METHODS, titles, strict=True):
         for place, kind in enumerate(KINDS):
             for side, (table, colour, who) in enumerate(sides):

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -28,6 +29,18 @@ def new_axes(
     # An open figure is shown twice in a notebook: once by the cell's value, once by pyplot.
     plt.close(figure)
     return figure, list(axes.ravel())
+
+
+def heatmap(values: np.ndarray, axes: Axes, **look: Any) -> None:
+    """Seaborn's heatmap, with every number in black or white, whichever stands out more."""
+    sns.heatmap(values, ax=axes, **look)
+    cells = axes.collections[0]
+    cells.update_scalarmappable()  # gives the cells their colours before they are drawn
+    shown = ~np.ma.getmaskarray(np.ma.array(cells.get_array())).ravel()
+    for text, (*rgb, _) in zip(axes.texts, np.asarray(cells.get_facecolor())[shown], strict=True):
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb]
+        luminance = np.dot([0.2126, 0.7152, 0.0722], linear)  # as WCAG 2.2 defines it
+        text.set_color("black" if luminance > 0.179 else "white")  # where both contrast equally
 
 
 def new_panels(

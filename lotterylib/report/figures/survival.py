@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import seaborn as sns
 from matplotlib.figure import Figure
 
 from lotterylib.overlap import TaskOverlap
-from lotterylib.report.figures.style import COLOURS, SHARES, legend_below, new_axes
+from lotterylib.report.figures.style import COLOURS, SHARES, heatmap, legend_below, new_axes
 from lotterylib.tasks import title_of
 
 
@@ -31,7 +30,7 @@ def survival_heatmap(
         columns = range(1, names + 1) if names > 1 else ["MLP"]
         look |= {"xticklabels": columns, "yticklabels": range(1, layers + 1)}
         texts = _mean_and_deviation(values)
-        sns.heatmap(values.mean(0), ax=axes, annot=texts, cbar=axes is right, **look)
+        heatmap(values.mean(0), axes, annot=texts, cbar=axes is right, **look)
         axes.tick_params(axis="y", rotation=0)
     left.set(xlabel="head", ylabel="layer", title="heads")
     right.set(xlabel="", title="MLPs")
@@ -90,11 +89,11 @@ def overlap_heatmap(overlap: TaskOverlap) -> Figure:
     texts = np.vectorize("{:.1f}".format, otypes=[object])(overlap.mean) + deviation
     look: dict[str, Any] = {"xticklabels": names, "yticklabels": names, "annot_kws": {"size": 8}}
     look |= {"fmt": "", "cbar": False}
-    sns.heatmap(overlap.mean, ax=left, mask=upper, annot=texts, cmap="cividis", vmin=0, **look)
+    heatmap(overlap.mean, left, mask=upper, annot=texts, cmap="cividis", vmin=0, **look)
     limit = max(float(np.abs(above[~own]).max(initial=0)), 0.1)
     look |= {"vmin": -limit, "vmax": limit, "cmap": "PuOr"}
     texts = np.vectorize("{:+.1f}".format)(above.round(1) + 0)
-    sns.heatmap(above, ax=right, mask=upper | own, annot=texts, **look)
+    heatmap(above, right, mask=upper | own, annot=texts, **look)
     left.set_title(f"{'heads' if overlap.part == 'heads' else 'MLPs'} in common")
     right.set_title("above chance")
     for axes in (left, right):

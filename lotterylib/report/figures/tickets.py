@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
-from lotterylib.report.figures.style import COLOURS, SHARES, legend_below, new_axes
+from lotterylib.report.figures.style import COLOURS, SHARES, heatmap, legend_below, new_axes
 from lotterylib.tasks import METRIC_NAMES
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ def units_of_best_and_worst(shares: Mapping[str, np.ndarray]) -> Figure:
     look |= {"xticklabels": names, "yticklabels": range(1, layers + 1)}
     for part, (axes, title) in enumerate(zip(panels, ("attention blocks", "MLPs"), strict=True)):
         kept = np.concatenate([of_phase[:, part] for of_phase in shares.values()]).T
-        sns.heatmap(kept, ax=axes, cbar=part == 1, **look)
+        heatmap(kept, axes, cbar=part == 1, **look)
         axes.tick_params(rotation=0)
         axes.set(title=title, ylabel="" if part else "layer")
     panels[1].collections[0].colorbar.set_label("share that keeps it")  # type: ignore[union-attr]
