@@ -31,13 +31,13 @@ def use_onednn(model: nn.Module) -> None:
 
 
 def emulates_bfloat16() -> bool:
-    """Whether this processor has no instructions for bfloat16, so that float32 is the faster type;
+    """Whether this processor has no instructions for bfloat16, which is then slower than float32;
     False where PyTorch cannot tell.
     """
-    known: Mapping[str, object] = getattr(
-        torch.cpu, "get_capabilities", dict
-    )()  # not in every release accepted
-    return bool(known) and not any("bf16" in name and has for name, has in known.items())
+    ask = getattr(torch.cpu, "get_capabilities", dict)  # not in every release accepted
+    known: Mapping[str, object] = ask()
+    found = [has for name, has in known.items() if "bf16" in name]
+    return bool(found) and not any(found)
 
 
 class _OneDnnLinear(nn.Linear):

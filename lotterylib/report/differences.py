@@ -168,9 +168,7 @@ def _effect(results: pd.DataFrame, option: str, affects: str) -> str:
     tasks = ", ".join(title_of(task) for task in in_order(pairs["task"]))
     several = "; in brackets the least and the most" if len(pairs) > len(told) - 1 else ""
     seeds = counted(pairs["seed"].nunique(), "seed")
-    return (
-        f"{', '.join(told)} (as the code does it less as the text says, {tasks}, {seeds}{several})"
-    )
+    return f"{', '.join(told)} (the code's way less the text's; {tasks}, {seeds}{several})"
 
 
 def _spread(values: pd.Series, digits: int) -> str:

@@ -28,7 +28,7 @@ from lotterylib.report.evidence import (
 )
 from lotterylib.report.tables import counted
 from lotterylib.runs.methods import KINDS, METHODS
-from lotterylib.tasks import METRIC_NAMES, TASKS
+from lotterylib.tasks import METRIC_NAMES, TASKS, in_order
 
 LESS_THAN_A_HEAD = 0.001
 """A density that only the biases of W_O can have, which belong to no head and always stay."""
@@ -47,6 +47,14 @@ def scores(results: pd.DataFrame, method: str, subnetwork: str, phase: str) -> p
     "none", the subnetwork "full" or a baseline's name.
     """
     return rows_of(results, method, subnetwork, phase).set_index("seed")["value"]
+
+
+def learnt_tasks(results: pd.DataFrame) -> list[str]:
+    """The tasks on which an encoder's full model beats the majority class, in the table's order.
+    On others there is nothing for a subnetwork to keep.
+    """
+    scores = {str(task): full_and_majority(part) for task, part in results.groupby("task")}
+    return [task for task in in_order(scores) if scores[task][0].mean() > scores[task][1]]
 
 
 def full_and_majority(results: pd.DataFrame) -> tuple[pd.Series, float]:

@@ -17,7 +17,7 @@ import pandas as pd
 from lotterylib.heterogeneity import correlation
 from lotterylib.report import overview, paper
 from lotterylib.report.evidence import Terms, claims_of, mean_over_tasks
-from lotterylib.report.findings import full_and_majority
+from lotterylib.report.findings import learnt_tasks
 from lotterylib.report.published import load_patterns, load_subnetworks
 from lotterylib.report.tables import markdown_table
 from lotterylib.runs.methods import METHODS
@@ -64,13 +64,7 @@ class Held:
 
 def glue_tasks(results: pd.DataFrame) -> list[str]:
     """GLUE's tasks on which the full model beats the majority class, in the order of the table."""
-    return [
-        name
-        for name in TASKS
-        if not TASKS[name].is_bundled
-        and len(part := results[results["task"] == name])
-        and full_and_majority(part)[0].mean() > full_and_majority(part)[1]
-    ]
+    return [name for name in learnt_tasks(results) if name in TASKS and not TASKS[name].is_bundled]
 
 
 def what_holds(results: pd.DataFrame, pages: Path, encoder: str) -> list[Held]:
@@ -171,8 +165,16 @@ def _patterns(patterns: pd.DataFrame, good: overview.Good, kind: str, title: str
 def explained_by_task(
     patterns: pd.DataFrame, good: overview.Good, kind: str
 ) -> dict[str, tuple[float, float, float, str]]:
-    """Claim (e) on each task, by its name: the correlation of survival with heterogeneous attention
-    ("raw" or "normed"), its interval, and the verdict.
+    """Claim (e) on each task, which a correlation over all tasks at once can hide (section 5.3).
+
+    Args:
+        patterns: counts of attention patterns, as `published.load_patterns` reads them.
+        good: the good subnetworks by task, method and seed.
+        kind: of attention maps, "raw" or "normed".
+
+    Returns:
+        By task the correlation of survival with heterogeneous attention, the bounds of its 95 %
+        interval, and the verdict; nan and "not defined" where one of the two does not vary.
     """
     found = {}
     for task in good:

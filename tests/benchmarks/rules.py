@@ -97,7 +97,7 @@ def share_of_verdicts(examples: int, seeds: int, name: str, repeats: int) -> dic
 def main() -> None:
     """The command `python -m tests.benchmarks.rules`."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.rules")
-    parser.add_argument("--repeats", type=int, default=400)
+    parser.add_argument("--repeats", type=int, default=300)
     parser.add_argument("--csv", type=Path, default=Path("book/rules_simulated.csv"))
     options = parser.parse_args()
     rows = [

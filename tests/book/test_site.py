@@ -214,6 +214,19 @@ def test_a_table_of_many_columns_scrolls_and_keeps_its_first_in_sight(site, chro
     assert abs(first["x"] - frame["x"]) < 2
 
 
+def test_a_figure_that_goes_on_beyond_the_edge_says_so(site, chromium, address):
+    page = watched(chromium, [], viewport={"width": 390, "height": 900})
+    page.goto(f"{address}/intro.html")
+    page.evaluate(SETTLED, 390)
+    box = page.locator(".bd-article .goes-on")
+    assert box.count() == 1
+    hint = box.evaluate("box => getComputedStyle(box, '::after').content")
+    assert "Swipe sideways" in hint
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.evaluate(SETTLED, 1280)
+    assert box.count() == 0
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_pictures_stay_accessible_while_a_reader_acts(site, chromium, address, scheme, width):

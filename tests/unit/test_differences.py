@@ -90,8 +90,8 @@ def test_an_effect_is_the_mean_difference_of_matched_runs():
     told = effect_of("bad subnetworks of weights", rows)
     assert told == (
         "size +2.0 [+1.0, +3.0] points of the encoder, score pruned -0.080 [-0.140, +0.000], score "
-        "retrained +0.050 (as the code does it less as the text says, CoLA, 3 seeds; in brackets "
-        "the least and the most)"
+        "retrained +0.050 (the code's way less the text's; CoLA, 3 seeds; in brackets the least "
+        "and the most)"
     )
     assert effect_of("importance", rows) == NOT_RUN
 

@@ -40,8 +40,26 @@ def test_a_line_decides_only_where_the_whole_interval_is_on_one_side(monkeypatch
     for bounds, word in {(-0.3, 0.3): "yes", (-0.5, 0.4): "undecided", (-0.8, -0.4): "no"}.items():
         monkeypatch.setattr(holds, "correlation", lambda *_, bounds=bounds: (0.0, *bounds))
         monkeypatch.setattr(holds.overview, "survival_and_heterogeneity", lambda *_: ())
-        tables = pd.DataFrame({"task": []}), {"cola": {}, "rte": {}}
-        assert holds._patterns(*tables, "raw", "maps").verdicts == {word: 2}
+        tables = pd.DataFrame({"task": []}), {"cola": {}}
+        assert holds._patterns(*tables, "raw", "maps").verdicts == {word: 1}
+
+
+def test_tasks_that_pull_apart_are_judged_each_by_its_own_heads(monkeypatch):
+    heads = np.linspace(0, 1, 24)
+    points = {"cola": (heads, heads), "rte": (heads, 1 - heads)}  # together they cancel
+
+    def given(patterns, good, condition):
+        assert set(patterns["task"]) == set(good)
+        assert condition == "fine-tuned, normed"
+        return tuple(np.array([points[task][part] for task in good]) for part in (0, 1))
+
+    monkeypatch.setattr(holds.overview, "survival_and_heterogeneity", given)
+    tables = pd.DataFrame({"task": ["cola", "rte"]}), {"cola": {}, "rte": {}}
+    held = holds._patterns(*tables, "normed", "maps")
+    assert held.value == pytest.approx(0)
+    assert held.verdicts == {"no": 2}
+    found = holds.explained_by_task(*tables, "normed")
+    assert [found[task][0] for task in points] == pytest.approx([1, -1])
 
 
 def test_the_kappa_is_a_mean_over_tasks_with_the_interval_of_one(monkeypatch):

@@ -139,7 +139,8 @@ def test_the_table_counts_jobs_by_stage_and_tells_the_time_of_so_many_processes(
         ({"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": False}, True),
         ({"architecture": "x86_64", "avx512_bf16": True, "amx_bf16": False}, False),
         ({"architecture": "arm64", "bf16": True}, False),
-        ({}, False),  # what it has is not known
+        ({"architecture": "ppc64le"}, False),  # what it has is not known
+        ({}, False),
     ],
 )
 def test_a_processor_without_bfloat16_is_told_of(tmp_path, monkeypatch, known, slow):

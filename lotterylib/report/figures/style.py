@@ -10,6 +10,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from seaborn.utils import relative_luminance
 
 COLOURS = sns.color_palette("colorblind")
 SHARES: dict[str, Any] = {"vmin": 0, "vmax": 1, "cmap": "cividis"}
@@ -32,15 +33,16 @@ def new_axes(
 
 
 def heatmap(values: np.ndarray, axes: Axes, **look: Any) -> None:
-    """Seaborn's heatmap, with every number in black or white, whichever stands out more."""
+    """Seaborn's heatmap of float[rows, columns] with `annot`, every number in black or white,
+    whichever stands out more (seaborn turns to black too late for small type).
+    """
     sns.heatmap(values, ax=axes, **look)
     cells = axes.collections[0]
     cells.update_scalarmappable()  # gives the cells their colours before they are drawn
     shown = ~np.ma.getmaskarray(np.ma.array(cells.get_array())).ravel()
-    for text, (*rgb, _) in zip(axes.texts, np.asarray(cells.get_facecolor())[shown], strict=True):
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb]
-        luminance = np.dot([0.2126, 0.7152, 0.0722], linear)  # as WCAG 2.2 defines it
-        text.set_color("black" if luminance > 0.179 else "white")  # where both contrast equally
+    for text, colour in zip(axes.texts, np.asarray(cells.get_facecolor())[shown], strict=True):
+        light = relative_luminance(colour) > 0.179  # where black and white contrast equally
+        text.set_color("black" if light else "white")
 
 
 def new_panels(
