@@ -86,12 +86,12 @@ def batch():
     return [torch.ones(10_000_000) for _ in range(3)]  # 40 MB each, which the next wants again
 
 
-for _ in range(3):
+touched = []
+for _ in range(21):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     batch()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(10):
-    batch()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    touched.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(sorted(touched)[10])  # the first batches find holes of the wrong size, more or less by chance
 """
 
 
@@ -99,5 +99,5 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 def test_kept_memory_is_touched_for_the_first_time_once():
     commands = [[sys.executable, "-c", FAULTS.format(kept=kept)] for kept in (False, True)]
     freed, kept = (int(subprocess.check_output(each, text=True)) for each in commands)
-    assert freed > 10 * 120e6 / 4096 / 2
+    assert freed > 120e6 / 4096 / 2
     assert kept < freed / 10
