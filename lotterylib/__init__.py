@@ -3,7 +3,8 @@
 The modules beside this file are the paper, in its order:
 
 * what BERT is asked, and what it is made of: `tasks`, `encoder`, `batches`, `scoring`;
-* fine-tuning and retraining (section 3.1): `finetuning`;
+* fine-tuning and retraining (section 3.1): `finetuning`; what a retraining starts from:
+  `runs.experiment`;
 * magnitude pruning (3.2): `magnitude`;
 * structured pruning (3.3): `gates`, `importance`, `structured`;
 * good, random and bad subnetworks, and super-survivors (4.2): `subnetworks`, `super_survivors`;

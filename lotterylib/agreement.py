@@ -90,6 +90,7 @@ def agreement(masks: np.ndarray, permutations: int = 2000, seed: int = 0) -> Agr
     Raises:
         LotteryError: fewer than two seeds, no items, or not booleans.
     """
+    masks = np.asarray(masks)
     if len(masks) < 2:
         raise LotteryError(f"Agreement needs the masks of at least two seeds, not of {len(masks)}.")
     if masks.dtype != np.bool_ or masks.ndim != 2 or not masks.size:

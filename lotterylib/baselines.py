@@ -42,7 +42,11 @@ training split; examples per step; the constant rate of Adam."""
 
 
 def majority_score(train_labels: np.ndarray, dev_labels: np.ndarray, task: Task) -> Score:
-    """The score of always giving the commonest training label (regression: the mean label)."""
+    """The score of always giving the commonest training label (regression: the mean label).
+
+    The authors took the commonest dev label (`frequency_baseline.ipynb`). On tasks whose classes
+    are as frequent as each other, such as MNLI, the two may differ.
+    """
     if task.is_regression:
         guess = float(np.mean(train_labels))
     else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from lotterylib.errors import LotteryError
+from lotterylib.errors import unknown
 
 if TYPE_CHECKING:  # a wrong name is refused at once, without waiting for torch
     from torch import nn
@@ -169,7 +169,7 @@ def architecture_of(model: PreTrainedModel) -> Architecture:
         LotteryError: a family that `ARCHITECTURES` has no row for.
     """
     if model.config.model_type not in ARCHITECTURES:
-        raise LotteryError(f"Models of type {model.config.model_type!r} cannot be pruned here.")
+        raise unknown("type of model", model.config.model_type, ARCHITECTURES)
     return ARCHITECTURES[model.config.model_type]
 
 
@@ -203,8 +203,9 @@ def shape_of(model: PreTrainedModel) -> Shape:
 def prunable_weights(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     """The parameters that magnitude pruning ranks, named alike in every architecture.
 
-    They are those of the six dense modules, but for the MLP's last bias; embeddings, pooler and
-    task layer are never pruned (section 3.2; authors' `run_glue.py`, lines 128 to 146).
+    They are those of the six dense modules, but for the MLP's last bias. Never pruned are the
+    embeddings (section 3.2) and, as in the authors' code, LayerNorm, pooler and task layer
+    (`run_glue.py`, lines 128 to 146).
 
     Returns:
         Parameters by `"<layer>.<module>.<weight or bias>"`, such as `"3.query.weight"`.

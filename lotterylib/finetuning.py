@@ -1,4 +1,9 @@
-"""Fine-tuning and retraining, as in the paper's section 3.1: one loop serves both."""
+"""Fine-tuning and retraining, as in the paper's section 3.1: one loop serves both.
+
+What the text leaves open is as in the authors' `train.sh` and `run_glue.py`: the clipped norm, no
+warm-up, no weight decay. The weights and the task layer that a retraining starts from are the
+business of `runs.experiment.Experiment.left` and `data.loading.load_model`.
+"""
 
 from __future__ import annotations
 

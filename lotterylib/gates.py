@@ -222,7 +222,12 @@ def _matched(
 ) -> Iterator[tuple[nn.Parameter, torch.Tensor]]:
     parameters = prunable_weights(model)
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
-    if shapes != {name: kept.shape for name, kept in subnetwork.weights.items()}:
-        raise LotteryError("The subnetwork's weights are not those of this model.")
+    given = {name: kept.shape for name, kept in subnetwork.weights.items()}
+    for name in shapes | given:
+        if shapes.get(name) != given.get(name):
+            raise LotteryError(
+                f"The subnetwork's weights are not those of this model: {name} has the shape "
+                f"{given.get(name, 'of nothing')} there and {shapes.get(name, 'of nothing')} here."
+            )
     for name, parameter in parameters.items():
         yield parameter, torch.from_numpy(subnetwork.weights[name]).to(parameter.device)

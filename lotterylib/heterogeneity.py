@@ -26,11 +26,13 @@ def pattern_shares(counts: np.ndarray, heads: np.ndarray | None = None) -> dict[
 
 
 def heterogeneous_share(counts: np.ndarray) -> np.ndarray:
-    """The share of each head's maps that are heterogeneous, float64[layers, heads] from 0 to 1.
+    """The share of each head's maps that are heterogeneous, float64[layers, heads] from 0 to 1; nan
+    for a head without maps.
 
     `counts` is int[layers, heads, patterns].
     """
-    return counts[..., PATTERNS.index("heterogeneous")] / counts.sum(-1)
+    with np.errstate(invalid="ignore"):
+        return counts[..., PATTERNS.index("heterogeneous")] / counts.sum(-1)
 
 
 def correlation(

@@ -110,8 +110,12 @@ def search_magnitude(
     Args:
         measure: scores a subnetwork; it is called once per step.
         ranking: of the fine-tuned weights.
-        threshold: the share of the full model's score that the good subnetwork keeps.
-        step, of, max_steps: as for `pruned_counts`.
+        threshold: the share of the full model's score that the good subnetwork keeps; a state that
+            has just that share passes.
+        step: the share that goes at a step, 0 to 1 (section 3.2: 0.1; the released sizes come from
+            0.05), `share` of `pruned_counts`.
+        of: as for `pruned_counts`.
+        max_steps: at most; the project's own limit.
         on_step: told of every step as it is taken.
 
     Returns:

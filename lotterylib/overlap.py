@@ -57,8 +57,10 @@ def task_overlap(
         permutations, seed: of the test; `p` is (1 + as large) / (1 + permutations).
 
     Raises:
-        LotteryError: tasks with different numbers of seeds.
+        LotteryError: no task, tasks with different numbers of seeds, or of different encoders.
     """
+    if not subnetworks:
+        raise LotteryError("There is no task whose subnetworks could be compared.")
     tasks, first = tuple(subnetworks), next(iter(subnetworks))
     for task, found in subnetworks.items():
         if len(found) != len(subnetworks[first]):
@@ -66,7 +68,8 @@ def task_overlap(
                 f"Tasks are compared seed by seed, but {first} has subnetworks of "
                 f"{len(subnetworks[first])} seeds and {task} of {len(found)}."
             )
-    masks = np.stack([stack(found, part) for found in subnetworks.values()]).astype(int)
+    together = stack([each for found in subnetworks.values() for each in found], part)
+    masks = together.reshape(len(tasks), -1, together.shape[1]).astype(int)
     shared = np.einsum("asi,bsi->sab", masks, masks)
     sizes = masks.sum(-1)
     chance = np.einsum("as,bs->ab", sizes, sizes) / sizes.shape[1] / masks.shape[-1]

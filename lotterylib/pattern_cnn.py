@@ -83,10 +83,18 @@ def train_cnn(
 
     Returns:
         The network of the best epoch (the first of equals), on the CPU, in evaluation mode.
+
+    Raises:
+        LotteryError: so few maps of a pattern that a fifth of them is none.
     """
     pictures, labels = _reduced(maps), torch.from_numpy(codes)
     rows = np.arange(len(codes))
-    rows, held_out = train_test_split(rows, test_size=_HELD_OUT, stratify=codes, random_state=seed)
+    try:
+        rows, held_out = train_test_split(
+            rows, test_size=_HELD_OUT, stratify=codes, random_state=seed
+        )
+    except ValueError as error:
+        raise LotteryError(f"Too few maps to hold out a fifth of each pattern: {error}") from error
     order = np.random.default_rng(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lotterylib.errors import LotteryError
+
 PATTERNS = ("vertical", "diagonal", "vertical+diagonal", "block", "heterogeneous")
 """The classes, in the order of their codes. The authors' data say "mix" for vertical+diagonal and
 "other" for heterogeneous."""
@@ -137,11 +139,16 @@ def generate_maps(
         seed: the same seed gives the same maps.
         noise: the range from which each map draws its own, from 0 (the bare pattern) to below 1:
             the share of a background without the pattern, and how much single cells vary.
-        lengths: the fewest and the most tokens, at least 4.
+        lengths: the fewest and the most tokens, 4 or more.
 
     Returns:
         A list of float32[n, n], and the codes of their patterns in `PATTERNS`, int64[count].
+
+    Raises:
+        LotteryError: other lengths.
     """
+    if not 4 <= lengths[0] <= lengths[1]:
+        raise LotteryError(f"Maps have 4 tokens or more, the fewest first, not {lengths}.")
     draw = np.random.default_rng(seed)
     codes = draw.permutation(np.arange(count) % len(PATTERNS))
     maps = []

@@ -18,6 +18,8 @@ from lotterylib.fast.cpu import use_onednn
 from lotterylib.tasks import Task
 
 EVALUATION_BATCH = 64
+"""Examples that are read at once, as in the authors' scripts. Where importance is of batches
+(`importance.measure`), they are these."""
 
 
 @dataclass(frozen=True)

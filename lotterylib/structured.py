@@ -61,8 +61,13 @@ def search_structured(
     Args:
         measure: scores one subnetwork; it is called once per step.
         full: the subnetwork that keeps everything.
-        threshold: the share of the full model's score that the good subnetwork keeps.
-        heads_step, heads_alone_step: as in `heads_at_once`, beside MLPs and once heads go alone.
+        threshold: the share of the full model's score that the good subnetwork keeps; a state that
+            has just that share passes.
+        heads_step: the share of all heads that go at a step, as in `heads_at_once`: with one MLP
+            (section 3.3), or without where `parts` are heads alone.
+        heads_alone_step: likewise in the second phase, when heads go on without MLPs. The paper
+            does not state it; authors' `find_head_mlp_masks.py`, line 262. Then MLPs go on, one at
+            a step.
         stale_importance: whether a new phase starts from the importance measured in the state that
             just failed, as in the authors' code, instead of in the last one that passed.
         min_heads_per_layer: how many heads a search for heads alone leaves in every layer.

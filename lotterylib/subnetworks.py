@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from lotterylib.encoder import Shape
-from lotterylib.errors import LotteryError
+from lotterylib.errors import LotteryError, unknown
 
 Prunable = Literal["heads", "mlps", "weights"]
 """What a method prunes."""
+
+Sampling = Literal["exact", "bernoulli"]
+"""Whether random structured subnetworks have exactly the size of the good one, or on average."""
 
 TITLE_OFFSET = 0.21
 """What the authors subtract from remaining / all parameters to get the percentage that their
@@ -38,7 +41,9 @@ class StructuredSubnetwork:
         for name, array, dimensions in (("heads", self.heads, 2), ("mlps", self.mlps, 1)):
             if not isinstance(array, np.ndarray) or array.dtype != np.bool_:
                 raise LotteryError(f"A subnetwork's {name} must be an array of booleans.")
-            if array.ndim != dimensions or array.size == 0:
+            if array.size == 0:
+                raise LotteryError(f"A subnetwork's {name} must not be empty: {array.shape}.")
+            if array.ndim != dimensions:
                 raise LotteryError(
                     f"A subnetwork's {name} must have {dimensions} dimensions, not {array.shape}."
                 )
@@ -73,7 +78,16 @@ class StructuredSubnetwork:
         return (shape.total - removed) / shape.total - TITLE_OFFSET
 
     def overlap(self, other: StructuredSubnetwork) -> dict[str, float]:
-        """Shares of this one's heads and MLPs that the other keeps too (nan where it has none)."""
+        """Shares of this one's heads and MLPs that the other keeps too (nan where it has none).
+
+        Raises:
+            LotteryError: they are of different encoders.
+        """
+        if self.heads.shape != other.heads.shape:
+            raise LotteryError(
+                f"These subnetworks are of different encoders: one has {self.heads.shape} heads "
+                f"(layers, heads), the other {other.heads.shape}."
+            )
         return {
             "heads": _share(self.heads & other.heads, self.heads),
             "mlps": _share(self.mlps & other.mlps, self.mlps),
@@ -145,7 +159,18 @@ class WeightSubnetwork:
         return (shape.total - self.capacity + self.size) / shape.total - TITLE_OFFSET
 
     def overlap(self, other: WeightSubnetwork) -> dict[str, float]:
-        """The share of this one's weights that the other keeps too."""
+        """The share of this one's weights that the other keeps too (nan where it has none).
+
+        Raises:
+            LotteryError: they are of different encoders.
+        """
+        if {name: kept.shape for name, kept in self.weights.items()} != {
+            name: kept.shape for name, kept in other.weights.items()
+        }:
+            raise LotteryError(
+                f"These subnetworks are of different encoders: one has {self.capacity:,} weights, "
+                f"the other {other.capacity:,}."
+            )
         shared = sum(int((kept & other.weights[name]).sum()) for name, kept in self.weights.items())
         return {"weights": shared / self.size if self.size else float("nan")}
 
@@ -167,7 +192,7 @@ def full_subnetwork(shape: Shape) -> StructuredSubnetwork:
 def random_like(
     good: Subnetwork,
     seed: int,
-    sampling: Literal["exact", "bernoulli"] = "exact",
+    sampling: Sampling = "exact",
     number: int = 0,
 ) -> Subnetwork:
     """A random subnetwork of the size of `good`, drawn from all elements of the full model.
@@ -177,7 +202,12 @@ def random_like(
         seed, number: of the draw; several may be made under one seed.
         sampling: for structured subnetworks, exactly that size (paper) or each element with the
             probability that gives it on average (authors' `create_random_masks.ipynb`).
+
+    Raises:
+        LotteryError: another name of sampling.
     """
+    if sampling not in get_args(Sampling):
+        raise unknown("sampling", sampling, get_args(Sampling))
     draw = _generator(seed, 1, number)
     if isinstance(good, WeightSubnetwork):
         flat = np.zeros(good.capacity, dtype=bool)
@@ -196,6 +226,8 @@ def random_like(
 def bad_like(good: Subnetwork, seed: int, number: int = 0) -> Subnetwork:
     """A bad subnetwork of exactly the size of `good`: drawn from what it pruned, and, where that
     is too little, all of it topped up with elements drawn from `good` itself (paper, section 4.2).
+    The authors' own bad weights, the smallest ones, are what
+    `magnitude.Ranking.smallest_pruned(good.size)` prunes (`find_global_weight_mask.py`, line 422).
 
     Args:
         good: the subnetwork whose size to match, heads and MLPs each for itself.
@@ -216,7 +248,8 @@ def head_and_mlp_survival(subnetwork: Subnetwork, shape: Shape) -> tuple[np.ndar
     float64[layers, heads] and float64[layers], from 0 to 1.
 
     For weights, a head is its rows of W_Q, W_K, W_V with their biases and its columns of W_O; an
-    MLP is both of its dense layers (authors' `global_magnitude_pruning_heatmaps.ipynb`).
+    MLP is both of its dense layers (authors' `global_magnitude_pruning_heatmaps.ipynb`, which
+    counts a part of the bias of W_O with each head; here that bias is no head's).
     """
     if isinstance(subnetwork, StructuredSubnetwork):
         return subnetwork.heads.astype(float), subnetwork.mlps.astype(float)

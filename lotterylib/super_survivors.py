@@ -2,7 +2,8 @@
 
 Beside them stand a bad and a random subnetwork of exactly their size. The good one is the same for
 every seed; the others are drawn anew for each. The rules follow the authors'
-`compute_super_masks.py`.
+`compute_super_masks.py`, but for two: the authors draw the bad one once for all seeds of a task
+(`masks/heads_mlps_super_bizzaro`), and `bad_super` names the other.
 """
 
 from __future__ import annotations

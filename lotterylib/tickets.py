@@ -72,7 +72,7 @@ def score_all(
     Tickets that agree in their first layers share what these layers compute: the layers are walked
     depth first, so that a batch costs 4 + 16 + ... + 4^layers layers and not layers * 4^layers.
     Equal to removing what each ticket prunes (`gates.remove`) and scoring what is left. `progress`
-    is told after every batch; the model stays as it is.
+    is told after every batch; the model's weights stay as they are, its mode is left at evaluation.
 
     Raises:
         LotteryError: a family whose layers hand on more than their hidden states.

@@ -82,9 +82,9 @@ def half_of(way: Iterable[int], layers: int) -> int | None:
 
 
 def table_of(experiment: Experiment) -> pd.DataFrame:
-    """`runs.lottery.ticket_table` of the first seed, whose retrained scores are `retrained`."""
-    seed = experiment.settings.seeds[0]
-    return ticket_table(experiment, [seed]).rename(columns={f"retrained_{seed}": "retrained"})
+    """`runs.lottery.ticket_table`; the retrained scores of the first seed are `retrained`."""
+    first = experiment.settings.seeds[0]
+    return ticket_table(experiment).rename(columns={f"retrained_{first}": "retrained"})
 
 
 def load_table(folder: Path) -> pd.DataFrame:
@@ -342,6 +342,38 @@ def describe_retrained(table: pd.DataFrame, marks: Marks) -> str:
             f"* **Pruned and retrained:** the two scores of {len(pruned)} tickets have a rank "
             f"correlation of {r:.2f}."
         )
+    again = describe_other_seeds(table, marks.losing)
+    return "\n".join([*lines, again] if again else lines)
+
+
+def describe_other_seeds(table: pd.DataFrame, losing: float | None = None) -> str:
+    """How far the scores of other seeds repeat those of the first: a line for each of them that has
+    three tickets of half the units or more.
+
+    Args:
+        table: as from `table_of` or `load_table`.
+        losing: a retrained ticket loses that does not get above this score; None not to count them.
+    """
+    mine, lines = scores_of_halves(table, "retrained"), []
+    for column in (str(name) for name in table if str(name).startswith("retrained_")):
+        scores = pd.DataFrame({"first": mine, "other": scores_of_halves(table, column)}).dropna()
+        if len(scores) < 3 or (scores.nunique() == 1).any():
+            continue
+        seed, many = column.removeprefix("retrained_"), max(1, len(scores) // 10)
+        best = [set(scores[each].nlargest(many, keep="all").index) for each in scores]
+        by_chance = len(best[0]) * len(best[1]) / len(scores)
+        r = stats.spearmanr(scores["first"], scores["other"]).statistic
+        line = (
+            f"* **Seed {seed}:** {len(scores)} of these tickets were retrained with it too. The "
+            f"scores of the two seeds have a rank correlation of {r:.2f}. The best tenth with the "
+            f"first seed ({len(best[0])}) and with this one ({len(best[1])}) have "
+            f"{counted(len(best[0] & best[1]), 'ticket')} in common; chance would give "
+            f"{by_chance:.1f}."
+        )
+        if losing is not None:
+            lost = (scores <= losing).sum(axis=1)
+            line += f" {(lost == 2).sum()} lose with both seeds, {(lost == 1).sum()} with one only."
+        lines.append(line)
     return "\n".join(lines)
 
 

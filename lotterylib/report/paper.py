@@ -25,7 +25,8 @@ from lotterylib.tasks import TASKS, title_of
 
 PATTERN_CORRELATION = {"raw": 0.015, "normed": 0.025}
 """Pearson correlation, over maps, of a head's being a super-survivor with a map's being
-heterogeneous, of plain and norm-weighted maps (authors' released notebook of section 5.2)."""
+heterogeneous, of plain and norm-weighted maps (printed in section 5.2, by way of reading notes; the
+authors' released notebook, `head_classification.ipynb`, has 0.0023 for norm-weighted ones)."""
 
 
 def scores() -> pd.DataFrame:
@@ -35,8 +36,9 @@ def scores() -> pd.DataFrame:
     Returns:
         A row per task, method, subnetwork and phase, with the `metric` that the paper reports,
         `mean`, `sd` (ddof 1), and `constant`: whether mean and `sd` are, to four digits, those of
-        five predictors that give a single class each. The "majority" of STS-B is a random guess,
-        see `baselines.random_guess_score`.
+        five predictors that give a single class each. (Bad super-survivors of MNLI as pruned would
+        fit, but are not marked: their score on its other dev split varies.) The "majority" of STS-B
+        is a random guess, see `baselines.random_guess_score`.
     """
     return _read("scores")
 

@@ -24,12 +24,13 @@ from lotterylib.data.glue import TaskData
 from lotterylib.data.loading import checked, load_model, load_tokenizer
 from lotterylib.data.pretrained import Encoder, find_encoder
 from lotterylib.encoder import Shape, shape_of
+from lotterylib.errors import unknown
 from lotterylib.fast.cpu import keep_freed_memory
 from lotterylib.fast.gpu import computed_on, find_device, name_of, set_precision
 from lotterylib.finetuning import Progress, Recipe, silent, train
 from lotterylib.gates import remove, zero_pruned_weights
 from lotterylib.importance import Accumulation, Importance, measure
-from lotterylib.runs.methods import ALL_METHODS
+from lotterylib.runs.methods import ALL_KINDS, ALL_METHODS, ALL_PHASES, KINDS
 from lotterylib.runs.request import load_task_data
 from lotterylib.runs.searches import configuration, find_good, ranking_of
 from lotterylib.runs.settings import Settings
@@ -276,7 +277,16 @@ class Experiment:
             report: told of the progress of the search.
             number: of the draw, for random and bad ones; of the random half of dev, for good ones
                 that are searched on one.
+
+        Raises:
+            LotteryError: another method or kind; or "inverted" of super-survivors, which no search
+                pruned.
         """
+        if method not in ALL_METHODS:
+            raise unknown("method", method, ALL_METHODS)
+        kinds = KINDS if ALL_METHODS[method].way == "agreement" else ALL_KINDS
+        if kind not in kinds:
+            raise unknown(f"kind of subnetwork for {method}", kind, kinds)
         half = 0 if kind in ("random", "bad") else number
         good = load_subnetwork(self._searched(seed, method, report, half) / "good.safetensors")
         if kind == "good":
@@ -357,7 +367,12 @@ class Experiment:
                 epochs; "rewound", likewise from the weights after `rewind_share` of fine-tuning;
                 or "from scratch", trained from random weights.
             seed, subnetwork, report: of fine-tuning; what is left; told of the progress.
+
+        Raises:
+            LotteryError: another phase.
         """
+        if phase not in ALL_PHASES:
+            raise unknown("phase", phase, ALL_PHASES)
         split, task, recipe, start = self.splits[0], self.task, self.recipe, 0.0
         if phase == "pruned":
             model = self.finetuned(seed)

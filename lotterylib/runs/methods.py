@@ -85,11 +85,15 @@ KINDS = ("good", "random", "bad")
 """The three subnetworks of one size. A fourth, "inverted", is what the search pruned: of the
 complementary size, and everything of the part that was not searched."""
 
+ALL_KINDS = (*KINDS, "inverted")
+
 PHASES = ("pruned", "retrained")
 """How a subnetwork is scored: the fine-tuned weights that survive, or the pre-trained ones trained
 anew. Further ones: "longer" (retrained for twice the epochs, appendix D), "rewound" (retrained from
 the weights after the first steps of fine-tuning) and "from scratch" (trained from random weights,
 section 4.3)."""
+
+ALL_PHASES = (*PHASES, "longer", "rewound", "from scratch")
 
 Scored = tuple[str, str, str]
 """A method, a kind of subnetwork, and a phase."""

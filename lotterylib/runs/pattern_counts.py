@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from lotterylib.runs.experiment import Experiment
 
 EXAMPLES = 100
-"""Dev examples per seed, as in the paper."""
+"""Dev examples per seed, as many as in the paper. The authors pass over those with fewer tokens
+than the smallest map that their classifier was trained on (`head_classification.ipynb`, cells 8 and
+14); here every dev example may be drawn."""
 
 CONDITIONS = tuple(
     f"{weights}, {kind}" for weights in ("fine-tuned", "pre-trained") for kind in ("raw", "normed")

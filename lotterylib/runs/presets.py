@@ -1,7 +1,8 @@
 """How the experiment is done (`PRESETS`) and how much of it (`BUDGETS`): chosen apart.
 
 A row gives settings other defaults than `settings.Settings` declares; each can still be set alone.
-The presets differ exactly where the published text and the authors' code differ.
+The presets differ where the published text and the authors' code do, or where the code alone says
+how, as far as there is an option for it; `report/paper_numbers/differences.csv` lists them all.
 """
 
 from __future__ import annotations

@@ -40,7 +40,9 @@ def sweep(tasks: Sequence[Settings], rates: Sequence[float], jobs: int = 0) -> p
     ]
     wanted = pieces_of([(each, ("01_finetune",)) for each in experiments])
     if failures := compute_pieces(wanted, jobs):
-        raise LotteryError(f"{failures[0].name}: {failures[0].reason}")
+        raise LotteryError(
+            f"The sweep lacks {failures[0].name}, which failed: {failures[0].reason}"
+        )
     return pd.DataFrame([_row(each, seed) for each in experiments for seed in each.settings.seeds])
 
 

@@ -322,7 +322,7 @@ def _sentence(error: Any) -> LotteryError:
     if get_origin(kind) is Literal:
         if isinstance(value, str):
             return unknown(name, value, get_args(kind))
-        return _wrong_type(name, value, "a text")
+        return _wrong_type(name, value, f"a text: {', '.join(get_args(kind))}")
     if error["type"].startswith(("greater_than", "less_than", "finite_number")):
         return LotteryError(f"The parameter {name} is {value}: it must {_range(field)}.")
     return _wrong_type(name, value, _WORDS.get(kind, "a text"))  # type: ignore[arg-type]

@@ -60,7 +60,10 @@ class Key:
     def __post_init__(self) -> None:
         for name in (self.encoder, self.task, self.stage):
             if not _NAME.fullmatch(name):
-                raise LotteryError(f"{name!r} cannot name a folder of the run store.")
+                raise LotteryError(
+                    f"{name!r} cannot name a folder of the run store: it must begin with a letter "
+                    "or digit and have letters, digits, '.', '_' and '-' only, 100 at most."
+                )
 
     @property
     def digest(self) -> str:

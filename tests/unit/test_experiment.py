@@ -13,6 +13,7 @@ import lotterylib.runs.pattern_counts
 import lotterylib.runs.searches
 from lotterylib.data.files import read_json
 from lotterylib.data.loading import load_model
+from lotterylib.errors import LotteryError
 from lotterylib.finetuning import train
 from lotterylib.gates import gate_values, gated, remove, zero_pruned_weights
 from lotterylib.importance import measure
@@ -260,6 +261,23 @@ def test_from_scratch_ignores_the_pre_trained_weights(halves, monkeypatch):
     wanted = trained(made, never_learnt, random)
     assert written(made, "structured", "random", "from scratch") == wanted
     assert wanted[0] != written(made, "structured", "random", "retrained")[0]
+
+
+def test_what_there_is_not_is_refused_and_not_kept(done):
+    made, _ = done
+    for given, told in (
+        (("structured", "badd", "pruned"), "Unknown kind of subnetwork for structured 'badd'"),
+        (("super", "inverted", "pruned"), "Unknown kind of subnetwork for super 'inverted'"),
+        (("structured", "good", "retrainde"), "phase 'retrainde'. Did you mean 'retrained'"),
+    ):
+        with pytest.raises(LotteryError, match=told):
+            made.score(3, *given)
+    with pytest.raises(LotteryError, match="Unknown method 'magnitud'"):
+        made.subnetwork(3, "magnitud", "good")
+    kept = {file.parts[-3] for file in made.store.root.rglob("manifest.json")}
+    assert not [
+        name for name in kept if "badd" in name or "inverted" in name or "retrainde" in name
+    ]
 
 
 def test_phases_have_keys_of_their_own(tmp_path):

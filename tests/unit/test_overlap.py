@@ -83,3 +83,7 @@ def test_tasks_of_other_seeds_are_refused():
     tasks = {"a": heads_only("110", "011"), "b": heads_only("110")}
     with pytest.raises(LotteryError, match="a has subnetworks of 2 seeds and b of 1"):
         task_overlap(tasks, "heads")
+    with pytest.raises(LotteryError, match="different encoders"):
+        task_overlap({"a": heads_only("110"), "b": heads_only("1101")}, "heads")
+    with pytest.raises(LotteryError, match="no task"):
+        task_overlap({}, "heads")

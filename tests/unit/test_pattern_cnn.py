@@ -67,6 +67,14 @@ def test_a_loaded_network_decides_as_the_saved_one(trained, data, tmp_path):
     assert np.array_equal(classify_by_cnn(loaded, data[0]), classify_by_cnn(trained, data[0]))
 
 
+def test_too_few_maps_are_refused(data):
+    with pytest.raises(LotteryError, match="Too few maps to hold out"):
+        train_cnn(data[0][:5], np.arange(5), seed=0)
+    for lengths in ((3, 9), (9, 8)):
+        with pytest.raises(LotteryError, match="4 tokens or more, the fewest first"):
+            generate_maps(5, seed=0, lengths=lengths)
+
+
 def test_what_is_no_saved_network_is_refused(trained, tmp_path):
     file = tmp_path / "cnn.safetensors"
     with pytest.raises(LotteryError, match="not a readable classifier"):

@@ -66,6 +66,8 @@ def test_wrong_types_are_refused_by_name():
         told = f"parameter {name} is .*of type {type(value).__name__}: it must be"
         with pytest.raises(LotteryError, match=told):
             parsed(**{name: value})
+    with pytest.raises(LotteryError, match="must be a text: example, batch, cumulative"):
+        parsed(importance=3)
 
 
 @pytest.mark.parametrize(

@@ -71,9 +71,9 @@ BOOLEAN = {"heads": np.ones((3, 4), dtype=bool), "mlps": np.ones(3, dtype=bool)}
         ({"heads": np.ones((3, 4))}, "heads must be an array of booleans"),
         ({"heads": torch.ones(3, 4, dtype=torch.bool)}, "heads must be an array of booleans"),
         ({"heads": np.ones(4, dtype=bool)}, "heads must have 2 dimensions"),
-        ({"heads": np.ones((3, 0), dtype=bool)}, "heads must have 2 dimensions"),
+        ({"heads": np.ones((3, 0), dtype=bool)}, "heads must not be empty"),
         ({"mlps": np.ones(3)}, "mlps must be an array of booleans"),
-        ({"mlps": np.ones(0, dtype=bool)}, "mlps must have 1 dimensions"),
+        ({"mlps": np.ones(0, dtype=bool)}, "mlps must not be empty"),
         ({"mlps": np.ones(4, dtype=bool)}, "heads in 3 layers but MLPs in 4"),
     ],
 )
@@ -306,3 +306,14 @@ def test_an_encoder_of_another_shape_is_refused():
     for size in (structured().density, structured().printed_share):
         with pytest.raises(LotteryError, match="6 layers of 12 heads does not fit"):
             size(shape)
+    for one, other in (
+        (structured(), StructuredSubnetwork(np.ones((2, 3), dtype=bool), np.ones(2, dtype=bool))),
+        (WeightSubnetwork({"a": BOOLEAN["mlps"]}), WeightSubnetwork({"b": BOOLEAN["mlps"]})),
+    ):
+        with pytest.raises(LotteryError, match="of different encoders"):
+            one.overlap(other)
+
+
+def test_a_sampling_that_there_is_not_is_refused():
+    with pytest.raises(LotteryError, match="Unknown sampling 'bernouli'"):
+        random_like(structured(), 0, "bernouli")
