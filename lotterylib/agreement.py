@@ -85,7 +85,8 @@ def agreement(masks: np.ndarray, permutations: int = 2000, seed: int = 0) -> Agr
 
     Args:
         masks: bool[seeds, items], True where an item survives; at least two seeds.
-        permutations, seed: of the test; `overlap_p` is (1 + as large) / (1 + permutations).
+        permutations, seed: of the test; `overlap_p` is (1 + as large) / (1 + permutations),
+            and not below what it can be (`least_overlap_p`).
 
     Raises:
         LotteryError: fewer than two seeds, no items, or not booleans.
@@ -99,7 +100,7 @@ def agreement(masks: np.ndarray, permutations: int = 2000, seed: int = 0) -> Agr
     kappa = _kappa(masks)
     low, high = _interval(masks, kappa)
     q, p = _cochran(masks)
-    pairs = pairs_table(masks, range(seeds))
+    pairs, least = pairs_table(masks, range(seeds)), least_overlap_p(masks, permutations)
     return Agreement(
         items=items,
         seeds=seeds,
@@ -115,8 +116,8 @@ def agreement(masks: np.ndarray, permutations: int = 2000, seed: int = 0) -> Agr
         jaccard=float(pairs["jaccard"].mean()),
         overlap=float(pairs["shared"].mean()),
         chance=float(pairs["expected"].mean()),
-        overlap_p=_overlap_p(masks, permutations, np.random.default_rng(seed)),
-        overlap_p_least=least_overlap_p(masks, permutations),
+        overlap_p=max(least, _overlap_p(masks, permutations, np.random.default_rng(seed))),
+        overlap_p_least=least,
     )
 
 

@@ -41,8 +41,10 @@ def correlation(
     """Pearson correlation of survival with the share of heterogeneous maps, over (task, head).
 
     A head of a task is one point; its maps are not independent, so they are not points. (The paper
-    correlates single maps.) Tasks differ in how much they keep, so each is centred. A head recurs
-    in every task, so the bootstrap draws heads, each with all its tasks.
+    correlates single maps.) Tasks differ in how much they keep, so each is centred. The interval of
+    a single task is Fisher's: a few heads with far more heterogeneous maps than the others make a
+    bootstrap too sure. Of several tasks it is a bootstrap, which draws heads, each with all its
+    tasks, since a head recurs in every task.
 
     Args:
         survival, share: float[tasks, heads], the share of seeds that keep a head, and the share of
@@ -50,11 +52,13 @@ def correlation(
         draws, seed: of the bootstrap.
 
     Returns:
-        The correlation and its 95% bootstrap interval; nan where one of the two does not vary.
+        The correlation and its 95% interval; nan where one of the two does not vary.
     """
     x, y = (z - z.mean(1, keepdims=True) for z in (np.atleast_2d(survival), np.atleast_2d(share)))
     if np.ptp(x) < _NOTHING or np.ptp(y) < _NOTHING:
         return float("nan"), float("nan"), float("nan")
+    if len(x) == 1:
+        return _of_one_task(x[0], y[0])
     drawn = np.random.default_rng(seed).integers(x.shape[1], size=(draws, x.shape[1]))
     found = []
     for heads in drawn:
@@ -63,3 +67,11 @@ def correlation(
             found.append(np.corrcoef(a, b)[0, 1])
     low, high = np.quantile(found, [0.025, 0.975])
     return float(pearsonr(x.ravel(), y.ravel()).statistic), float(low), float(high)
+
+
+def _of_one_task(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
+    found = pearsonr(x, y)
+    if len(x) < 4:
+        return float(found.statistic), float("nan"), float("nan")
+    low, high = found.confidence_interval(0.95)
+    return float(found.statistic), float(low), float(high)

@@ -31,6 +31,9 @@ TRAINABLE = 0.5
 """A subnetwork is trainable if it recovers more than this share of that way, and beats a linear
 layer on the frozen encoder."""
 
+SHARES = ("accuracy", "f1")
+"""Metrics from 0 to 1; the others are correlations, from -1 to 1."""
+
 RESAMPLES = 2000
 _SEED = 20200561
 
@@ -129,6 +132,8 @@ def estimate(found: Predictions, terms: Terms) -> Estimate:
     seed, are held against every seed.
     """
     seeds = _common_seeds({model: found.models[model] for _, model in terms})
+    if not seeds:
+        return Estimate(np.nan, "no seed that all have")
     weights = _example_weights(len(found.labels))
     sums = np.zeros((len(weights), len(seeds)))
     for factor, model in terms:
@@ -143,8 +148,10 @@ def estimate(found: Predictions, terms: Terms) -> Estimate:
     alone = resampled.var(0, ddof=1).mean() / len(seeds)  # had each seed examples of its own
     common = max(0.0, (len(seeds) * alone - of_examples) / (len(seeds) - 1))
     variance = max(of_seeds, of_examples, of_seeds + of_examples - common)
-    freedom = (len(seeds) - 1) * (variance / of_seeds) ** 2 if of_seeds > 0 else np.inf
-    return _student(own, np.sqrt(variance), freedom, "seeds and examples", found.metric)
+    # equal scores of two seeds do not say that seeds make no difference
+    from_seeds = of_seeds if of_seeds > 0 else common
+    freedom = (len(seeds) - 1) * (variance / from_seeds) ** 2 if from_seeds > 0 else np.inf
+    return _student(own, np.sqrt(variance), freedom, "seeds and examples", terms, found.metric)
 
 
 @lru_cache(maxsize=2)
@@ -164,6 +171,8 @@ def estimate_by_seeds(scores: Mapping[Model, pd.Series], terms: Terms, metric: s
         metric: "accuracy", "matthews", "f1" or "pearson".
     """
     seeds = _common_seeds({model: scores[model] for _, model in terms})
+    if not seeds:
+        return Estimate(np.nan, "no seed that all have")
     sums = np.zeros(len(seeds))
     for factor, model in terms:
         own = scores[model]
@@ -171,7 +180,7 @@ def estimate_by_seeds(scores: Mapping[Model, pd.Series], terms: Terms, metric: s
     if len(seeds) < 2:
         return Estimate(float(sums.mean()), "one seed")
     error = sums.std(ddof=1) / np.sqrt(len(seeds))
-    return _student(sums, error, len(seeds) - 1, "seeds", metric)
+    return _student(sums, error, len(seeds) - 1, "seeds", terms, metric)
 
 
 def _has_seeds(model: Model) -> bool:
@@ -184,13 +193,22 @@ def _common_seeds(runs: Mapping[Model, Mapping[int, object] | pd.Series]) -> lis
     return [seed for seed in first.keys() if all(seed in run for run in others)]  # noqa: SIM118
 
 
-def _student(sums: np.ndarray, error: float, freedom: float, over: str, metric: str) -> Estimate:
-    """The estimate of a mean with a standard error and its degrees of freedom."""
+def _student(
+    sums: np.ndarray, error: float, freedom: float, over: str, terms: Terms, metric: str
+) -> Estimate:
+    """The estimate of a mean with a standard error and its degrees of freedom. An interval that
+    goes beyond what the sum can be is not defined.
+    """
     value = float(sums.mean())
-    found = Estimate(value, over, t_interval(sums))
+    factors, lowest = np.array([factor for factor, _ in terms]), 0.0 if metric in SHARES else -1.0
+    least, most = (
+        (np.where(factors > 0, each, other) * factors).sum() + side * 1e-9
+        for each, other, side in ((lowest, 1.0, -1), (1.0, lowest, 1))
+    )
+    low, high = t_interval(sums)
+    found = Estimate(value, over, (low, high) if least <= low <= high <= most else (np.nan, np.nan))
     reach = float(stats.t.ppf(1 - LEVEL / 2, freedom) * error)
-    span = 1.0 if metric in ("accuracy", "f1") else 2.0  # between lowest and highest value
-    if not error > 1e-12 or max(reach - value, reach + value) > span:
+    if not error > 1e-12 or value - reach < least or value + reach > most:
         return found
     return replace(
         found,
@@ -285,12 +303,13 @@ def judge(estimates: Sequence[Estimate]) -> tuple[float, int]:
     """The p-value of a claim whose sums must all exceed zero, and which way it points: 1 or -1.
 
     To say yes all must be shown to be above zero (the largest p counts); to say no one that is
-    below suffices (the smallest of those counts). nan if the p of one of them is not defined.
+    below suffices (the smallest of those counts, times the number of sums, any of which might have
+    been below). nan if none of these p is defined, and, to say yes, if one is not.
     """
     below = [each.p for each in estimates if each.value <= 0]
-    p = np.min(below) if below else np.max([each.p for each in estimates])
-    undefined = any(np.isnan(each.p) for each in estimates)
-    return np.nan if undefined else float(p), -1 if below else 1
+    if below:
+        return float(np.minimum(1.0, np.fmin.reduce(below) * len(estimates))), -1
+    return float(np.max([each.p for each in estimates])), 1
 
 
 def verdict(p: float, direction: int) -> str:
@@ -301,13 +320,12 @@ def verdict(p: float, direction: int) -> str:
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
-    """Holm's correction over one family; nan stays nan and does not count."""
+    """Holm's correction over one family. nan stays nan and counts like a p of 1: a test that is too
+    uncertain to be defined was nevertheless one of the tests.
+    """
     values = np.asarray(p_values, dtype=float)
-    corrected = np.full(len(values), np.nan)
-    there = ~np.isnan(values)
-    if there.any():
-        corrected[there] = multipletests(values[there], LEVEL, method="holm")[1]
-    return corrected
+    corrected = multipletests(np.nan_to_num(values, nan=1.0), LEVEL, method="holm")[1]
+    return np.where(np.isnan(values), np.nan, corrected)
 
 
 def save_predictions(found: Predictions, path: Path) -> None:

@@ -15,6 +15,7 @@ from lotterylib.report.evidence import (
     FROZEN,
     FULL,
     MAJORITY,
+    SHARES,
     Estimate,
     Predictions,
     Terms,
@@ -62,8 +63,13 @@ def full_and_majority(results: pd.DataFrame) -> tuple[pd.Series, float]:
     return scores(results, *FULL), float(scores(results, *MAJORITY).iloc[0])
 
 
-def spell(values: pd.Series) -> str:
-    """A mean with its 95% interval over the seeds that have a value, or why there is none."""
+def spell(values: pd.Series, lowest: float = -1.0) -> str:
+    """A mean with its 95% interval over the seeds that have a value, or why there is none.
+
+    Args:
+        values: scores, or differences of scores.
+        lowest: that they can be, see `lowest_score`; they are at most 1.
+    """
     values = values.dropna()
     if values.empty:
         return "not defined"
@@ -73,9 +79,15 @@ def spell(values: pd.Series) -> str:
     low, high = t_interval(values)
     if np.isnan(low):
         return f"{mean} (the same in all {len(values)} seeds)"
-    if max(-low, high) > 1 >= values.abs().max():  # no score can be there
+    if low < lowest <= values.min() or high > 1 >= values.max():  # no score can be there
         return f"{mean} (interval over {len(values)} seeds not defined)"
     return f"{mean} (95% interval over {len(values)} seeds {_number(low)} to {_number(high)})"
+
+
+def lowest_score(results: pd.DataFrame) -> float:
+    """The lowest that the reported metric of a task can be: -1 for correlations, otherwise 0."""
+    metric = str(results.loc[results["reported"], "metric"].iloc[0])
+    return 0.0 if metric in SHARES else -1.0
 
 
 def spell_interval(value: float, low: float, high: float) -> str:
@@ -116,8 +128,8 @@ def describe_full(results: pd.DataFrame) -> str:
     """What fine-tuning found."""
     full, majority = full_and_majority(results)
     metric = METRIC_NAMES[str(results.loc[results["reported"], "metric"].iloc[0])]
-    text = f"The full model's {metric} is **{spell(full)}**; always giving the commonest training "
-    text += f"label reaches {majority:.3f}"
+    text = f"The full model's {metric} is **{spell(full, lowest_score(results))}**; always giving "
+    text += f"the commonest training label reaches {majority:.3f}"
     frozen = scores(results, *FROZEN).iloc[0]
     text += f", a linear layer on the frozen encoder {frozen:.3f}."
     if len(full) > 1:
@@ -137,8 +149,9 @@ def describe_search(results: pd.DataFrame, method: str) -> str:
         f"The good subnetwork keeps **{density.mean():.0%}** of the encoder's dense parameters on "
         f"average over {counted(len(density), 'seed')} (from {density.min():.0%} to "
         f"{density.max():.0%}) and "
-        f"scores {spell(good)}, against {full.mean():.3f} for the full model. The search chose it "
-        "on the very examples that it is scored on, as in the paper, so this score is optimistic."
+        f"scores {spell(good, lowest_score(results))}, against {full.mean():.3f} for the full "
+        "model. The search chose it on the very examples that it is scored on, as in the paper, so "
+        "this score is optimistic."
     )
 
 
@@ -181,7 +194,7 @@ def describe_stability(table: pd.DataFrame) -> str:
         if row["overlap_p"] < SIGNIFICANCE:
             told = "more than chance explains"
         elif row["overlap_p_least"] < SIGNIFICANCE:
-            told = "no more than chance explains"
+            told = "not shown to be more than chance explains"
         else:
             told = "too few to tell whether that is more than chance"
         sentences.append(
@@ -205,9 +218,10 @@ def describe_super(results: pd.DataFrame) -> str:
         return "No head and no MLP survives in every seed: there are no super-survivors here."
     return (
         f"What survives in all {len(full)} seeds is {kept.mean():.0%} of the encoder. Retrained it "
-        f"reaches **{spell(good)}**, each seed's own good subnetwork {own.mean():.3f}, the full "
-        f"model {full.mean():.3f} and the majority class {majority:.3f}. Super-survivors less bad "
-        f"ones of their size, retrained, seed by seed: {spell(gap)}."
+        f"reaches **{spell(good, lowest_score(results))}**, each seed's own good subnetwork "
+        f"{own.mean():.3f}, the full model {full.mean():.3f} and the majority class "
+        f"{majority:.3f}. Super-survivors less bad ones of their size, retrained, seed by seed: "
+        f"{spell(gap)}."
     )
 
 
@@ -220,8 +234,9 @@ def describe_held_out(table: pd.DataFrame) -> str:
         sentences.append(
             f"**{str(method).capitalize()} pruning:** searched on one half of dev, the good "
             f"subnetwork loses {_number(-half['seen'].mean())} on that half and "
-            f"{_number(-half['unseen'].mean())} on the other. The difference, which is what the "
-            f"search gains by choosing on the examples that score it, is {spell(gap)}."
+            f"{_number(-half['unseen'].mean())} on the other. The difference is {spell(gap)}. It "
+            "holds what the search gains by choosing on the examples that score it, and what the "
+            "two halves of dev differ in by chance, which an interval over seeds does not cover."
         )
     return "\n\n".join(sentences)
 
@@ -234,16 +249,16 @@ def describe_bad(results: pd.DataFrame) -> str:
     scratch = scores(results, "structured", "random", "from scratch")
     longer = scores(results, "structured", "bad", "longer") - bad
     halves = difference(results, "disjoint", "retrained", "good", "bad")
-    rest = scores(results, "disjoint", "bad", "retrained")
+    rest, lowest = scores(results, "disjoint", "bad", "retrained"), lowest_score(results)
     return "\n".join(
         (
-            f"* Bad heads and MLPs, retrained: **{spell(bad)}**. A linear layer on the frozen "
-            f"encoder reaches {frozen:.3f}, a BiLSTM on its embeddings {bilstm:.3f}, random "
+            f"* Bad heads and MLPs, retrained: **{spell(bad, lowest)}**. A linear layer on the "
+            f"frozen encoder reaches {frozen:.3f}, a BiLSTM on its embeddings {bilstm:.3f}, random "
             f"weights trained as long {scratch.mean():.3f}. Bad less frozen: "
             f"{spell(bad - frozen)}.",
             f"* Twice the epochs change the bad ones by {spell(longer)}.",
             f"* Where good and bad share nothing, the less important half, retrained, reaches "
-            f"{spell(rest)}. The more important half less this one: {spell(halves)}.",
+            f"{spell(rest, lowest)}. The more important half less this one: {spell(halves)}.",
         )
     )
 
@@ -257,7 +272,8 @@ def describe_variants(results: pd.DataFrame) -> str:
     return (
         f"Searching for heads alone leaves {kept['heads']:.0%} of the encoder and for MLPs alone "
         f"{kept['mlps']:.0%}; together {kept['structured']:.0%} are left. Both prunings found "
-        f"apart, at once, leave {kept['union']:.0%} and score **{spell(union)}**, "
+        f"apart, at once, leave {kept['union']:.0%} and score "
+        f"**{spell(union, lowest_score(results))}**, "
         f"{share}the full model's {full.mean():.3f}. Keeping 95% of "
         f"the score takes {kept['structured-95']:.0%} of the encoder and 80% takes "
         f"{kept['structured-80']:.0%}; for single weights {kept['magnitude-95']:.0%} and "
@@ -297,13 +313,15 @@ def claims(results: pd.DataFrame, found: Predictions | None = None) -> pd.DataFr
     Returns:
         One row per method and claim: its `letter` and `rule`; the `value` that is shown with its
         interval, `measured` in words; `seeds alone`, Student's interval in words; `p` (two-sided,
-        the task alone), `direction`, and `verdict`.
+        the task alone), `direction`, and `verdict`; `learnt`, whether the full model beats the
+        majority class, without which nothing is tested.
     """
     full, majority = full_and_majority(results)
+    learnt = bool(full.mean() > majority)
     rows = []
     for method, claim in ((name, claim) for name in METHODS for claim in claims_of(name)):
         p, direction = judge([estimate_on(results, found, terms) for terms in claim.sums])
-        if not full.mean() > majority:
+        if not learnt:
             p = float("nan")
         shown = estimate_on(results, found, claim.shown)
         measured = _bounds(shown.low, shown.high)
@@ -318,6 +336,7 @@ def claims(results: pd.DataFrame, found: Predictions | None = None) -> pd.DataFr
             "p": p,
             "direction": direction,
             "verdict": verdict(p, direction),
+            "learnt": learnt,
         }
         names = ("value", "error", "freedom", "low", "high", "over")
         rows.append(row | {name: getattr(shown, name) for name in names})
@@ -326,13 +345,14 @@ def claims(results: pd.DataFrame, found: Predictions | None = None) -> pd.DataFr
 
 def claims_over_tasks(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """The rows of `claims` of several tasks, with `task` and `corrected_p`, and the verdicts that
-    hold after Holm's correction, for which each claim and method is one family. Generated tasks are
-    a family of their own, so that what GLUE shows does not depend on them.
+    hold after Holm's correction, for which each claim and method is one family, of all the tasks
+    that were learnt. Generated tasks are a family of their own, so that what GLUE shows does not
+    depend on them.
     """
     both = pd.concat([table.assign(task=task) for task, table in tables.items()])
     both = both.reset_index(drop=True)
     generated = both["task"].map(lambda name: name in TASKS and TASKS[name].is_bundled)
-    both["corrected_p"] = both.groupby(["claim", "method", generated])["p"].transform(
+    both["corrected_p"] = both.groupby(["claim", "method", generated, "learnt"])["p"].transform(
         lambda values: holm(values.tolist())
     )
     both["verdict"] = [

@@ -98,9 +98,18 @@ def test_what_is_not_defined_has_no_interval(found):
     labels = np.array([0, 1])  # so few that the interval would be wider than the scale
     few = Predictions("accuracy", labels, {GOOD: {0: labels, 1: 1 - labels}})
     assert np.isnan(estimate(few, ((1.0, GOOD),)).low)
-    for metric, defined in (("accuracy", False), ("f1", False), ("matthews", True)):
-        wide = estimate_by_seeds({GOOD: pd.Series([0.1, 0.3])}, ((1.0, GOOD),), metric)
-        assert np.isfinite(wide.low) == defined  # 0.2 ± 1.27, of 1 or of 2
+    one, less = ((1.0, GOOD),), ((1.0, GOOD), (-0.9, FULL), (-0.1, MAJORITY))
+    for terms, metric, defined in (
+        (one, "accuracy", False),  # 0.4 ± 0.64, of 0 to 1
+        (one, "f1", False),
+        (one, "pearson", False),  # which could reach 1, not more
+        (less, "accuracy", True),  # -0.59 ± 0.64, of -1 to 1
+        (less, "matthews", True),  # of -2 to 2
+    ):
+        scores = {GOOD: [0.35, 0.45], FULL: [0.6, 0.6], MAJORITY: [0.5]}
+        scores = {model: pd.Series(each) for model, each in scores.items()}
+        wide = estimate_by_seeds(scores, terms, metric)
+        assert np.isfinite([wide.low, wide.student[0], wide.p]).all() == defined
 
 
 def test_a_model_of_one_seed_is_not_held_against_the_other_seeds(found):
@@ -124,9 +133,13 @@ def given(value, p):
 
 def test_both_conditions_must_hold_and_one_failure_suffices():
     assert judge([given(0.1, 0.01), given(0.2, 0.04)]) == (0.04, 1)
-    assert judge([given(-0.1, 0.01), given(0.2, 0.04)]) == (0.01, -1)
-    assert judge([given(-0.1, 0.3), given(-0.2, 0.04)]) == (0.04, -1)
+    assert judge([given(-0.1, 0.01), given(0.2, 0.04)]) == (0.02, -1)
+    assert judge([given(-0.1, 0.3), given(-0.2, 0.04)]) == (0.08, -1)
+    assert judge([given(-0.1, 0.6), given(-0.2, 0.7)]) == (1, -1)
+    assert judge([given(-0.1, 0.6)]) == (0.6, -1)
     assert np.isnan(judge([given(0.1, 0.01), given(0.2, float("nan"))])[0])
+    assert judge([given(0.1, float("nan")), given(-0.2, 0.01)]) == (0.02, -1)
+    assert np.isnan(judge([given(-0.1, float("nan")), given(0.2, 0.01)])[0])
     told = {
         (0.049, 1): "yes",
         (0.049, -1): "no",
@@ -136,10 +149,12 @@ def test_both_conditions_must_hold_and_one_failure_suffices():
     assert {case: verdict(*case) for case in told} == told
 
 
-def test_holm_counts_what_is_defined():
-    """The smallest of three p-values counts three times, the next twice, and none less than it."""
+def test_holm_counts_every_test_that_was_made():
+    """The smallest of four p-values counts four times, the next thrice, and none less than it; one
+    that is not defined is the largest.
+    """
     assert holm([0.01, 0.04, np.nan, 0.03]) == pytest.approx(
-        [0.03, 0.06, np.nan, 0.06], nan_ok=True
+        [0.04, 0.09, np.nan, 0.09], nan_ok=True
     )
     assert np.isnan(holm([float("nan")])).all()
 

@@ -132,10 +132,15 @@ def test_claims_without_predictions_have_intervals_over_seeds_alone():
 def test_the_tasks_of_glue_and_generated_ones_are_families_of_their_own(factor):
     """Holm: the smaller of two p-values counts twice."""
     p = {"cola": 0.03 * factor, "rte": 0.02 * factor, "entailment": 0.04 * factor}
-    told = {"claim": ["x"], "method": ["y"], "direction": [1]}
+    told = {"claim": ["x"], "method": ["y"], "direction": [1], "learnt": [True]}
     judged = findings.claims_over_tasks({t: pd.DataFrame(told | {"p": [p[t]]}) for t in p})
     assert judged["corrected_p"].tolist() == pytest.approx([0.04 * factor] * 3)
     assert set(judged["verdict"]) == {"yes" if factor == 1 else "undecided"}
+    p |= {"wnli": np.nan, "sst2": np.nan}  # one not learnt, which counts for nothing, and one that
+    tables = {t: pd.DataFrame(told | {"p": [p[t]], "learnt": [t != "wnli"]}) for t in p}
+    judged = findings.claims_over_tasks(tables).set_index("task")  # could not be defined
+    assert judged.loc[["cola", "rte"], "corrected_p"].tolist() == pytest.approx([0.06 * factor] * 2)
+    assert judged.loc[["wnli", "sst2"], "verdict"].tolist() == ["not defined"] * 2
 
 
 def test_where_the_full_model_learnt_nothing_nothing_is_decided():
@@ -165,6 +170,9 @@ def test_a_value_is_told_with_its_interval_or_that_there_is_none():
     for sign in ("", "-"):  # beyond either end of the scale
         wide = f"{sign}0.850 (interval over 2 seeds not defined)"
         assert findings.spell(pd.Series([float(f"{sign}{x}") for x in (0.8, 0.9)])) == wide
+    score = pd.Series([0.2, 0.24])  # 0.22 ± 0.25
+    assert findings.spell(score) == "0.220 (95% interval over 2 seeds -0.034 to 0.474)"
+    assert findings.spell(score, lowest=0) == "0.220 (interval over 2 seeds not defined)"
     paired = pd.Series({1: 0.5, 2: 0.6}) - pd.Series({2: 0.2, 3: 0.1})
     assert findings.spell(paired) == "0.400 (one seed)"
     assert findings.spell(paired.iloc[:1]) == "not defined"
@@ -235,8 +243,8 @@ def test_sentences_on_stability_hold_the_numbers_of_both_parts():
         "Two seeds share 41.3 heads on average where masks of these sizes drawn at random would "
         f"share 38.6: more than chance explains (permutation test, p = 0.0005; {LEAST}). For MLPs, "
         "Fleiss' kappa over 3 seeds is **-0.05** (95% interval over MLPs 0.10 to 0.40). Two seeds "
-        "share 4.0 MLPs on average where masks of these sizes drawn at random would share 4.4: no "
-        f"more than chance explains (permutation test, p = 0.05; {LEAST})."
+        "share 4.0 MLPs on average where masks of these sizes drawn at random would share 4.4: "
+        f"not shown to be more than chance explains (permutation test, p = 0.05; {LEAST})."
     )
 
 
@@ -271,10 +279,13 @@ def test_sentences_on_held_out_examples_are_of_the_halves():
         for method, one, other in (("structured", seen, unseen), ("magnitude", unseen, seen))
         for place, a, b in (("half of dev", one, other), ("all of dev", seen * 0 - 9, math.nan))
     ]
-    end = "The difference, which is what the search gains by choosing on the examples that score it"
+    end = (
+        "It holds what the search gains by choosing on the examples that score it, and what the "
+        "two halves of dev differ in by chance, which an interval over seeds does not cover."
+    )
     assert findings.describe_held_out(pd.concat(parts)).split("\n\n") == [
         f"**{name} pruning:** searched on one half of dev, the good subnetwork loses {one} on that "
-        f"half and {other} on the other. {end}, is {interval(gap)}."
+        f"half and {other} on the other. The difference is {interval(gap)}. {end}"
         for name, one, other, gap in (
             ("Structured", "0.030", "0.070", seen - unseen),
             ("Magnitude", "0.070", "0.030", unseen - seen),

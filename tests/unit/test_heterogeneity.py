@@ -69,9 +69,21 @@ def test_what_does_not_vary_correlates_with_nothing(rng, constant):
 
 
 def test_draws_that_leave_the_only_survivor_out_do_no_harm(rng):
-    survival, share = np.zeros((1, 144)), rng.random((1, 144))
-    survival[0, 40] = share[0, 40] = 1
+    survival, share = np.zeros((2, 144)), np.ones((2, 1)) * rng.random(144)
+    survival[:, 40] = share[:, 40] = 1
     with warnings.catch_warnings(action="error"):
         r, low, high = correlation(survival, share)
-    assert r == pytest.approx(pearsonr(survival.ravel(), share.ravel()).statistic)
+    assert r == pytest.approx(pearsonr(centred(survival), centred(share)).statistic)
     assert 0.01 < low <= r <= high  # they do not count as draws without a correlation
+
+
+def test_the_interval_of_one_task_misses_no_correlation_as_often_as_it_says(rng):
+    """Shares are as skewed as those of real heads: a bootstrap misses zero thrice as often."""
+    missed = 0
+    for _ in range(400):
+        share = rng.lognormal(sigma=1.5, size=72)
+        _, low, high = correlation(rng.binomial(3, 0.5, 72) / 3, share / share.max())
+        missed += not low < 0 < high
+    assert missed <= 32  # 5% of 400 and three standard errors
+    few = correlation(np.array([0, 1, 1]), np.array([0.1, 0.2, 0.4]))
+    assert np.isnan(few).tolist() == [False, True, True]
