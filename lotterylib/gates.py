@@ -226,8 +226,8 @@ def _matched(
     for name in shapes | given:
         if shapes.get(name) != given.get(name):
             raise LotteryError(
-                f"The subnetwork's weights are not those of this model: {name} has the shape "
-                f"{given.get(name, 'of nothing')} there and {shapes.get(name, 'of nothing')} here."
+                f"The subnetwork's weights are not those of this model: the shape of {name} is "
+                f"{given.get(name, 'missing')} there and {shapes.get(name, 'missing')} here."
             )
     for name, parameter in parameters.items():
         yield parameter, torch.from_numpy(subnetwork.weights[name]).to(parameter.device)

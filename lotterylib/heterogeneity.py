@@ -58,20 +58,14 @@ def correlation(
     if np.ptp(x) < _NOTHING or np.ptp(y) < _NOTHING:
         return float("nan"), float("nan"), float("nan")
     if len(x) == 1:
-        return _of_one_task(x[0], y[0])
+        found = pearsonr(x[0], y[0])
+        low, high = found.confidence_interval(0.95)
+        return float(found.statistic), float(low), float(high)
     drawn = np.random.default_rng(seed).integers(x.shape[1], size=(draws, x.shape[1]))
-    found = []
+    resampled = []
     for heads in drawn:
         a, b = x[:, heads].ravel(), y[:, heads].ravel()
         if np.ptp(a) > _NOTHING and np.ptp(b) > _NOTHING:  # a draw may leave out all that varies
-            found.append(np.corrcoef(a, b)[0, 1])
-    low, high = np.quantile(found, [0.025, 0.975])
+            resampled.append(np.corrcoef(a, b)[0, 1])
+    low, high = np.quantile(resampled, [0.025, 0.975])
     return float(pearsonr(x.ravel(), y.ravel()).statistic), float(low), float(high)
-
-
-def _of_one_task(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
-    found = pearsonr(x, y)
-    if len(x) < 4:
-        return float(found.statistic), float("nan"), float("nan")
-    low, high = found.confidence_interval(0.95)
-    return float(found.statistic), float(low), float(high)

@@ -83,21 +83,29 @@ class StructuredSubnetwork:
         Raises:
             LotteryError: they are of different encoders.
         """
-        if self.heads.shape != other.heads.shape:
-            raise LotteryError(
-                f"These subnetworks are of different encoders: one has {self.heads.shape} heads "
-                f"(layers, heads), the other {other.heads.shape}."
-            )
+        self._refuse_another_encoder(other)
         return {
             "heads": _share(self.heads & other.heads, self.heads),
             "mlps": _share(self.mlps & other.mlps, self.mlps),
         }
 
     def shared_share(self, other: StructuredSubnetwork, shape: Shape) -> float:
-        """The part of this one's heads and MLPs, in parameters, that the other keeps too."""
+        """The part of this one's heads and MLPs, in parameters, that the other keeps too.
+
+        Raises:
+            LotteryError: they are of different encoders.
+        """
+        self._refuse_another_encoder(other)
         mine = _parameters(self.heads, self.mlps, shape)
         shared = _parameters(self.heads & other.heads, self.mlps & other.mlps, shape)
         return shared / mine if mine else float("nan")
+
+    def _refuse_another_encoder(self, other: StructuredSubnetwork) -> None:
+        if self.heads.shape != other.heads.shape:
+            raise LotteryError(
+                f"These subnetworks are of different encoders: one has {self.heads.shape} heads "
+                f"(layers, heads), the other {other.heads.shape}."
+            )
 
     def _kept(self, shape: Shape) -> int:
         if self.heads.shape != (shape.layers, shape.heads):

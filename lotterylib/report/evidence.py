@@ -31,10 +31,8 @@ TRAINABLE = 0.5
 """A subnetwork is trainable if it recovers more than this share of that way, and beats a linear
 layer on the frozen encoder."""
 
-SHARES = ("accuracy", "f1")
-"""Metrics from 0 to 1; the others are correlations, from -1 to 1."""
-
 RESAMPLES = 2000
+_NOTHING = 1e-12  # what sums of scores that are equal may differ by
 _SEED = 20200561
 
 Model = tuple[str, str, str]
@@ -127,6 +125,13 @@ def _divided(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.where(safe, above / np.sqrt(np.where(safe, below, 1.0)), 0.0)
 
 
+def lowest_score(metric: str) -> float:
+    """The lowest that a metric can be: 0 for accuracy and F1, -1 for correlations; all are at most
+    1.
+    """
+    return 0.0 if metric in ("accuracy", "f1") else -1.0
+
+
 def estimate(found: Predictions, terms: Terms) -> Estimate:
     """A weighted sum of scores with its interval over seeds and examples; baselines, which have no
     seed, are held against every seed.
@@ -148,8 +153,8 @@ def estimate(found: Predictions, terms: Terms) -> Estimate:
     alone = resampled.var(0, ddof=1).mean() / len(seeds)  # had each seed examples of its own
     common = max(0.0, (len(seeds) * alone - of_examples) / (len(seeds) - 1))
     variance = max(of_seeds, of_examples, of_seeds + of_examples - common)
-    # equal scores of two seeds do not say that seeds make no difference
-    from_seeds = of_seeds if of_seeds > 0 else common
+    # that few seeds agree does not show that seeds make no difference
+    from_seeds = of_seeds if np.ptp(own) > _NOTHING else common
     freedom = (len(seeds) - 1) * (variance / from_seeds) ** 2 if from_seeds > 0 else np.inf
     return _student(own, np.sqrt(variance), freedom, "seeds and examples", terms, found.metric)
 
@@ -200,15 +205,13 @@ def _student(
     goes beyond what the sum can be is not defined.
     """
     value = float(sums.mean())
-    factors, lowest = np.array([factor for factor, _ in terms]), 0.0 if metric in SHARES else -1.0
-    least, most = (
-        (np.where(factors > 0, each, other) * factors).sum() + side * 1e-9
-        for each, other, side in ((lowest, 1.0, -1), (1.0, lowest, 1))
-    )
+    ends = lowest_score(metric), 1.0
+    least = sum(min(factor * end for end in ends) for factor, _ in terms) - _NOTHING
+    most = sum(max(factor * end for end in ends) for factor, _ in terms) + _NOTHING
     low, high = t_interval(sums)
     found = Estimate(value, over, (low, high) if least <= low <= high <= most else (np.nan, np.nan))
     reach = float(stats.t.ppf(1 - LEVEL / 2, freedom) * error)
-    if not error > 1e-12 or value - reach < least or value + reach > most:
+    if not error > _NOTHING or value - reach < least or value + reach > most:
         return found
     return replace(
         found,
@@ -223,7 +226,7 @@ def _student(
 def t_interval(values: Iterable[float]) -> tuple[float, float]:
     """Student's 95 % interval of the mean over seeds; nan for fewer than two, or if all agree."""
     array = np.asarray(list(values), dtype=float)
-    if len(array) < 2 or not np.ptp(array) > 1e-12:
+    if len(array) < 2 or not np.ptp(array) > _NOTHING:
         return np.nan, np.nan
     low, high = stats.t.interval(1 - LEVEL, len(array) - 1, array.mean(), stats.sem(array))
     return float(low), float(high)

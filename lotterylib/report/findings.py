@@ -15,7 +15,6 @@ from lotterylib.report.evidence import (
     FROZEN,
     FULL,
     MAJORITY,
-    SHARES,
     Estimate,
     Predictions,
     Terms,
@@ -24,6 +23,7 @@ from lotterylib.report.evidence import (
     estimate_by_seeds,
     holm,
     judge,
+    lowest_score,
     t_interval,
     verdict,
 )
@@ -54,8 +54,14 @@ def learnt_tasks(results: pd.DataFrame) -> list[str]:
     """The tasks on which an encoder's full model beats the majority class, in the table's order.
     On others there is nothing for a subnetwork to keep.
     """
-    scores = {str(task): full_and_majority(part) for task, part in results.groupby("task")}
-    return [task for task in in_order(scores) if scores[task][0].mean() > scores[task][1]]
+    parts = {str(task): part for task, part in results.groupby("task")}
+    return [task for task in in_order(parts) if is_learnt(parts[task])]
+
+
+def is_learnt(results: pd.DataFrame) -> bool:
+    """Whether the full model of one task beats the majority class, on average over seeds."""
+    full, majority = full_and_majority(results)
+    return bool(full.mean() > majority)
 
 
 def full_and_majority(results: pd.DataFrame) -> tuple[pd.Series, float]:
@@ -68,7 +74,7 @@ def spell(values: pd.Series, lowest: float = -1.0) -> str:
 
     Args:
         values: scores, or differences of scores.
-        lowest: that they can be, see `lowest_score`; they are at most 1.
+        lowest: the least that they can be; they are at most 1.
     """
     values = values.dropna()
     if values.empty:
@@ -84,10 +90,14 @@ def spell(values: pd.Series, lowest: float = -1.0) -> str:
     return f"{mean} (95% interval over {len(values)} seeds {_number(low)} to {_number(high)})"
 
 
-def lowest_score(results: pd.DataFrame) -> float:
-    """The lowest that the reported metric of a task can be: -1 for correlations, otherwise 0."""
-    metric = str(results.loc[results["reported"], "metric"].iloc[0])
-    return 0.0 if metric in SHARES else -1.0
+def spell_scores(results: pd.DataFrame, values: pd.Series) -> str:
+    """Scores of one task's reported metric, as `spell` tells them."""
+    return spell(values, lowest_score(reported_metric(results)))
+
+
+def reported_metric(results: pd.DataFrame) -> str:
+    """The name of the metric that the paper reports on one task."""
+    return str(results.loc[results["reported"], "metric"].iloc[0])
 
 
 def spell_interval(value: float, low: float, high: float) -> str:
@@ -110,7 +120,7 @@ def warn(results: pd.DataFrame) -> str:
     if results["encoder"].iloc[0] == "tiny" or results["budget"].iloc[0] == "smoke":
         notes.append("This run only exercises the code: its scores mean nothing.")
     full, majority = full_and_majority(results)
-    if not full.mean() > majority:
+    if not is_learnt(results):
         notes.append(
             f"The full model ({full.mean():.3f}) does not beat the majority class "
             f"({majority:.3f}), so there is nothing for a subnetwork to keep."
@@ -127,9 +137,9 @@ def warn(results: pd.DataFrame) -> str:
 def describe_full(results: pd.DataFrame) -> str:
     """What fine-tuning found."""
     full, majority = full_and_majority(results)
-    metric = METRIC_NAMES[str(results.loc[results["reported"], "metric"].iloc[0])]
-    text = f"The full model's {metric} is **{spell(full, lowest_score(results))}**; always giving "
-    text += f"the commonest training label reaches {majority:.3f}"
+    metric = METRIC_NAMES[reported_metric(results)]
+    text = f"The full model's {metric} is **{spell_scores(results, full)}**; always giving the "
+    text += f"commonest training label reaches {majority:.3f}"
     frozen = scores(results, *FROZEN).iloc[0]
     text += f", a linear layer on the frozen encoder {frozen:.3f}."
     if len(full) > 1:
@@ -149,7 +159,7 @@ def describe_search(results: pd.DataFrame, method: str) -> str:
         f"The good subnetwork keeps **{density.mean():.0%}** of the encoder's dense parameters on "
         f"average over {counted(len(density), 'seed')} (from {density.min():.0%} to "
         f"{density.max():.0%}) and "
-        f"scores {spell(good, lowest_score(results))}, against {full.mean():.3f} for the full "
+        f"scores {spell_scores(results, good)}, against {full.mean():.3f} for the full "
         "model. The search chose it on the very examples that it is scored on, as in the paper, so "
         "this score is optimistic."
     )
@@ -218,7 +228,7 @@ def describe_super(results: pd.DataFrame) -> str:
         return "No head and no MLP survives in every seed: there are no super-survivors here."
     return (
         f"What survives in all {len(full)} seeds is {kept.mean():.0%} of the encoder. Retrained it "
-        f"reaches **{spell(good, lowest_score(results))}**, each seed's own good subnetwork "
+        f"reaches **{spell_scores(results, good)}**, each seed's own good subnetwork "
         f"{own.mean():.3f}, the full model {full.mean():.3f} and the majority class "
         f"{majority:.3f}. Super-survivors less bad ones of their size, retrained, seed by seed: "
         f"{spell(gap)}."
@@ -249,16 +259,17 @@ def describe_bad(results: pd.DataFrame) -> str:
     scratch = scores(results, "structured", "random", "from scratch")
     longer = scores(results, "structured", "bad", "longer") - bad
     halves = difference(results, "disjoint", "retrained", "good", "bad")
-    rest, lowest = scores(results, "disjoint", "bad", "retrained"), lowest_score(results)
+    rest = scores(results, "disjoint", "bad", "retrained")
     return "\n".join(
         (
-            f"* Bad heads and MLPs, retrained: **{spell(bad, lowest)}**. A linear layer on the "
-            f"frozen encoder reaches {frozen:.3f}, a BiLSTM on its embeddings {bilstm:.3f}, random "
-            f"weights trained as long {scratch.mean():.3f}. Bad less frozen: "
+            f"* Bad heads and MLPs, retrained: **{spell_scores(results, bad)}**. A linear layer on "
+            f"the frozen encoder reaches {frozen:.3f}, a BiLSTM on its embeddings {bilstm:.3f}, "
+            f"random weights trained as long {scratch.mean():.3f}. Bad less frozen: "
             f"{spell(bad - frozen)}.",
             f"* Twice the epochs change the bad ones by {spell(longer)}.",
             f"* Where good and bad share nothing, the less important half, retrained, reaches "
-            f"{spell(rest, lowest)}. The more important half less this one: {spell(halves)}.",
+            f"{spell_scores(results, rest)}. The more important half less this one: "
+            f"{spell(halves)}.",
         )
     )
 
@@ -273,7 +284,7 @@ def describe_variants(results: pd.DataFrame) -> str:
         f"Searching for heads alone leaves {kept['heads']:.0%} of the encoder and for MLPs alone "
         f"{kept['mlps']:.0%}; together {kept['structured']:.0%} are left. Both prunings found "
         f"apart, at once, leave {kept['union']:.0%} and score "
-        f"**{spell(union, lowest_score(results))}**, "
+        f"**{spell_scores(results, union)}**, "
         f"{share}the full model's {full.mean():.3f}. Keeping 95% of "
         f"the score takes {kept['structured-95']:.0%} of the encoder and 80% takes "
         f"{kept['structured-80']:.0%}; for single weights {kept['magnitude-95']:.0%} and "
@@ -316,9 +327,7 @@ def claims(results: pd.DataFrame, found: Predictions | None = None) -> pd.DataFr
         the task alone), `direction`, and `verdict`; `learnt`, whether the full model beats the
         majority class, without which nothing is tested.
     """
-    full, majority = full_and_majority(results)
-    learnt = bool(full.mean() > majority)
-    rows = []
+    learnt, rows = is_learnt(results), []
     for method, claim in ((name, claim) for name in METHODS for claim in claims_of(name)):
         p, direction = judge([estimate_on(results, found, terms) for terms in claim.sums])
         if not learnt:
@@ -331,7 +340,9 @@ def claims(results: pd.DataFrame, found: Predictions | None = None) -> pd.DataFr
             "letter": claim.letter,
             "claim": claim.name,
             "rule": claim.rule,
-            "measured": f"{_number(shown.value, '+.3f')} {measured}",
+            "measured": f"{_number(shown.value, '+.3f')} {measured}"
+            if np.isfinite(shown.value)
+            else "not defined",
             "seeds alone": _bounds(*shown.student) or "not defined",
             "p": p,
             "direction": direction,
@@ -366,8 +377,7 @@ def estimate_on(results: pd.DataFrame, found: Predictions | None, terms: Terms) 
     if found is not None and all(model in found.models for _, model in terms):
         return estimate(found, terms)
     known = {model: scores(results, *model) for _, model in terms}
-    metric = str(results.loc[results["reported"], "metric"].iloc[0])
-    return estimate_by_seeds(known, terms, metric)
+    return estimate_by_seeds(known, terms, reported_metric(results))
 
 
 def _bounds(low: float, high: float) -> str:

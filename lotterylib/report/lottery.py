@@ -364,9 +364,9 @@ def describe_other_seeds(table: pd.DataFrame, losing: float | None = None) -> st
         by_chance = len(best[0]) * len(best[1]) / len(scores)
         r = stats.spearmanr(scores["first"], scores["other"]).statistic
         line = (
-            f"* **Seed {seed}:** {len(scores)} of these tickets were retrained with it too. The "
-            f"scores of the two seeds have a rank correlation of {r:.2f}. The best tenth with the "
-            f"first seed ({len(best[0])}) and with this one ({len(best[1])}) have "
+            f"* **Seed {seed}:** {len(scores)} tickets of half the units were retrained with it "
+            f"too. The scores of the two seeds have a rank correlation of {r:.2f}. The best tenth "
+            f"with the first seed ({len(best[0])}) and with this one ({len(best[1])}) have "
             f"{counted(len(best[0] & best[1]), 'ticket')} in common; chance would give "
             f"{by_chance:.1f}."
         )

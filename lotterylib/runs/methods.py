@@ -86,6 +86,7 @@ KINDS = ("good", "random", "bad")
 complementary size, and everything of the part that was not searched."""
 
 ALL_KINDS = (*KINDS, "inverted")
+"""All that `Experiment.subnetwork` knows."""
 
 PHASES = ("pruned", "retrained")
 """How a subnetwork is scored: the fine-tuned weights that survive, or the pre-trained ones trained
@@ -94,6 +95,7 @@ the weights after the first steps of fine-tuning) and "from scratch" (trained fr
 section 4.3)."""
 
 ALL_PHASES = (*PHASES, "longer", "rewound", "from scratch")
+"""All that `Experiment.left` knows."""
 
 Scored = tuple[str, str, str]
 """A method, a kind of subnetwork, and a phase."""

@@ -112,6 +112,31 @@ def test_what_is_not_defined_has_no_interval(found):
         assert np.isfinite([wide.low, wide.student[0], wide.p]).all() == defined
 
 
+def test_two_seeds_that_agree_do_not_make_a_difference_sure():
+    draw = np.random.default_rng(0)
+    labels = np.zeros(400, dtype=int)
+
+    def right(share):
+        return draw.permutation(np.arange(400) >= share * 400).astype(int)
+
+    models = {GOOD: {0: right(0.9), 1: right(0.7)}, FULL: {0: right(0.8), 1: right(0.6)}}
+    found = estimate(Predictions("accuracy", labels, models), ((1.0, GOOD), (-1.0, FULL)))
+    assert found.value == pytest.approx(0.1)
+    assert found.freedom < 10  # not endless
+    assert found.p > 0.01
+
+
+def test_models_without_a_common_seed_cannot_be_compared(found):
+    models = {GOOD: {3: found.models[GOOD][3]}, FULL: {4: found.labels}}
+    scores = {model: pd.Series(dict.fromkeys(runs, 0.5)) for model, runs in models.items()}
+    terms = ((1.0, GOOD), (-1.0, FULL))
+    for each in (
+        estimate(Predictions("accuracy", found.labels, models), terms),
+        estimate_by_seeds(scores, terms, "accuracy"),
+    ):
+        assert np.isnan([each.value, each.low, each.p]).all()
+
+
 def test_a_model_of_one_seed_is_not_held_against_the_other_seeds(found):
     models = {**found.models, GOOD: {3: found.models[GOOD][3]}}
     terms = ((1.0, GOOD), (-1.0, FULL), (-1.0, MAJORITY))

@@ -78,7 +78,7 @@ def test_draws_that_leave_the_only_survivor_out_do_no_harm(rng):
 
 
 def test_the_interval_of_one_task_misses_no_correlation_as_often_as_it_says(rng):
-    """Shares are as skewed as those of real heads: a bootstrap misses zero thrice as often."""
+    """Also where a few heads have far larger shares than the others."""
     missed = 0
     for _ in range(400):
         share = rng.lognormal(sigma=1.5, size=72)
@@ -86,4 +86,4 @@ def test_the_interval_of_one_task_misses_no_correlation_as_often_as_it_says(rng)
         missed += not low < 0 < high
     assert missed <= 32  # 5% of 400 and three standard errors
     few = correlation(np.array([0, 1, 1]), np.array([0.1, 0.2, 0.4]))
-    assert np.isnan(few).tolist() == [False, True, True]
+    assert few[1:] == (-1, 1)  # three heads tell nothing

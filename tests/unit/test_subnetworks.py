@@ -312,6 +312,8 @@ def test_an_encoder_of_another_shape_is_refused():
     ):
         with pytest.raises(LotteryError, match="of different encoders"):
             one.overlap(other)
+        with pytest.raises(LotteryError, match="of different encoders"):
+            one.shared_share(other, shape)
 
 
 def test_a_sampling_that_there_is_not_is_refused():

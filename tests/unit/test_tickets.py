@@ -236,9 +236,9 @@ def test_another_seed_is_held_against_the_first(table):
     # of ticket 3 only the first seed knows; 6 wins and 9 loses with the other; 10 is best with both
     table["retrained_7"] = table["ticket"].map({5: 0.55, 6: 0.8, 9: 0.6, 10: 0.9, 12: 0.51})
     line = (
-        "* **Seed 7:** 5 of these tickets were retrained with it too. The scores of the two seeds "
-        "have a rank correlation of 0.90. The best tenth with the first seed (1) and with this one "
-        "(1) have 1 ticket in common; chance would give 0.2."
+        "* **Seed 7:** 5 tickets of half the units were retrained with it too. The scores of the "
+        "two seeds have a rank correlation of 0.90. The best tenth with the first seed (1) and "
+        "with this one (1) have 1 ticket in common; chance would give 0.2."
     )
     assert told.describe_other_seeds(table) == line
     lost = f"{line} 3 lose with both seeds, 1 with one only."

@@ -10,7 +10,7 @@ import pandas as pd
 
 from lotterylib.report import paper
 from lotterylib.report.evidence import FROZEN, FULL, MAJORITY, Model, Predictions
-from lotterylib.report.findings import estimate_on, rows_of, scores
+from lotterylib.report.findings import estimate_on, reported_metric, rows_of, scores
 from lotterylib.report.holds import METHOD_NAMES
 from lotterylib.report.pictures import frame
 from lotterylib.report.published import predictions_of
@@ -59,7 +59,7 @@ def _task(task: str, results: pd.DataFrame, pages: Path) -> dict:
     )
     return {
         "title": title_of(task),
-        "metric": METRIC_NAMES[str(results.loc[results["reported"], "metric"].iloc[0])],
+        "metric": METRIC_NAMES[reported_metric(results)],
         "seeds": ", ".join(map(str, scores(results, *FULL).index)),
         "over": estimate_on(results, found, [(1.0, FULL)]).over,
         "lines": [
